@@ -1,0 +1,277 @@
+//! The seam between what stores samples and what evaluates queries.
+//!
+//! Batch-shaped: a selection answers with batches; a batch is a set of series that share one column of timestamps
+//! (one scrape target, usually), read as columns of values. Dynamic dispatch happens per batch, never per sample.
+//! A series appears in exactly one batch of a selection, with all of its samples, in ascending order of time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::cancel::{Cancel, Cancelled};
+use crate::histogram::FloatHistogram;
+use crate::labels::Labels;
+use crate::matcher::Matcher;
+use crate::time::TimeRange;
+
+/// Where samples can be asked for.
+pub trait Queryable: Send + Sync {
+    /// A consistent view of what has been committed; all selections of one query use the same view.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the store cannot be read at all.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError>;
+}
+
+/// A consistent, immutable view.
+pub trait Snapshot: Send + Sync {
+    /// The series with samples in `select.range` that pass all matchers. No sample is decoded yet.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read or the work was cancelled.
+    fn select(&self, select: &Select<'_>) -> Result<Selection, ReadError>;
+
+    /// Sorted label names of the series with samples in `select.range` that pass all matchers.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    fn label_names(&self, select: &Select<'_>) -> Result<Vec<String>, ReadError>;
+
+    /// Sorted values of `name` over the same series.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError>;
+}
+
+/// What to select.
+#[derive(Debug, Clone, Copy)]
+pub struct Select<'a> {
+    /// Samples of interest; series without a sample inside may be left out.
+    pub range: TimeRange,
+    /// All must pass. Empty selects everything.
+    pub matchers: &'a [Matcher],
+    /// Stops the work between steps.
+    pub cancel: &'a Cancel,
+}
+
+/// Batches, in no particular order, and what could not be read.
+#[derive(Default)]
+pub struct Selection {
+    /// Each series is in one batch only.
+    pub batches: Vec<Arc<dyn SeriesBatch>>,
+    /// What the answer lacks, in words for the client (an unreadable block, say).
+    pub warnings: Vec<String>,
+}
+
+/// Series that share one column of timestamps.
+pub trait SeriesBatch: Send + Sync {
+    /// Number of series.
+    fn n_series(&self) -> usize;
+
+    /// Upper bound of the rows that [`SeriesBatch::read`] would give for `range`; for estimates and limits.
+    fn rows_max(&self, range: TimeRange) -> usize;
+
+    /// The whole label set of series `i`. Builds it; ask once.
+    ///
+    /// # Panics
+    /// When `i >= n_series()`.
+    fn labels(&self, i: usize) -> Labels;
+
+    /// Decodes the samples of `series` (indexes into this batch) inside `range` into `out`, replacing its content.
+    ///
+    /// # Errors
+    /// [`ReadError`] when stored bytes are damaged or cannot be read.
+    fn read(&self, series: Range<usize>, range: TimeRange, out: &mut Columns) -> Result<(), ReadError>;
+}
+
+/// Why stored data could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The operating system refused.
+    #[error("{op} {path} at {offset}: {source}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// File.
+        path: String,
+        /// Byte offset.
+        offset: u64,
+        /// The system's error.
+        source: Arc<std::io::Error>,
+    },
+    /// Bytes are not what was written.
+    #[error("read {path} at {offset}: {what}, expected {expected}, found {found}")]
+    Corrupt {
+        /// File.
+        path: String,
+        /// Byte offset.
+        offset: u64,
+        /// What was looked at.
+        what: &'static str,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Stopped on request.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A limit, by name.
+    #[error("{limit} exceeded: {needed} needed, {allowed} allowed")]
+    Limit {
+        /// Name of the limit, a flag or a configuration key.
+        limit: &'static str,
+        /// What the work would take.
+        needed: u64,
+        /// What it may take.
+        allowed: u64,
+    },
+}
+
+/// Decoded samples: one column of timestamps, and for each series one column of values with as many rows.
+///
+/// A row in which a series has no sample is absent in its presence bitmap and its value there means nothing.
+/// Staleness markers are present values. The caller owns the buffers and reuses them.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    timestamps: Vec<i64>,
+    values: Vec<f64>,
+    /// One bitmap of `words()` u64 per column; empty when every column has every row.
+    presence: Vec<u64>,
+    n_columns: usize,
+    /// Sparse histogram samples: column, row, value; sorted. Such a row is absent in the column's bitmap.
+    histograms: Vec<(u32, u32, Arc<FloatHistogram>)>,
+}
+
+/// One series of a [`Columns`].
+#[derive(Debug, Clone, Copy)]
+pub struct ColumnRef<'a> {
+    /// One value per row.
+    pub values: &'a [f64],
+    /// Bit `row % 64` of word `row / 64` says whether the row has a float sample; `None` when all rows have one.
+    pub presence: Option<&'a [u64]>,
+    /// Rows with a histogram sample, ascending: (column, row, value).
+    pub histograms: &'a [(u32, u32, Arc<FloatHistogram>)],
+}
+
+impl ColumnRef<'_> {
+    /// Whether `row` has a float sample.
+    #[must_use]
+    pub fn is_present(&self, row: usize) -> bool {
+        self.presence.is_none_or(|bits| bits[row / 64] >> (row % 64) & 1 == 1)
+    }
+}
+
+impl Columns {
+    /// Empties the buffers and shapes them: `n_columns` columns of `timestamps.len()` rows, all rows present and 0.
+    pub fn reset(&mut self, n_columns: usize, timestamps: impl IntoIterator<Item = i64>) {
+        self.timestamps.clear();
+        self.timestamps.extend(timestamps);
+        debug_assert!(self.timestamps.is_sorted(), "timestamps must ascend");
+        self.n_columns = n_columns;
+        self.values.clear();
+        self.values.resize(n_columns * self.timestamps.len(), 0.0);
+        self.presence.clear();
+        self.histograms.clear();
+    }
+
+    /// Shared timestamps in ms, strictly ascending.
+    #[must_use]
+    pub fn timestamps(&self) -> &[i64] {
+        &self.timestamps
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Number of columns.
+    #[must_use]
+    pub fn n_columns(&self) -> usize {
+        self.n_columns
+    }
+
+    /// Words of one column's presence bitmap.
+    fn words(&self) -> usize {
+        self.timestamps.len().div_ceil(64)
+    }
+
+    /// The column of one series.
+    #[must_use]
+    pub fn column(&self, i: usize) -> ColumnRef<'_> {
+        let rows = self.timestamps.len();
+        let words = self.words();
+        let presence = (!self.presence.is_empty()).then(|| &self.presence[i * words..(i + 1) * words]);
+        let start = self.histograms.partition_point(|(c, _, _)| (*c as usize) < i);
+        let end = self.histograms.partition_point(|(c, _, _)| (*c as usize) <= i);
+        ColumnRef { values: &self.values[i * rows..(i + 1) * rows], presence, histograms: &self.histograms[start..end] }
+    }
+
+    /// The values of one column, to fill.
+    pub fn values_mut(&mut self, i: usize) -> &mut [f64] {
+        let rows = self.timestamps.len();
+        &mut self.values[i * rows..(i + 1) * rows]
+    }
+
+    /// Says that column `i` has no float sample at `row`.
+    pub fn set_absent(&mut self, i: usize, row: usize) {
+        let words = self.words();
+        if self.presence.is_empty() {
+            self.presence.resize(self.n_columns * words, u64::MAX);
+        }
+        self.presence[i * words + row / 64] &= !(1 << (row % 64));
+    }
+
+    /// Says that column `i` has no sample at all; fill it with [`Columns::set_present`].
+    pub fn clear_column(&mut self, i: usize) {
+        let words = self.words();
+        if self.presence.is_empty() {
+            self.presence.resize(self.n_columns * words, u64::MAX);
+        }
+        self.presence[i * words..(i + 1) * words].fill(0);
+    }
+
+    /// Writes the sample of column `i` at `row`.
+    pub fn set_present(&mut self, i: usize, row: usize, value: f64) {
+        let rows = self.timestamps.len();
+        self.values[i * rows + row] = value;
+        if !self.presence.is_empty() {
+            let words = self.words();
+            self.presence[i * words + row / 64] |= 1 << (row % 64);
+        }
+    }
+
+    /// Adds a histogram sample; call in ascending order of (column, row).
+    pub fn push_histogram(&mut self, column: usize, row: usize, value: Arc<FloatHistogram>) {
+        self.set_absent(column, row);
+        self.histograms.push((column as u32, row as u32, value));
+    }
+
+    /// Bytes that the buffers take.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        8 * (self.timestamps.capacity() + self.values.capacity() + self.presence.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_rows_are_known_per_column() {
+        let mut c = Columns::default();
+        c.reset(2, 0..70);
+        assert!(c.column(1).is_present(69) && c.column(1).presence.is_none());
+        c.set_absent(1, 65);
+        assert!(c.column(0).is_present(65) && !c.column(1).is_present(65) && c.column(1).is_present(64));
+        c.clear_column(0);
+        c.set_present(0, 3, 1.5);
+        assert!(!c.column(0).is_present(2) && c.column(0).is_present(3));
+        assert_eq!(c.column(0).values[3], 1.5);
+        c.reset(1, 0..2);
+        assert!(c.column(0).is_present(1));
+    }
+}
