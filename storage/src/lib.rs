@@ -1,1 +1,6 @@
-//! storage
+//! The time series database: what is appended here is kept, compressed and found again.
+//!
+//! Synchronous: it knows no async runtime, YAML, PromQL or HTTP. All file access goes through [`vfs`], all time
+//! through [`clock`]. Formats are described in `docs/format`.
+
+pub mod clock;

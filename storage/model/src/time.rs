@@ -199,7 +199,7 @@ impl fmt::Display for Duration {
         for (i, (name, ms)) in UNITS.iter().enumerate() {
             let ms = ms.unsigned_abs();
             let only_exact = i < 3;
-            if only_exact && rest % ms != 0 {
+            if only_exact && !rest.is_multiple_of(ms) {
                 continue;
             }
             if rest >= ms {
