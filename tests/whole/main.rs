@@ -1,0 +1,3 @@
+//! Tests of the whole: the layers of the source tree and the binary as a user runs it.
+
+mod layers;
