@@ -1,2 +1,6 @@
-//! lib
+//! The server: everything that knows HTTP, tokio and processes.
+//!
+//! `app` alone knows every part and joins them; the parts do not know each other.
+
 pub mod cli;
+pub mod listener;

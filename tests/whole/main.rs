@@ -1,3 +1,6 @@
 //! Tests of the whole: the layers of the source tree and the binary as a user runs it.
 
+mod client;
 mod layers;
+mod peers;
+mod server;
