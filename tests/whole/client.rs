@@ -13,7 +13,6 @@ const BODY_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -86,7 +85,7 @@ fn parse(raw: &[u8]) -> Option<Response> {
             return None;
         }
     }
-    Some(Response { status, head, body })
+    Some(Response { status, body })
 }
 
 fn unchunk(mut raw: &[u8]) -> Option<Vec<u8>> {

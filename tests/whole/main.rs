@@ -1,6 +1,8 @@
 //! Tests of the whole: the layers of the source tree and the binary as a user runs it.
 
+mod bad_input;
 mod client;
+mod durability;
 mod layers;
 mod peers;
 mod server;

@@ -137,7 +137,7 @@ fn body_of(last: &Mutex<(i64, Vec<u8>)>, second: i64, source: SocketAddr) -> Vec
 }
 
 #[expect(clippy::disallowed_methods, reason = "the peers live in real time")]
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
