@@ -4,3 +4,9 @@
 //! through [`clock`]. Formats are described in `docs/format`.
 
 pub mod clock;
+mod mapped;
+#[allow(dead_code, reason = "the head and blocks are being put on top")]
+mod source;
+pub mod vfs;
+#[allow(dead_code, reason = "the formats are being put on top")]
+mod wire;

@@ -1,0 +1,512 @@
+//! A file system in memory that can crash, fill up and fail, for tests.
+//!
+//! It keeps two states: what a process sees, and what is durable. [`SimVfs::crash`] answers with a new file system
+//! that holds what a machine could find after power loss, [`Survival::All`] after the death of the process alone.
+//! Operations are counted; from the one that [`SimVfs::crash_at`] names, everything fails as if the process were
+//! dead, so that a test can crash at every operation of a workload.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{DirEntry, Vfs, VfsError, VfsFile, VfsLock};
+use crate::mapped::Mapped;
+
+/// Bytes that a disk writes in one piece.
+const SECTOR_BYTES: usize = 512;
+
+/// What of the work since the last sync survives a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survival {
+    /// Everything: only the process died.
+    All,
+    /// Nothing that was not synced, names included.
+    Synced,
+    /// Of each file a prefix of its unsynced bytes, of each folder its synced names or its newest; chosen by the seed.
+    Prefix,
+    /// As `Prefix`, and the last sector of what survives unsynced holds garbage.
+    TornSector,
+}
+
+/// A kind of operation that [`SimVfs::fail_next`] can make fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Writing bytes.
+    Write,
+    /// Syncing a file or folder.
+    Sync,
+    /// Renaming.
+    Rename,
+}
+
+/// The file system; clones share it.
+#[derive(Clone)]
+pub struct SimVfs(Arc<Mutex<State>>);
+
+#[derive(Clone, Default)]
+struct State {
+    nodes: Vec<Node>,
+    ops: u64,
+    crash_at: Option<u64>,
+    space: Option<u64>,
+    used: u64,
+    fail_next: Option<(Op, io::ErrorKind)>,
+    locks: Vec<PathBuf>,
+}
+
+#[derive(Clone)]
+enum Node {
+    File { data: Vec<u8>, durable: Vec<u8> },
+    Dir { entries: BTreeMap<String, usize>, durable: BTreeMap<String, usize> },
+}
+
+/// SplitMix64: enough to choose what survives.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn up_to(&mut self, max: usize) -> usize {
+        (self.next() % (max as u64 + 1)) as usize
+    }
+}
+
+fn new_dir() -> Node {
+    Node::Dir { entries: BTreeMap::new(), durable: BTreeMap::new() }
+}
+
+impl Default for SimVfs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SimVfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimVfs({} operations)", self.ops())
+    }
+}
+
+impl SimVfs {
+    /// An empty file system.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { nodes: vec![new_dir()], ..State::default() })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Operations that changed something so far.
+    #[must_use]
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// From the operation with this number (the first is 0), everything fails. A write there is done in part.
+    pub fn crash_at(&self, op: u64) {
+        self.state().crash_at = Some(op);
+    }
+
+    /// Whether the operation of [`SimVfs::crash_at`] was reached.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        let state = self.state();
+        state.crash_at.is_some_and(|n| state.ops > n)
+    }
+
+    /// Limits all files together to `bytes`; more is refused as a full disk does. `None` lifts the limit.
+    pub fn set_space(&self, bytes: Option<u64>) {
+        self.state().space = bytes;
+    }
+
+    /// Makes the next operation of this kind fail.
+    pub fn fail_next(&self, op: Op, kind: io::ErrorKind) {
+        self.state().fail_next = Some((op, kind));
+    }
+
+    /// Changes stored bytes behind the database's back.
+    pub fn corrupt(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let found = state.find(path);
+        if let Ok(id) = found
+            && let Node::File { data, durable } = &mut state.nodes[id]
+        {
+            change(data);
+            durable.clone_from(data);
+        }
+    }
+
+    /// All files under `path`, sorted.
+    #[must_use]
+    pub fn files(&self, path: &Path) -> Vec<PathBuf> {
+        let state = self.state();
+        let mut out = Vec::new();
+        if let Ok(id) = state.find(path) {
+            state.collect(id, path, &mut out);
+        }
+        out
+    }
+
+    /// The file system that the next process finds. This one is left as it is.
+    #[must_use]
+    pub fn crash(&self, survival: Survival, seed: u64) -> Self {
+        let state = self.state();
+        let mut rng = Rng(seed);
+        let nodes = state.nodes.iter().map(|node| survivor(node, survival, &mut rng)).collect();
+        let mut next = State { nodes, space: state.space, ..State::default() };
+        next.used = next.reachable_bytes(0);
+        Self(Arc::new(Mutex::new(next)))
+    }
+}
+
+fn survivor(node: &Node, survival: Survival, rng: &mut Rng) -> Node {
+    match node {
+        Node::Dir { entries, durable } => {
+            let keep_newest = match survival {
+                Survival::All => true,
+                Survival::Synced => false,
+                Survival::Prefix | Survival::TornSector => rng.next() & 1 == 1,
+            };
+            let entries = if keep_newest { entries } else { durable }.clone();
+            Node::Dir { durable: entries.clone(), entries }
+        }
+        Node::File { data, durable } => {
+            let data = match survival {
+                Survival::All => data.clone(),
+                Survival::Synced => durable.clone(),
+                // A file that was cut since its sync may be found with either length.
+                _ if data.len() < durable.len() => if rng.next() & 1 == 1 { data } else { durable }.clone(),
+                Survival::Prefix | Survival::TornSector => {
+                    let keep = durable.len() + rng.up_to(data.len() - durable.len());
+                    let mut data = data[..keep].to_vec();
+                    if survival == Survival::TornSector {
+                        let sector = (keep.saturating_sub(1)) / SECTOR_BYTES * SECTOR_BYTES;
+                        for byte in &mut data[durable.len().max(sector)..] {
+                            *byte = rng.next() as u8;
+                        }
+                    }
+                    data
+                }
+            };
+            Node::File { durable: data.clone(), data }
+        }
+    }
+}
+
+impl State {
+    /// Counts one operation; an error when the process is dead or the operation was told to fail.
+    fn operate(&mut self, op: Option<Op>) -> io::Result<()> {
+        self.alive()?;
+        let n = self.ops;
+        self.ops += 1;
+        if let Some((_, kind)) = self.fail_next.take_if(|(kind, _)| Some(*kind) == op) {
+            return Err(io::Error::new(kind, "injected failure"));
+        }
+        if self.crash_at == Some(n) { Err(dead()) } else { Ok(()) }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.crash_at.is_some_and(|n| self.ops > n) { Err(dead()) } else { Ok(()) }
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        let mut id = 0;
+        for part in parts(path) {
+            let Node::Dir { entries, .. } = &self.nodes[id] else {
+                return Err(io::Error::from(io::ErrorKind::NotADirectory));
+            };
+            id = *entries.get(part).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        }
+        Ok(id)
+    }
+
+    fn parent<'a>(&mut self, path: &'a Path) -> io::Result<(&mut BTreeMap<String, usize>, &'a str)> {
+        let name = parts(path).last().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let id = self.find(path.parent().unwrap_or(Path::new("")))?;
+        match &mut self.nodes[id] {
+            Node::Dir { entries, .. } => Ok((entries, name)),
+            Node::File { .. } => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        }
+    }
+
+    fn reachable_bytes(&self, id: usize) -> u64 {
+        match &self.nodes[id] {
+            Node::File { data, .. } => data.len() as u64,
+            Node::Dir { entries, .. } => entries.values().map(|&child| self.reachable_bytes(child)).sum(),
+        }
+    }
+
+    fn collect(&self, id: usize, path: &Path, out: &mut Vec<PathBuf>) {
+        match &self.nodes[id] {
+            Node::File { .. } => out.push(path.to_owned()),
+            Node::Dir { entries, .. } => {
+                for (name, &child) in entries {
+                    self.collect(child, &path.join(name), out);
+                }
+            }
+        }
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("simulated crash")
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = &str> {
+    path.components().filter_map(|c| match c {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    })
+}
+
+fn at<T>(op: &'static str, path: &Path, result: io::Result<T>) -> Result<T, VfsError> {
+    result.map_err(|e| VfsError::new(op, path, 0, e))
+}
+
+#[derive(Debug)]
+struct SimFile {
+    vfs: SimVfs,
+    id: usize,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct SimLock {
+    vfs: SimVfs,
+    path: PathBuf,
+}
+
+impl VfsLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.vfs.state().locks.retain(|p| *p != self.path);
+    }
+}
+
+impl SimVfs {
+    fn open(&self, path: &Path) -> Result<Box<dyn VfsFile>, VfsError> {
+        let state = self.state();
+        at("open", path, state.alive())?;
+        let id = at("open", path, state.find(path))?;
+        if matches!(state.nodes[id], Node::Dir { .. }) {
+            return at("open", path, Err(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        Ok(Box::new(SimFile { vfs: self.clone(), id, path: path.to_owned() }))
+    }
+}
+
+impl Vfs for SimVfs {
+    fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>, VfsError> {
+        let mut state = self.state();
+        at("create", path, state.operate(None))?;
+        let id = state.nodes.len();
+        let (entries, name) = at("create", path, state.parent(path))?;
+        let old = entries.get(name).copied();
+        if old.is_none() {
+            entries.insert(name.to_owned(), id);
+            state.nodes.push(Node::File { data: Vec::new(), durable: Vec::new() });
+        }
+        if let Some(old) = old
+            && let Node::File { data, .. } = &mut state.nodes[old]
+        {
+            let freed = data.len() as u64;
+            data.clear();
+            state.used -= freed;
+        }
+        Ok(Box::new(SimFile { vfs: self.clone(), id: old.unwrap_or(id), path: path.to_owned() }))
+    }
+
+    fn open_append(&self, path: &Path) -> Result<Box<dyn VfsFile>, VfsError> {
+        self.open(path)
+    }
+
+    fn open_read(&self, path: &Path) -> Result<Box<dyn VfsFile>, VfsError> {
+        self.open(path)
+    }
+
+    fn map_read(&self, path: &Path) -> Result<Mapped, VfsError> {
+        let state = self.state();
+        at("map", path, state.alive())?;
+        match &state.nodes[at("map", path, state.find(path))?] {
+            Node::File { data, .. } => Ok(Mapped::owned(data.clone())),
+            Node::Dir { .. } => at("map", path, Err(io::Error::from(io::ErrorKind::IsADirectory))),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        let mut state = self.state();
+        at("rename", from, state.operate(Some(Op::Rename)))?;
+        let id = at("rename", from, state.find(from))?;
+        let replaced = state.find(to).ok();
+        if replaced.is_some_and(|id| matches!(&state.nodes[id], Node::Dir { entries, .. } if !entries.is_empty())) {
+            return at("rename", from, Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty)));
+        }
+        let freed = replaced.map_or(0, |id| state.reachable_bytes(id));
+        let (entries, name) = at("rename", to, state.parent(to))?;
+        entries.insert(name.to_owned(), id);
+        let (entries, name) = at("rename", from, state.parent(from))?;
+        entries.remove(name);
+        state.used -= freed;
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), VfsError> {
+        let mut state = self.state();
+        at("remove", path, state.operate(None))?;
+        let id = at("remove", path, state.find(path))?;
+        let freed = state.reachable_bytes(id);
+        let (entries, name) = at("remove", path, state.parent(path))?;
+        entries.remove(name);
+        state.used -= freed;
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
+        self.remove_file(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), VfsError> {
+        let mut state = self.state();
+        at("create folder", path, state.operate(None))?;
+        let mut id = 0;
+        for part in parts(path) {
+            let new = state.nodes.len();
+            let Node::Dir { entries, .. } = &mut state.nodes[id] else {
+                return at("create folder", path, Err(io::Error::from(io::ErrorKind::NotADirectory)));
+            };
+            id = *entries.entry(part.to_owned()).or_insert(new);
+            if id == new {
+                state.nodes.push(new_dir());
+            }
+        }
+        Ok(())
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, VfsError> {
+        let state = self.state();
+        at("list", path, state.alive())?;
+        let Node::Dir { entries, .. } = &state.nodes[at("list", path, state.find(path))?] else {
+            return at("list", path, Err(io::Error::from(io::ErrorKind::NotADirectory)));
+        };
+        let entry = |(name, &id): (&String, &usize)| match &state.nodes[id] {
+            Node::File { data, .. } => DirEntry { name: name.clone(), is_dir: false, len: data.len() as u64 },
+            Node::Dir { .. } => DirEntry { name: name.clone(), is_dir: true, len: 0 },
+        };
+        Ok(entries.iter().map(entry).collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), VfsError> {
+        let mut state = self.state();
+        at("sync folder", path, state.operate(Some(Op::Sync)))?;
+        let id = at("sync folder", path, state.find(path))?;
+        if let Node::Dir { entries, durable } = &mut state.nodes[id] {
+            durable.clone_from(entries);
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn VfsLock>, VfsError> {
+        let mut state = self.state();
+        at("lock", path, state.alive())?;
+        if state.locks.iter().any(|p| p == path) {
+            let e = io::Error::new(io::ErrorKind::WouldBlock, "another process uses this data folder");
+            return at("lock", path, Err(e));
+        }
+        state.locks.push(path.to_owned());
+        Ok(Box::new(SimLock { vfs: self.clone(), path: path.to_owned() }))
+    }
+
+    fn free_space(&self, _: &Path) -> Result<u64, VfsError> {
+        let state = self.state();
+        Ok(state.space.map_or(u64::MAX, |s| s.saturating_sub(state.used)))
+    }
+}
+
+impl SimFile {
+    fn at<T>(&self, op: &'static str, offset: u64, result: io::Result<T>) -> Result<T, VfsError> {
+        result.map_err(|e| VfsError::new(op, &self.path, offset, e))
+    }
+}
+
+impl VfsFile for SimFile {
+    fn write_all(&self, bytes: &[u8]) -> Result<(), VfsError> {
+        let mut state = self.vfs.state();
+        let was_alive = state.alive().is_ok();
+        let injected = state.fail_next.is_some();
+        let mut result = state.operate(Some(Op::Write));
+        let mut n = match &result {
+            Ok(()) => bytes.len(),
+            // The write that the crash interrupts leaves half of its bytes.
+            Err(_) if was_alive && !injected => bytes.len() / 2,
+            Err(_) => 0,
+        };
+        if let Some(space) = state.space {
+            let left = usize::try_from(space.saturating_sub(state.used)).unwrap_or(usize::MAX);
+            if n > left {
+                n = left;
+                result = result.and(Err(io::Error::from(io::ErrorKind::StorageFull)));
+            }
+        }
+        state.used += n as u64;
+        let mut offset = 0;
+        if let Node::File { data, .. } = &mut state.nodes[self.id] {
+            offset = data.len() as u64;
+            data.extend_from_slice(&bytes[..n]);
+        }
+        self.at("write", offset, result)
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), VfsError> {
+        let state = self.vfs.state();
+        self.at("read", offset, state.alive())?;
+        let Node::File { data, .. } = &state.nodes[self.id] else {
+            return self.at("read", offset, Err(io::Error::from(io::ErrorKind::IsADirectory)));
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match start.checked_add(buf.len()).and_then(|end| data.get(start..end)) {
+            Some(bytes) => buf.copy_from_slice(bytes),
+            None => return self.at("read", offset, Err(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> Result<u64, VfsError> {
+        let state = self.vfs.state();
+        self.at("measure", 0, state.alive())?;
+        match &state.nodes[self.id] {
+            Node::File { data, .. } => Ok(data.len() as u64),
+            Node::Dir { .. } => Ok(0),
+        }
+    }
+
+    fn sync(&self) -> Result<(), VfsError> {
+        let mut state = self.vfs.state();
+        self.at("sync", 0, state.operate(Some(Op::Sync)))?;
+        if let Node::File { data, durable } = &mut state.nodes[self.id] {
+            durable.clone_from(data);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> Result<(), VfsError> {
+        let mut state = self.vfs.state();
+        self.at("truncate", len, state.operate(None))?;
+        if let Node::File { data, .. } = &mut state.nodes[self.id] {
+            let freed = data.len().saturating_sub(usize::try_from(len).unwrap_or(usize::MAX)) as u64;
+            data.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+            state.used -= freed;
+        }
+        Ok(())
+    }
+}
