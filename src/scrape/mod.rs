@@ -1,0 +1,6 @@
+//! Scraping: fetches what targets expose and appends it to the database.
+//!
+//! One task per target on the runtime; everything else here is plain code. It knows storage and configuration,
+//! and nothing of HTTP serving, dashboards or PromQL.
+
+pub mod exposition;
