@@ -4,6 +4,7 @@
 //! through [`clock`]. Formats are described in `docs/format`.
 
 pub mod clock;
+pub mod codec;
 mod mapped;
 #[allow(dead_code, reason = "the head and blocks are being put on top")]
 mod source;

@@ -1,0 +1,280 @@
+//! Bit packing: unsigned numbers in blocks of 128 with one width each, and patches for the few that are wider.
+//!
+//! A full block of up to 32 bits lies in four lanes of u32 (number `i` in lane `i % 4`), so that one row of lanes is
+//! one vector operation; wider or shorter blocks are contiguous, low bits first. Each block decodes alone.
+//!
+//! # Source
+//! Zukowski et al., "Super-Scalar RAM-CPU Cache Compression" (PFOR), ICDE 2006; Lemire, Boytsov, "Decoding billions
+//! of integers per second through vectorization" (lanes), 2012. Patches here carry explicit positions.
+
+use super::CodecError;
+use crate::wire::Reader;
+
+/// Numbers in a full block.
+pub(super) const BLOCK: usize = 128;
+/// Widest block that is laid out in lanes.
+const LANE_WIDTH_MAX: u32 = 32;
+/// Bit of the block header that says that patches follow.
+const PATCHED: u8 = 0x80;
+
+/// How one block is best written.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Bits of each number in the payload.
+    width: u32,
+    /// Bits of the widest number.
+    width_max: u32,
+    /// Numbers wider than `width`.
+    n_patches: u32,
+    /// Size of all, header included.
+    bits: u64,
+}
+
+fn bit_len(x: u64) -> u32 {
+    64 - x.leading_zeros()
+}
+
+fn mask(width: u32) -> u64 {
+    if width >= 64 { u64::MAX } else { (1 << width) - 1 }
+}
+
+fn plan(block: &[u64]) -> Plan {
+    let mut of_len = [0u8; 65];
+    let mut or = 0;
+    for &x in block {
+        of_len[bit_len(x) as usize] += 1;
+        or |= x;
+    }
+    let n = block.len() as u64;
+    let width_max = bit_len(or);
+    let mut best =
+        Plan { width: width_max, width_max, n_patches: 0, bits: 8 + (u64::from(width_max) * n).next_multiple_of(8) };
+    let mut n_patches = 0u32;
+    for width in (0..width_max).rev() {
+        n_patches += u32::from(of_len[width as usize + 1]);
+        if u64::from(n_patches) * 2 > n {
+            break;
+        }
+        let patch_bits = 16 + 8 * n_patches + (n_patches * (width_max - width)).next_multiple_of(8);
+        let bits = 8 + (u64::from(width) * n).next_multiple_of(8) + u64::from(patch_bits);
+        if bits < best.bits {
+            best = Plan { width, width_max, n_patches, bits };
+        }
+    }
+    best
+}
+
+/// Bytes that [`put`] appends for `block`, which is at most one block.
+pub(super) fn cost_bytes(block: &[u64]) -> u64 {
+    debug_assert!(block.len() <= BLOCK);
+    plan(block).bits / 8
+}
+
+/// Appends `values`: full blocks, then one shorter block.
+pub(super) fn put(values: &[u64], out: &mut Vec<u8>) {
+    for block in values.chunks(BLOCK) {
+        put_block(block, out);
+    }
+}
+
+fn put_block(block: &[u64], out: &mut Vec<u8>) {
+    let plan = plan(block);
+    let patched = if plan.n_patches > 0 { PATCHED } else { 0 };
+    out.push(plan.width as u8 | patched);
+    if plan.n_patches > 0 {
+        let extra = plan.width_max - plan.width;
+        out.push(plan.n_patches as u8);
+        out.push(extra as u8);
+        let wide = || block.iter().enumerate().filter(|(_, x)| bit_len(**x) > plan.width);
+        out.extend(wide().map(|(i, _)| i as u8));
+        put_contiguous(wide().map(|(_, x)| x >> plan.width), extra, out);
+    }
+    match <&[u64; BLOCK]>::try_from(block) {
+        Ok(full) if plan.width <= LANE_WIDTH_MAX => put_lanes(full, plan.width, out),
+        _ => put_contiguous(block.iter().map(|x| x & mask(plan.width)), plan.width, out),
+    }
+}
+
+fn put_contiguous(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
+    let mut acc = 0u128;
+    let mut have = 0;
+    for v in values {
+        acc |= u128::from(v) << have;
+        have += width;
+        if have >= 64 {
+            out.extend_from_slice(&(acc as u64).to_le_bytes());
+            acc >>= 64;
+            have -= 64;
+        }
+    }
+    out.extend_from_slice(&(acc as u64).to_le_bytes()[..have.div_ceil(8) as usize]);
+}
+
+fn put_lanes(block: &[u64; BLOCK], width: u32, out: &mut Vec<u8>) {
+    let mut acc = [0u64; 4];
+    let mut have = 0;
+    for row in block.chunks_exact(4) {
+        for (a, x) in acc.iter_mut().zip(row) {
+            *a |= (x & mask(width)) << have;
+        }
+        have += width;
+        if have >= 32 {
+            for a in &mut acc {
+                out.extend_from_slice(&(*a as u32).to_le_bytes());
+                *a >>= 32;
+            }
+            have -= 32;
+        }
+    }
+    debug_assert_eq!(have, 0, "32 rows of any width fill whole words");
+}
+
+/// Reads one block of `n` numbers into the front of `out`; what lies behind them is left undefined.
+pub(super) fn get_block(bytes: &mut Reader<'_>, n: usize, out: &mut [u64; BLOCK]) -> Result<(), CodecError> {
+    debug_assert!(n <= BLOCK);
+    let header = bytes.u8()?;
+    let width = u32::from(header & !PATCHED);
+    if width > 64 {
+        return Err(bytes.error("width of a packed block").into());
+    }
+    let mut positions: &[u8] = &[];
+    let mut extras: &[u8] = &[];
+    let mut extra = 0;
+    if header & PATCHED != 0 {
+        let n_patches = usize::from(bytes.u8()?);
+        extra = u32::from(bytes.u8()?);
+        if n_patches > n || extra == 0 || width + extra > 64 {
+            return Err(bytes.error("patches of a packed block").into());
+        }
+        positions = bytes.slice(n_patches)?;
+        extras = bytes.slice((n_patches * extra as usize).div_ceil(8))?;
+    }
+    if n == BLOCK && width <= LANE_WIDTH_MAX {
+        get_lanes(bytes.slice(width as usize * BLOCK / 8)?, width, out);
+    } else {
+        get_contiguous(bytes.slice((width as usize * n).div_ceil(8))?, width, &mut out[..n]);
+    }
+    if !positions.is_empty() {
+        let mut high = [0u64; BLOCK];
+        get_contiguous(extras, extra, &mut high[..positions.len()]);
+        for (&at, high) in positions.iter().zip(high) {
+            let slot = out[..n].get_mut(usize::from(at)).ok_or_else(|| bytes.error("position of a patch"))?;
+            *slot |= high << width;
+        }
+    }
+    Ok(())
+}
+
+fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
+    const PADDED: usize = BLOCK * 8 + 9;
+    if width == 0 {
+        out.fill(0);
+        return;
+    }
+    // Padding lets every number be read by one load of eight bytes and at most one more byte.
+    let mut padded = [0u8; PADDED];
+    padded[..payload.len()].copy_from_slice(payload);
+    let mask = mask(width);
+    for (i, slot) in out.iter_mut().enumerate() {
+        let bit = i * width as usize;
+        let (byte, shift) = (bit / 8, (bit % 8) as u32);
+        let load = u64::from_le_bytes(padded[byte..byte + 8].try_into().expect("the range has eight bytes"));
+        let mut v = load >> shift;
+        if shift + width > 64 {
+            v |= u64::from(padded[byte + 8]) << (64 - shift);
+        }
+        *slot = v & mask;
+    }
+}
+
+/// One copy of the loop per width, so that shifts are constants and rows become vectors.
+fn lanes<const W: usize>(payload: &[u8], out: &mut [u64; BLOCK]) {
+    let mut words = [[0u32; 4]; 33];
+    for (row, bytes) in words.iter_mut().zip(payload.chunks_exact(16)) {
+        for (word, b) in row.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_le_bytes(b.try_into().expect("chunks of four bytes"));
+        }
+    }
+    let mask = if W == 32 { u32::MAX } else { (1 << W) - 1 };
+    for row in 0..32 {
+        let bit = row * W;
+        let (word, shift) = (bit / 32, bit % 32);
+        for lane in 0..4 {
+            let mut v = words[word][lane] >> shift;
+            if shift + W > 32 {
+                v |= words[word + 1][lane] << (32 - shift);
+            }
+            out[row * 4 + lane] = u64::from(v & mask);
+        }
+    }
+}
+
+macro_rules! lanes_by_width {
+    ($width:expr, $payload:expr, $out:expr, $($w:literal)*) => {
+        match $width {
+            $($w => lanes::<$w>($payload, $out),)*
+            _ => $out.fill(0),
+        }
+    };
+}
+
+fn get_lanes(payload: &[u8], width: u32, out: &mut [u64; BLOCK]) {
+    lanes_by_width!(width, payload, out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29
+        30 31 32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(values: &[u64]) -> usize {
+        let mut out = Vec::new();
+        put(values, &mut out);
+        let cost: u64 = values.chunks(BLOCK).map(cost_bytes).sum();
+        assert_eq!(out.len() as u64, cost, "the plan says what is written");
+        let mut reader = Reader::new(&out);
+        for block in values.chunks(BLOCK) {
+            let mut got = [0; BLOCK];
+            get_block(&mut reader, block.len(), &mut got).unwrap();
+            assert_eq!(&got[..block.len()], block);
+        }
+        assert!(reader.is_empty());
+        out.len()
+    }
+
+    #[test]
+    fn every_width_round_trips_in_full_and_short_blocks() {
+        for width in 0..=64 {
+            for n in [1, 2, 63, 64, 127, 128, 129, 300] {
+                let values: Vec<u64> =
+                    (0..n).map(|i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(width)).collect();
+                check(&values);
+            }
+        }
+    }
+
+    #[test]
+    fn few_wide_numbers_cost_patches_and_not_width() {
+        let mut values = vec![1u64; 128];
+        assert_eq!(check(&values), 1 + 16);
+        values[7] = u64::MAX;
+        assert!(check(&values) < 40);
+        assert_eq!(check(&[0; 128]), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn mixed_widths_round_trip(values in proptest::collection::vec((any::<u64>(), 0u32..64), 0..400)) {
+            let values: Vec<u64> = values.into_iter().map(|(v, s)| v >> s).collect();
+            check(&values);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), n in 0usize..=128) {
+            let mut got = [0; BLOCK];
+            let _ = get_block(&mut Reader::new(&bytes), n, &mut got);
+        }
+    }
+}
