@@ -3,5 +3,6 @@
 //! `app` alone knows every part and joins them; the parts do not know each other.
 
 pub mod cli;
+pub mod dashboard;
 pub mod listener;
 pub mod scrape;
