@@ -1,7 +1,7 @@
 //! The syntax tree of PromQL 3.14, with the place of every node in the query text.
 //!
-//! The tree is what was written: no constant is folded and no duration expression evaluated here, so that the
-//! printer can give the query back. Types were checked by the parser.
+//! The tree is what was written: no constant is folded but the sign of a number, and no duration expression is
+//! evaluated, so that the printer can give the query back. Types were checked by the parser.
 
 use promontory_model::Matcher;
 
@@ -66,8 +66,10 @@ pub struct NumberLiteral {
 /// A text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StringLiteral {
-    /// Unescaped.
+    /// Unescaped; what is no UTF-8 is replaced.
     pub value: String,
+    /// The bytes as written (`"\xff"`), when they are no UTF-8.
+    pub invalid_utf8: Option<Vec<u8>>,
     /// Place.
     pub span: Span,
 }
@@ -75,9 +77,9 @@ pub struct StringLiteral {
 /// Selects series by metric name and matchers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The name written before the braces, or as the lone string inside; `matchers` holds it too.
+    /// The name written before the braces; `matchers` holds it too, as the last one.
     pub name: Option<String>,
-    /// All conditions, the one on `__name__` included.
+    /// All conditions in the order written, the one on `__name__` included.
     pub matchers: Vec<Matcher>,
     /// `offset` and `@`.
     pub modifiers: Modifiers,
@@ -309,7 +311,7 @@ pub struct Binary {
     pub rhs: Expr,
     /// `bool` was written.
     pub return_bool: bool,
-    /// Matching; `Some` exactly when both sides are vectors.
+    /// Matching; means nothing unless both sides are vectors, and is `None` then.
     pub matching: Option<VectorMatching>,
     /// Place of the whole expression.
     pub span: Span,
@@ -335,6 +337,102 @@ pub struct Paren {
     pub expr: Expr,
     /// Place.
     pub span: Span,
+}
+
+impl DurationExpr {
+    /// Where the duration stands in the query text.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Literal(n) => n.span,
+            Self::Step(span) | Self::Range(span) | Self::Paren(_, span) => *span,
+            Self::Sign { span, .. } | Self::Binary { span, .. } | Self::MinMax { span, .. } => *span,
+        }
+    }
+}
+
+impl AggregateOp {
+    /// The operator as written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Count => "count",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Group => "group",
+            Self::Stddev => "stddev",
+            Self::Stdvar => "stdvar",
+            Self::TopK => "topk",
+            Self::BottomK => "bottomk",
+            Self::CountValues => "count_values",
+            Self::Quantile => "quantile",
+            Self::LimitK => "limitk",
+            Self::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether a parameter comes before what is aggregated.
+    #[must_use]
+    pub fn has_param(self) -> bool {
+        matches!(
+            self,
+            Self::TopK | Self::BottomK | Self::CountValues | Self::Quantile | Self::LimitK | Self::LimitRatio
+        )
+    }
+}
+
+impl BinaryOp {
+    /// The operator as written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Atan2 => "atan2",
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
+        }
+    }
+
+    /// Whether it answers true or false; such operators filter unless `bool` is given.
+    #[must_use]
+    pub fn is_comparison(self) -> bool {
+        matches!(self, Self::Eq | Self::Ne | Self::Lt | Self::Le | Self::Gt | Self::Ge)
+    }
+
+    /// Whether it is `and`, `or` or `unless`.
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+}
+
+impl ValueType {
+    /// The name that the documentation uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::String => "string",
+            Self::InstantVector => "instant vector",
+            Self::RangeVector => "range vector",
+        }
+    }
 }
 
 impl Expr {

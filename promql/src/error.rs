@@ -6,9 +6,9 @@ use crate::ast::Span;
 
 /// A query text that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: parse error: {message}")]
+#[error("{}: parse error: {message}", place(*.line, *.column))]
 pub struct ParseError {
-    /// From 1.
+    /// From 1; 0 for an empty text, in which nothing has a place.
     pub line: usize,
     /// From 1, in bytes.
     pub column: usize,
@@ -16,6 +16,10 @@ pub struct ParseError {
     pub span: Span,
     /// What is wrong, worded as Prometheus words it.
     pub message: String,
+}
+
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { "unknown position".to_owned() } else { format!("{line}:{column}") }
 }
 
 /// A query that parsed but could not be evaluated.

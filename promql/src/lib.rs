@@ -8,4 +8,7 @@ pub mod annotations;
 pub mod ast;
 pub mod error;
 pub mod functions;
+pub mod lexer;
+pub mod parser;
+pub mod printer;
 pub mod value;

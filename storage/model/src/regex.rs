@@ -87,7 +87,10 @@ impl Regex {
 /// The last line of the compiler's report says what is wrong.
 fn short_reason(e: &regex::Error) -> String {
     let text = e.to_string();
-    text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned()
+    match text.lines().last().unwrap_or("").trim_start_matches("error: ") {
+        "unclosed group" => "missing closing )".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 fn literal_facts(pattern: &str) -> (Option<Vec<String>>, String) {
