@@ -1,8 +1,14 @@
 //! Where targets come from: `static_configs` and `file_sd_configs`, and the files of the latter.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use promontory_model::{Duration, Labels};
+use promontory_model::{Duration, Labels, LabelsBuilder};
+use serde::Deserialize;
+
+use crate::decode::{Decoder, Field, Fields, Harmless, NotBuilt};
+use crate::error::{ConfigError, ConfigErrors, Position, Problem};
+use crate::scrape::NameValidation;
 
 /// One source of targets of a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,4 +35,168 @@ pub struct FileSdConfig {
     pub files: Vec<PathBuf>,
     /// How often the files are read anew when no change is seen.
     pub refresh_interval: Duration,
+}
+
+/// Bytes of one file of targets.
+pub const TARGET_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Default of `refresh_interval`.
+const FILE_REFRESH: Duration = Duration::from_secs(300);
+
+/// Endings of files with targets.
+const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"];
+
+/// Discoveries of Prometheus that are not built yet.
+pub(crate) const NOT_BUILT: &[NotBuilt] = &[
+    NotBuilt::new("azure_sd_configs", Harmless::Empty),
+    NotBuilt::new("aws_sd_configs", Harmless::Empty),
+    NotBuilt::new("consul_sd_configs", Harmless::Empty),
+    NotBuilt::new("digitalocean_sd_configs", Harmless::Empty),
+    NotBuilt::new("dns_sd_configs", Harmless::Empty),
+    NotBuilt::new("docker_sd_configs", Harmless::Empty),
+    NotBuilt::new("dockerswarm_sd_configs", Harmless::Empty),
+    NotBuilt::new("ec2_sd_configs", Harmless::Empty),
+    NotBuilt::new("eureka_sd_configs", Harmless::Empty),
+    NotBuilt::new("gce_sd_configs", Harmless::Empty),
+    NotBuilt::new("hetzner_sd_configs", Harmless::Empty),
+    NotBuilt::new("http_sd_configs", Harmless::Empty),
+    NotBuilt::new("ionos_sd_configs", Harmless::Empty),
+    NotBuilt::new("kubernetes_sd_configs", Harmless::Empty),
+    NotBuilt::new("kuma_sd_configs", Harmless::Empty),
+    NotBuilt::new("lightsail_sd_configs", Harmless::Empty),
+    NotBuilt::new("linode_sd_configs", Harmless::Empty),
+    NotBuilt::new("marathon_sd_configs", Harmless::Empty),
+    NotBuilt::new("nerve_sd_configs", Harmless::Empty),
+    NotBuilt::new("nomad_sd_configs", Harmless::Empty),
+    NotBuilt::new("oci_sd_configs", Harmless::Empty),
+    NotBuilt::new("openstack_sd_configs", Harmless::Empty),
+    NotBuilt::new("outscale_sd_configs", Harmless::Empty),
+    NotBuilt::new("ovhcloud_sd_configs", Harmless::Empty),
+    NotBuilt::new("puppetdb_sd_configs", Harmless::Empty),
+    NotBuilt::new("scaleway_sd_configs", Harmless::Empty),
+    NotBuilt::new("serverset_sd_configs", Harmless::Empty),
+    NotBuilt::new("stackit_sd_configs", Harmless::Empty),
+    NotBuilt::new("triton_sd_configs", Harmless::Empty),
+    NotBuilt::new("uyuni_sd_configs", Harmless::Empty),
+    NotBuilt::new("vultr_sd_configs", Harmless::Empty),
+];
+
+/// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,
+/// because nothing can make an address of it.
+pub(crate) fn read(fields: &Fields<'_>, names: NameValidation, is_relabelled: bool) -> Vec<Discovery> {
+    let mut out = Vec::new();
+    let groups: Vec<_> =
+        fields.list("static_configs").iter().filter_map(|f| read_group(f, names, is_relabelled)).collect();
+    if !groups.is_empty() {
+        out.push(Discovery::Static(groups));
+    }
+    out.extend(fields.list("file_sd_configs").iter().filter_map(read_file_sd).map(Discovery::File));
+    out
+}
+
+fn read_group(field: &Field<'_>, names: NameValidation, may_be_url: bool) -> Option<TargetGroup> {
+    let fields = field.fields()?;
+    let mut targets = Vec::new();
+    for item in fields.list("targets") {
+        let Some(target) = item.text() else { continue };
+        if target.contains('/') && !may_be_url {
+            item.rule(format!("{target:?} is not a valid hostname; path and scheme are fields of the job"));
+        }
+        targets.push(target.to_owned());
+    }
+    let mut labels = LabelsBuilder::new();
+    for (name, value) in fields.get("labels").iter().flat_map(Field::entries) {
+        if !names.is_label_name(name) {
+            value.rule(format!("{name:?} is not a valid label name"));
+        }
+        if let Some(text) = value.text() {
+            labels.set(name, text);
+        }
+    }
+    fields.finish(&[]);
+    Some(TargetGroup { targets, labels: labels.build() })
+}
+
+fn read_file_sd(field: &Field<'_>) -> Option<FileSdConfig> {
+    let fields = field.fields()?;
+    let items = fields.list("files");
+    if items.is_empty() {
+        fields.missing("files");
+    }
+    let mut files = Vec::new();
+    for item in items {
+        if item.text().is_some_and(|text| !is_target_file_pattern(text)) {
+            item.rule(format!(
+                "path name {:?} is not valid for file discovery: it must end in .json, .yml or .yaml, and only its \
+                 last component may hold one '*'",
+                item.text().unwrap_or_default()
+            ));
+        }
+        files.extend(item.path_buf());
+    }
+    let refresh_interval = fields.get("refresh_interval").and_then(|f| f.duration());
+    fields.finish(&[]);
+    Some(FileSdConfig { files, refresh_interval: refresh_interval.unwrap_or(FILE_REFRESH) })
+}
+
+fn is_target_file_pattern(text: &str) -> bool {
+    let Some(stem) = FILE_ENDINGS.iter().find_map(|ending| text.strip_suffix(ending)) else { return false };
+    stem.split_once('*').is_none_or(|(_, after)| !after.contains('/'))
+}
+
+/// Reads the text of a file with targets, JSON when `file` ends so and YAML otherwise.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse_targets(text: &str, file: &Path) -> Result<Vec<TargetGroup>, ConfigErrors> {
+    let bytes = text.len() as u64;
+    if bytes > TARGET_FILE_BYTES_MAX {
+        let problem = Problem::TooLarge { bytes, max: TARGET_FILE_BYTES_MAX };
+        return Err(whole_file(file, None, problem));
+    }
+    let is_json = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    if is_json { parse_json(text, file) } else { parse_yaml(text, file) }
+}
+
+fn parse_yaml(text: &str, file: &Path) -> Result<Vec<TargetGroup>, ConfigErrors> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut groups = Vec::new();
+    let no_env = |_: &str| None;
+    crate::read_document(text, file, &no_env, |decoder: &Decoder<'_>, node| {
+        let items = decoder.root(node).list();
+        groups.extend(items.iter().filter_map(|f| read_group(f, NameValidation::Utf8, true)));
+    })?;
+    Ok(groups)
+}
+
+/// A group in JSON. Unlike YAML, JSON has no other spellings of a text, so the types are strict.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonGroup {
+    #[serde(default)]
+    targets: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+fn parse_json(text: &str, file: &Path) -> Result<Vec<TargetGroup>, ConfigErrors> {
+    let groups: Option<Vec<JsonGroup>> = serde_json::from_str(text).map_err(|e| {
+        let position = Position { line: e.line(), column: e.column() };
+        let message = e.to_string();
+        let message = message.rsplit_once(" at line").map_or(message.as_str(), |(m, _)| m).to_owned();
+        whole_file(file, Some(position), Problem::Syntax(message))
+    })?;
+    let groups = groups.unwrap_or_default().into_iter();
+    Ok(groups
+        .map(|g| TargetGroup {
+            targets: g.targets.unwrap_or_default(),
+            labels: Labels::from_pairs(g.labels.unwrap_or_default()),
+        })
+        .collect())
+}
+
+fn whole_file(file: &Path, position: Option<Position>, problem: Problem) -> ConfigErrors {
+    ConfigErrors(vec![ConfigError { file: file.to_owned(), position, field: String::new(), problem }])
 }

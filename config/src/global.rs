@@ -1,8 +1,10 @@
 //! `global`: what scrape jobs inherit and what rule evaluation and queries take as defaults.
 
-use promontory_model::{Duration, Labels};
+use promontory_model::{Duration, Labels, LabelsBuilder};
 
-use crate::scrape::{EscapingScheme, NameValidation, ScrapeLimits, ScrapeProtocol};
+use crate::Config;
+use crate::decode::{Field, Harmless, NotBuilt};
+use crate::scrape::{self, EscapingScheme, NameValidation, ScrapeLimits, ScrapeProtocol};
 
 /// The section `global`.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,5 +42,91 @@ impl Default for Global {
             metric_name_escaping: EscapingScheme::default(),
             extra_scrape_metrics: false,
         }
+    }
+}
+
+const NOT_BUILT: &[NotBuilt] = &[
+    NotBuilt::new("rule_query_offset", Harmless::Zero),
+    NotBuilt::new("query_log_file", Harmless::Empty),
+    NotBuilt::new("scrape_failure_log_file", Harmless::Empty),
+    NotBuilt::new("scrape_native_histograms", Harmless::False),
+    NotBuilt::new("convert_classic_histograms_to_nhcb", Harmless::False),
+    NotBuilt::new("always_scrape_classic_histograms", Harmless::False),
+];
+
+pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
+    let Some(fields) = field.fields() else { return };
+    let default = Global::default();
+    let interval = |name, default: Duration| {
+        let given = fields.get(name).and_then(|f| f.duration());
+        given.filter(|d| d.ms() > 0).unwrap_or(default)
+    };
+    let scrape_interval = interval("scrape_interval", default.scrape_interval);
+    let scrape_timeout = interval("scrape_timeout", default.scrape_timeout.min(scrape_interval));
+    if scrape_timeout > scrape_interval {
+        let at = fields.get("scrape_timeout");
+        at.as_ref().unwrap_or(field).rule("global scrape timeout greater than scrape interval");
+    }
+    let validation = scrape::read_name_validation(&fields);
+    let metric_name_validation = validation.unwrap_or_default();
+    config.global = Global {
+        scrape_interval,
+        scrape_timeout,
+        evaluation_interval: interval("evaluation_interval", default.evaluation_interval),
+        scrape_protocols: scrape::read_protocols(&fields).unwrap_or(default.scrape_protocols),
+        external_labels: read_external_labels(fields.get("external_labels"), metric_name_validation),
+        limits: scrape::read_limits(&fields, ScrapeLimits::default()),
+        metric_name_validation,
+        metric_name_escaping: scrape::read_name_escaping(&fields, validation, EscapingScheme::default()),
+        extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", false),
+    };
+    fields.finish(&[NOT_BUILT]);
+}
+
+fn read_external_labels(field: Option<Field<'_>>, names: NameValidation) -> Labels {
+    let mut labels = LabelsBuilder::new();
+    for (name, value) in field.iter().flat_map(Field::entries) {
+        if !names.is_label_name(name) {
+            value.rule(format!("{name:?} is not a valid label name"));
+        }
+        if let Some(text) = value.text() {
+            labels.set(name, &expand_variables(text, &value));
+        }
+    }
+    labels.build()
+}
+
+/// Replaces `$name` and `${name}` by variables of the environment and `$$` by `$`. One that is not set becomes
+/// nothing, with a warning.
+fn expand_variables(text: &str, field: &Field<'_>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        let (name, after) = variable(&rest[dollar + 1..]);
+        rest = after;
+        if name == "$" {
+            out.push('$');
+        } else if let Some(value) = field.decoder().env(name) {
+            out.push_str(&value);
+        } else if !name.is_empty() {
+            field.decoder().warn(format!("{}: environment variable {name:?} is not set", field.path()));
+        }
+    }
+    out + rest
+}
+
+/// The name at the start of `text`, as Go's `os.Expand` takes it, and what follows.
+fn variable(text: &str) -> (&str, &str) {
+    if let Some(inner) = text.strip_prefix('{') {
+        return match inner.split_once('}') {
+            Some((name, after)) => (name, after),
+            None => ("", inner),
+        };
+    }
+    let special = |c: char| matches!(c, '*' | '#' | '$' | '@' | '!' | '?' | '-' | '0'..='9');
+    match text.chars().next() {
+        Some(c) if special(c) => text.split_at(1),
+        _ => text.split_at(text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len())),
     }
 }

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::decode::{Field, Fields, Harmless, NotBuilt};
+use crate::error::Problem;
+
 /// Authorisation, headers and TLS of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpClientConfig {
@@ -147,4 +150,173 @@ impl TlsVersion {
             Self::Tls13 => "TLS13",
         }
     }
+}
+
+/// Fields of a client that are not built yet; they stand among those of the job.
+pub(crate) const NOT_BUILT: &[NotBuilt] = &[
+    NotBuilt::new("oauth2", Harmless::Empty),
+    NotBuilt::new("proxy_url", Harmless::Empty),
+    NotBuilt::new("no_proxy", Harmless::Empty),
+    NotBuilt::new("proxy_from_environment", Harmless::False),
+    NotBuilt::new("proxy_connect_header", Harmless::Empty),
+];
+
+/// Headers that the client sets by itself.
+const RESERVED_HEADERS: [&str; 18] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "user-agent",
+    "www-authenticate",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-prometheus-remote-read-version",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-scrape-timeout-seconds",
+];
+
+const TLS_VERSIONS: [(&str, Option<TlsVersion>); 4] =
+    [("TLS10", None), ("TLS11", None), ("TLS12", Some(TlsVersion::Tls12)), ("TLS13", Some(TlsVersion::Tls13))];
+
+/// Reads the fields of a client among those of a job.
+pub(crate) fn read(fields: &Fields<'_>) -> HttpClientConfig {
+    HttpClientConfig {
+        auth: read_auth(fields),
+        follow_redirects: fields.bool_or("follow_redirects", true),
+        enable_http2: fields.bool_or("enable_http2", true),
+        tls: fields.get("tls_config").and_then(|f| read_tls(&f)).unwrap_or_default(),
+        headers: fields.get("http_headers").map(|f| read_headers(&f)).unwrap_or_default(),
+    }
+}
+
+fn read_auth(fields: &Fields<'_>) -> Auth {
+    let basic = fields.get("basic_auth");
+    let authorization = fields.get("authorization");
+    let bearer = source(fields, "bearer_token", "bearer_token_file", Secret::new);
+    if basic.is_some() && (authorization.is_some() || bearer.is_some()) {
+        fields.map().problem(Problem::Exclusive("basic_auth, authorization, bearer_token and bearer_token_file"));
+    }
+    if authorization.is_some() && bearer.is_some() {
+        fields.map().rule("authorization is not compatible with bearer_token and bearer_token_file");
+    }
+    if let Some(basic) = basic {
+        return read_basic(&basic);
+    }
+    if let Some(authorization) = authorization {
+        return read_authorization(&authorization);
+    }
+    match bearer {
+        Some(_) => Auth::Authorization { kind: "Bearer".to_owned(), credentials: bearer },
+        None => Auth::None,
+    }
+}
+
+fn read_basic(field: &Field<'_>) -> Auth {
+    let Some(fields) = field.fields() else { return Auth::None };
+    let username = source(&fields, "username", "username_file", |text| text);
+    let password = source(&fields, "password", "password_file", Secret::new);
+    fields.finish(&[]);
+    Auth::Basic { username, password }
+}
+
+fn read_authorization(field: &Field<'_>) -> Auth {
+    let Some(fields) = field.fields() else { return Auth::None };
+    let kind = fields.text("type").map_or_else(|| "Bearer".to_owned(), |t| t.trim().to_owned());
+    if kind.eq_ignore_ascii_case("basic") {
+        field.rule("authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
+    }
+    let credentials = source(&fields, "credentials", "credentials_file", Secret::new);
+    fields.finish(&[]);
+    Auth::Authorization { kind, credentials }
+}
+
+/// A value that stands in the field `inline` or in the file that `file` names, not both.
+fn source<T>(
+    fields: &Fields<'_>,
+    inline: &'static str,
+    file: &'static str,
+    wrap: fn(String) -> T,
+) -> Option<Source<T>> {
+    match (fields.text(inline), fields.path_buf(file)) {
+        (Some(_), Some(_)) => {
+            fields.map().rule(format!("at most one of {inline} and {file} must be configured"));
+            None
+        }
+        (Some(text), None) => Some(Source::Inline(wrap(text))),
+        (None, Some(path)) => Some(Source::File(path)),
+        (None, None) => None,
+    }
+}
+
+fn read_tls(field: &Field<'_>) -> Option<TlsConfig> {
+    let fields = field.fields()?;
+    let tls = TlsConfig {
+        ca: source(&fields, "ca", "ca_file", |text| text),
+        cert: source(&fields, "cert", "cert_file", |text| text),
+        key: source(&fields, "key", "key_file", Secret::new),
+        server_name: fields.text("server_name"),
+        insecure_skip_verify: fields.bool_or("insecure_skip_verify", false),
+        min_version: fields.get("min_version").and_then(|f| read_tls_version(&f)),
+        max_version: fields.get("max_version").and_then(|f| read_tls_version(&f)),
+    };
+    match (&tls.cert, &tls.key) {
+        (Some(_), None) => field.rule("a client certificate needs one of key and key_file"),
+        (None, Some(_)) => field.rule("a client key needs one of cert and cert_file"),
+        _ => {}
+    }
+    if let (Some(min), Some(max)) = (tls.min_version, tls.max_version)
+        && min > max
+    {
+        field.rule("min_version must not be above max_version");
+    }
+    fields.finish(&[]);
+    Some(tls)
+}
+
+fn read_tls_version(field: &Field<'_>) -> Option<TlsVersion> {
+    let version = field.one_of(&TLS_VERSIONS)?;
+    if version.is_none() {
+        field.problem(Problem::NotSupported("TLS below 1.2".to_owned()));
+    }
+    version
+}
+
+fn read_headers(field: &Field<'_>) -> Vec<HttpHeader> {
+    let mut headers: Vec<_> = field.entries().iter().filter_map(|(name, f)| read_header(name, f)).collect();
+    headers.sort_by(|a, b| a.name.cmp(&b.name));
+    headers
+}
+
+fn read_header(name: &str, field: &Field<'_>) -> Option<HttpHeader> {
+    if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        field.rule(format!("setting header {name:?} is not allowed"));
+    }
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        field.rule(format!("{name:?} is not a valid header name"));
+    }
+    let fields = field.fields()?;
+    let mut values = Vec::new();
+    values.extend(fields.list("values").iter().filter_map(|f| header_text(f)).map(HeaderValue::Plain));
+    values
+        .extend(fields.list("secrets").iter().filter_map(|f| header_text(f)).map(Secret::new).map(HeaderValue::Secret));
+    values.extend(fields.list("files").iter().filter_map(Field::path_buf).map(HeaderValue::File));
+    fields.finish(&[]);
+    Some(HttpHeader { name: name.to_owned(), values })
+}
+
+fn header_text(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if text.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+        field.rule("a header value must not hold control characters");
+    }
+    Some(text.to_owned())
 }

@@ -8,9 +8,9 @@
 
 use std::fmt;
 
-use promontory_model::labels::is_legacy_label_name;
 use promontory_model::{Labels, LabelsBuilder, Regex};
 
+use crate::decode::Field;
 use crate::md5::md5;
 use crate::scrape::NameValidation;
 
@@ -169,7 +169,7 @@ impl RelabelConfig {
             let valid = if target_is_template {
                 is_name_template(&self.target_label, names)
             } else {
-                is_label_name(&self.target_label, names)
+                names.is_label_name(&self.target_label)
             };
             if !valid {
                 return bad("target_label", &self.target_label);
@@ -293,6 +293,49 @@ pub fn process_builder(labels: &mut LabelsBuilder, configs: &[RelabelConfig]) ->
     configs.iter().all(|config| config.apply(labels, &mut joined))
 }
 
+/// Reads a list of rules; those with a problem are left out.
+pub(crate) fn read(list: &[Field<'_>], names: NameValidation) -> Vec<RelabelConfig> {
+    list.iter().filter_map(|field| read_rule(field, names)).collect()
+}
+
+fn read_rule(field: &Field<'_>, names: NameValidation) -> Option<RelabelConfig> {
+    let fields = field.fields()?;
+    let mut rule = RelabelConfig::new();
+    for source in fields.list("source_labels") {
+        let Some(name) = source.text() else { continue };
+        if !names.is_label_name(name) {
+            source.rule(format!("{name:?} is not a valid label name"));
+        }
+        rule.source_labels.push(name.to_owned());
+    }
+    // An explicit empty value differs from an absent one.
+    let take = |name, into: &mut String| {
+        if let Some(text) = fields.get_or_null(name).and_then(|f| f.text()) {
+            text.clone_into(into);
+        }
+    };
+    take("separator", &mut rule.separator);
+    take("target_label", &mut rule.target_label);
+    take("replacement", &mut rule.replacement);
+    if let Some(regex) = fields.get_or_null("regex") {
+        rule.regex = regex.regex()?;
+    }
+    if let Some(modulus) = fields.get("modulus") {
+        rule.modulus = modulus.u64()?;
+    }
+    if let Some(action) = fields.get("action") {
+        let name = action.text()?;
+        let Some(found) = Action::from_name(name) else {
+            action.not_one_of(name, &ACTIONS);
+            return None;
+        };
+        rule.action = found;
+    }
+    fields.finish(&[]);
+    rule.validate(names).map_err(|e| field.problem(e)).ok()?;
+    Some(rule)
+}
+
 /// The last eight bytes of the MD5 digest, big-endian, modulo `modulus`; 0 where that is 0.
 fn hash_mod(value: &str, modulus: u64) -> u64 {
     let digest = md5(value.as_bytes());
@@ -303,13 +346,6 @@ fn hash_mod(value: &str, modulus: u64) -> u64 {
 
 fn has_variable(template: &str) -> bool {
     template.contains('$')
-}
-
-fn is_label_name(name: &str, names: NameValidation) -> bool {
-    match names {
-        NameValidation::Utf8 => !name.is_empty(),
-        NameValidation::Legacy => is_legacy_label_name(name),
-    }
 }
 
 /// Whether `template` can become a label name: the text around `$1`, `${1}` and `${name}` must be one already.

@@ -3,10 +3,15 @@
 use std::fmt;
 
 use promontory_model::Duration;
+use promontory_model::labels::is_legacy_label_name;
 
-use crate::discovery::Discovery;
-use crate::http_client::HttpClientConfig;
-use crate::relabel::RelabelConfig;
+use crate::Config;
+use crate::decode::{Field, Fields, Harmless, NotBuilt};
+use crate::discovery::{self, Discovery};
+use crate::error::Problem;
+use crate::global::Global;
+use crate::http_client::{self, HttpClientConfig};
+use crate::relabel::{self, RelabelConfig};
 
 /// One scrape job.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,7 +144,19 @@ pub enum NameValidation {
     Legacy,
 }
 
+const NAME_VALIDATIONS: [(&str, NameValidation); 2] =
+    [("utf8", NameValidation::Utf8), ("legacy", NameValidation::Legacy)];
+
 impl NameValidation {
+    /// Whether a label may have this name.
+    #[must_use]
+    pub fn is_label_name(self, name: &str) -> bool {
+        match self {
+            Self::Utf8 => !name.is_empty(),
+            Self::Legacy => is_legacy_label_name(name),
+        }
+    }
+
     /// The name in configuration files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -164,6 +181,13 @@ pub enum EscapingScheme {
     Values,
 }
 
+const ESCAPING_SCHEMES: [(&str, EscapingScheme); 4] = [
+    ("allow-utf-8", EscapingScheme::AllowUtf8),
+    ("underscores", EscapingScheme::Underscores),
+    ("dots", EscapingScheme::Dots),
+    ("values", EscapingScheme::Values),
+];
+
 impl EscapingScheme {
     /// The name in configuration files and in the `Accept` header.
     #[must_use]
@@ -174,5 +198,146 @@ impl EscapingScheme {
             Self::Dots => "dots",
             Self::Values => "values",
         }
+    }
+}
+
+const SCHEMES: [(&str, Scheme); 2] = [("http", Scheme::Http), ("https", Scheme::Https)];
+
+const NOT_BUILT: &[NotBuilt] = &[
+    NotBuilt::new("scrape_native_histograms", Harmless::False),
+    NotBuilt::new("convert_classic_histograms_to_nhcb", Harmless::False),
+    NotBuilt::new("always_scrape_classic_histograms", Harmless::False),
+    NotBuilt::new("native_histogram_bucket_limit", Harmless::Zero),
+    NotBuilt::new("native_histogram_min_bucket_factor", Harmless::Zero),
+    NotBuilt::new("scrape_failure_log_file", Harmless::Empty),
+];
+
+pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
+    for item in field.list() {
+        let Some(job) = read_job(&item, &config.global) else { continue };
+        if config.scrape_configs.iter().any(|other| other.job_name == job.job_name) {
+            item.rule(format!("found multiple scrape configs with job name {:?}", job.job_name));
+        }
+        config.scrape_configs.push(job);
+    }
+}
+
+fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
+    let fields = field.fields()?;
+    let job_name = fields.text("job_name");
+    if job_name.is_none() {
+        fields.missing("job_name");
+    }
+    let (scrape_interval, scrape_timeout) = read_times(&fields, global);
+    let own_validation = read_name_validation(&fields);
+    let names = own_validation.unwrap_or(global.metric_name_validation);
+    let relabel_fields = fields.list("relabel_configs");
+    let job = ScrapeConfig {
+        job_name: job_name.unwrap_or_default(),
+        scrape_interval,
+        scrape_timeout,
+        metrics_path: fields.text("metrics_path").unwrap_or_else(|| "/metrics".to_owned()),
+        scheme: fields.get("scheme").and_then(|f| f.one_of(&SCHEMES)).unwrap_or_default(),
+        params: read_params(&fields),
+        honor_labels: fields.bool_or("honor_labels", false),
+        honor_timestamps: fields.bool_or("honor_timestamps", true),
+        track_timestamps_staleness: fields.bool_or("track_timestamps_staleness", false),
+        enable_compression: fields.bool_or("enable_compression", true),
+        scrape_protocols: read_protocols(&fields).unwrap_or_else(|| global.scrape_protocols.clone()),
+        fallback_scrape_protocol: fields.get("fallback_scrape_protocol").and_then(|f| read_protocol(&f)),
+        limits: read_limits(&fields, global.limits),
+        metric_name_validation: names,
+        metric_name_escaping: read_name_escaping(&fields, own_validation, global.metric_name_escaping),
+        extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", global.extra_scrape_metrics),
+        http: http_client::read(&fields),
+        discovery: discovery::read(&fields, names, !relabel_fields.is_empty()),
+        relabel_configs: relabel::read(&relabel_fields, names),
+        metric_relabel_configs: relabel::read(&fields.list("metric_relabel_configs"), names),
+    };
+    fields.finish(&[NOT_BUILT, http_client::NOT_BUILT, discovery::NOT_BUILT]);
+    Some(job)
+}
+
+/// Interval and timeout; what is zero or absent comes from `global`, the timeout never longer than the interval.
+fn read_times(fields: &Fields<'_>, global: &Global) -> (Duration, Duration) {
+    let given = |name| fields.get(name).and_then(|f| f.duration()).filter(|d| d.ms() > 0);
+    let interval = given("scrape_interval").unwrap_or(global.scrape_interval);
+    let timeout = given("scrape_timeout").unwrap_or(global.scrape_timeout.min(interval));
+    if timeout > interval {
+        let at = fields.get("scrape_timeout");
+        at.as_ref()
+            .unwrap_or(fields.map())
+            .rule(format!("scrape timeout greater than scrape interval ({timeout} > {interval})"));
+    }
+    (interval, timeout)
+}
+
+fn read_params(fields: &Fields<'_>) -> Vec<(String, Vec<String>)> {
+    let Some(field) = fields.get("params") else { return Vec::new() };
+    let mut params: Vec<_> = field.entries().iter().map(|(name, f)| ((*name).to_owned(), f.texts())).collect();
+    params.sort();
+    params
+}
+
+pub(crate) fn read_limits(fields: &Fields<'_>, inherited: ScrapeLimits) -> ScrapeLimits {
+    let or = |given: Option<u64>, inherited| given.filter(|n| *n > 0).or(inherited);
+    let count = |name, inherited| or(fields.get(name).and_then(|f| f.u64()), inherited);
+    ScrapeLimits {
+        body_bytes: or(fields.get("body_size_limit").and_then(|f| f.bytes()), inherited.body_bytes),
+        samples: count("sample_limit", inherited.samples),
+        targets: count("target_limit", inherited.targets),
+        labels: count("label_limit", inherited.labels),
+        label_name_bytes: count("label_name_length_limit", inherited.label_name_bytes),
+        label_value_bytes: count("label_value_length_limit", inherited.label_value_bytes),
+        keep_dropped_targets: count("keep_dropped_targets", inherited.keep_dropped_targets),
+    }
+}
+
+/// The list `scrape_protocols`; `None` when absent or wrong.
+pub(crate) fn read_protocols(fields: &Fields<'_>) -> Option<Vec<ScrapeProtocol>> {
+    let field = fields.get("scrape_protocols")?;
+    let items = field.list();
+    if items.is_empty() {
+        field.rule("scrape_protocols cannot be empty");
+    }
+    let mut protocols = Vec::new();
+    for item in &items {
+        let Some(protocol) = read_protocol(item) else { continue };
+        if protocols.contains(&protocol) {
+            item.rule(format!("duplicated protocol {protocol}"));
+        }
+        protocols.push(protocol);
+    }
+    (protocols.len() == items.len() && !protocols.is_empty()).then_some(protocols)
+}
+
+fn read_protocol(field: &Field<'_>) -> Option<ScrapeProtocol> {
+    if field.text() == Some("PrometheusProto") {
+        field.problem(Problem::NotSupported("scraping protobuf".to_owned()));
+        return None;
+    }
+    field.one_of(&ScrapeProtocol::DEFAULT.map(|p| (p.as_str(), p)))
+}
+
+pub(crate) fn read_name_validation(fields: &Fields<'_>) -> Option<NameValidation> {
+    fields.get("metric_name_validation_scheme").and_then(|f| f.one_of(&NAME_VALIDATIONS))
+}
+
+/// The escaping scheme. Where only `legacy` names are asked for, targets are asked for underscores.
+pub(crate) fn read_name_escaping(
+    fields: &Fields<'_>,
+    validation: Option<NameValidation>,
+    inherited: EscapingScheme,
+) -> EscapingScheme {
+    let given = fields.get("metric_name_escaping_scheme");
+    let scheme = given.as_ref().and_then(|f| f.one_of(&ESCAPING_SCHEMES));
+    if let (Some(field), Some(EscapingScheme::AllowUtf8), Some(NameValidation::Legacy)) = (&given, scheme, validation) {
+        field.rule("utf8 metric names requested but validation scheme is set to legacy");
+    }
+    match (scheme, validation) {
+        (Some(scheme), _) => scheme,
+        (None, Some(NameValidation::Legacy)) => EscapingScheme::Underscores,
+        (None, Some(NameValidation::Utf8)) => EscapingScheme::AllowUtf8,
+        (None, None) => inherited,
     }
 }

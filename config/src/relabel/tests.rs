@@ -103,10 +103,12 @@ fn hashmod_is_that_of_prometheus() {
 
 #[test]
 fn labelmap_copies_what_was_there_at_the_start() {
-    check("a=foo b1=bar b2=baz", &["regex=(b.*) replacement=bar_$1 action=labelmap"], {
-        "a=foo b1=bar b2=baz bar_b1=bar bar_b2=baz"
-    });
-    check("__meta_x_y=1 __meta_z=2", &["regex=__meta_(.+) action=labelmap"], { "__meta_x_y=1 __meta_z=2 x_y=1 z=2" });
+    check(
+        "a=foo b1=bar b2=baz",
+        &["regex=(b.*) replacement=bar_$1 action=labelmap"],
+        "a=foo b1=bar b2=baz bar_b1=bar bar_b2=baz",
+    );
+    check("__meta_x_y=1 __meta_z=2", &["regex=__meta_(.+) action=labelmap"], "__meta_x_y=1 __meta_z=2 x_y=1 z=2");
     check("ab=1 b=2", &["regex=a(.*) action=labelmap"], "ab=1 b=1");
 }
 

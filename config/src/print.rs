@@ -1,0 +1,264 @@
+//! The effective configuration as YAML: defaults filled in, secrets masked, fields in Prometheus' order.
+//!
+//! Fields that are off or empty are left out where Prometheus leaves them out.
+
+use std::path::Path;
+
+use promontory_model::Labels;
+use serde_yaml::{Mapping, Value};
+
+use crate::discovery::{Discovery, FileSdConfig, TargetGroup};
+use crate::http_client::{Auth, HeaderValue, HttpClientConfig, HttpHeader, SECRET_MASK, Secret, Source, TlsConfig};
+use crate::relabel::RelabelConfig;
+use crate::scrape::{NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
+use crate::storage::StorageConfig;
+use crate::{Config, Global};
+
+pub(crate) fn to_yaml(config: &Config) -> String {
+    let mut root = Map::default();
+    root.put("global", global(&config.global));
+    root.list("scrape_configs", config.scrape_configs.iter().map(job));
+    root.map("storage", storage(&config.storage));
+    let mut dashboards = Map::default();
+    dashboards.list("paths", config.dashboards.paths.iter().map(|p| path(p)));
+    root.map("dashboards", dashboards);
+    serde_yaml::to_string(&Value::from(root)).unwrap_or_default()
+}
+
+/// A map in the order in which it was filled.
+#[derive(Default)]
+struct Map(Mapping);
+
+impl Map {
+    fn put(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(Value::from(key), value.into());
+    }
+
+    fn text(&mut self, key: &str, value: impl ToString) {
+        self.put(key, value.to_string());
+    }
+
+    fn some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    /// A list, unless it is empty.
+    fn list(&mut self, key: &str, values: impl IntoIterator<Item = impl Into<Value>>) {
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        if !values.is_empty() {
+            self.put(key, values);
+        }
+    }
+
+    /// A map, unless it is empty.
+    fn map(&mut self, key: &str, map: Self) {
+        if !map.0.is_empty() {
+            self.put(key, map);
+        }
+    }
+
+    fn source<T>(&mut self, key: &str, source: Option<&Source<T>>, show: fn(&T) -> String) {
+        match source {
+            Some(Source::Inline(value)) => self.put(key, show(value)),
+            Some(Source::File(file)) => self.put(&format!("{key}_file"), path(file)),
+            None => {}
+        }
+    }
+}
+
+impl From<Map> for Value {
+    fn from(map: Map) -> Self {
+        Self::Mapping(map.0)
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn mask(_: &Secret) -> String {
+    SECRET_MASK.to_owned()
+}
+
+fn labels(labels: &Labels) -> Map {
+    let mut map = Map::default();
+    for (name, value) in labels {
+        map.put(name, value);
+    }
+    map
+}
+
+fn protocols(list: &[ScrapeProtocol]) -> Vec<Value> {
+    list.iter().map(|p| Value::from(p.as_str())).collect()
+}
+
+fn global(global: &Global) -> Map {
+    let mut map = Map::default();
+    map.text("scrape_interval", global.scrape_interval);
+    map.text("scrape_timeout", global.scrape_timeout);
+    map.put("scrape_protocols", protocols(&global.scrape_protocols));
+    map.text("evaluation_interval", global.evaluation_interval);
+    map.map("external_labels", labels(&global.external_labels));
+    limits(&mut map, &global.limits);
+    if global.metric_name_validation != NameValidation::default() {
+        map.put("metric_name_validation_scheme", global.metric_name_validation.as_str());
+    }
+    if global.extra_scrape_metrics {
+        map.put("extra_scrape_metrics", true);
+    }
+    map
+}
+
+fn limits(map: &mut Map, limits: &ScrapeLimits) {
+    map.some("body_size_limit", limits.body_bytes.map(bytes));
+    map.some("sample_limit", limits.samples);
+    map.some("target_limit", limits.targets);
+    map.some("label_limit", limits.labels);
+    map.some("label_name_length_limit", limits.label_name_bytes);
+    map.some("label_value_length_limit", limits.label_value_bytes);
+    map.some("keep_dropped_targets", limits.keep_dropped_targets);
+}
+
+/// The largest unit that divides `n`.
+fn bytes(n: u64) -> String {
+    let units = [("EB", 60), ("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
+    units
+        .iter()
+        .find(|(_, shift)| n > 0 && n.is_multiple_of(1 << shift))
+        .map_or_else(|| format!("{n}B"), |(unit, shift)| format!("{}{unit}", n >> shift))
+}
+
+fn job(job: &ScrapeConfig) -> Map {
+    let mut map = Map::default();
+    map.put("job_name", job.job_name.as_str());
+    if job.honor_labels {
+        map.put("honor_labels", true);
+    }
+    map.put("honor_timestamps", job.honor_timestamps);
+    map.put("track_timestamps_staleness", job.track_timestamps_staleness);
+    let mut params = Map::default();
+    for (name, values) in &job.params {
+        params.put(name, values.iter().map(|v| Value::from(v.as_str())).collect::<Vec<_>>());
+    }
+    map.map("params", params);
+    map.text("scrape_interval", job.scrape_interval);
+    map.text("scrape_timeout", job.scrape_timeout);
+    map.put("scrape_protocols", protocols(&job.scrape_protocols));
+    map.some("fallback_scrape_protocol", job.fallback_scrape_protocol.map(ScrapeProtocol::as_str));
+    map.put("metrics_path", job.metrics_path.as_str());
+    map.put("scheme", job.scheme.as_str());
+    map.put("enable_compression", job.enable_compression);
+    limits(&mut map, &job.limits);
+    map.put("metric_name_validation_scheme", job.metric_name_validation.as_str());
+    map.put("metric_name_escaping_scheme", job.metric_name_escaping.as_str());
+    map.put("extra_scrape_metrics", job.extra_scrape_metrics);
+    http_client(&mut map, &job.http);
+    map.list("relabel_configs", job.relabel_configs.iter().map(relabel));
+    map.list("metric_relabel_configs", job.metric_relabel_configs.iter().map(relabel));
+    for discovery in &job.discovery {
+        if let Discovery::Static(groups) = discovery {
+            map.list("static_configs", groups.iter().map(group));
+        }
+    }
+    map.list(
+        "file_sd_configs",
+        job.discovery.iter().filter_map(|d| match d {
+            Discovery::File(file) => Some(file_sd(file)),
+            Discovery::Static(_) => None,
+        }),
+    );
+    map
+}
+
+fn http_client(map: &mut Map, http: &HttpClientConfig) {
+    match &http.auth {
+        Auth::None => {}
+        Auth::Basic { username, password } => {
+            let mut basic = Map::default();
+            basic.source("username", username.as_ref(), String::clone);
+            basic.source("password", password.as_ref(), mask);
+            map.put("basic_auth", basic);
+        }
+        Auth::Authorization { kind, credentials } => {
+            let mut authorization = Map::default();
+            authorization.put("type", kind.as_str());
+            authorization.source("credentials", credentials.as_ref(), mask);
+            map.put("authorization", authorization);
+        }
+    }
+    map.map("tls_config", tls(&http.tls));
+    map.put("follow_redirects", http.follow_redirects);
+    map.put("enable_http2", http.enable_http2);
+    let mut headers = Map::default();
+    for h in &http.headers {
+        headers.put(&h.name, header(h));
+    }
+    map.map("http_headers", headers);
+}
+
+fn header(header: &HttpHeader) -> Map {
+    let mut map = Map::default();
+    let pick = |choose: fn(&HeaderValue) -> Option<String>| header.values.iter().filter_map(choose).collect::<Vec<_>>();
+    map.list("values", pick(|v| if let HeaderValue::Plain(text) = v { Some(text.clone()) } else { None }));
+    map.list("secrets", pick(|v| if let HeaderValue::Secret(secret) = v { Some(mask(secret)) } else { None }));
+    map.list("files", pick(|v| if let HeaderValue::File(file) = v { Some(path(file)) } else { None }));
+    map
+}
+
+fn tls(tls: &TlsConfig) -> Map {
+    let mut map = Map::default();
+    map.source("ca", tls.ca.as_ref(), String::clone);
+    map.source("cert", tls.cert.as_ref(), String::clone);
+    map.source("key", tls.key.as_ref(), mask);
+    map.some("server_name", tls.server_name.as_deref());
+    map.some("min_version", tls.min_version.map(|v| v.as_str()));
+    map.some("max_version", tls.max_version.map(|v| v.as_str()));
+    if tls.insecure_skip_verify {
+        map.put("insecure_skip_verify", true);
+    }
+    map
+}
+
+fn relabel(rule: &RelabelConfig) -> Map {
+    let mut map = Map::default();
+    map.list("source_labels", rule.source_labels.iter().map(String::as_str));
+    map.put("separator", rule.separator.as_str());
+    map.put("regex", rule.regex.pattern());
+    if rule.modulus > 0 {
+        map.put("modulus", rule.modulus);
+    }
+    if !rule.target_label.is_empty() {
+        map.put("target_label", rule.target_label.as_str());
+    }
+    map.put("replacement", rule.replacement.as_str());
+    map.put("action", rule.action.as_str());
+    map
+}
+
+fn group(group: &TargetGroup) -> Map {
+    let mut map = Map::default();
+    map.put("targets", group.targets.iter().map(|t| Value::from(t.as_str())).collect::<Vec<_>>());
+    map.map("labels", labels(&group.labels));
+    map
+}
+
+fn file_sd(file: &FileSdConfig) -> Map {
+    let mut map = Map::default();
+    map.list("files", file.files.iter().map(|f| path(f)));
+    map.text("refresh_interval", file.refresh_interval);
+    map
+}
+
+fn storage(storage: &StorageConfig) -> Map {
+    let mut tsdb = Map::default();
+    tsdb.some("out_of_order_time_window", storage.out_of_order_window.map(|d| d.to_string()));
+    let mut retention = Map::default();
+    retention.some("time", storage.retention_time.map(|d| d.to_string()));
+    retention.some("size", storage.retention_bytes.map(bytes));
+    tsdb.map("retention", retention);
+    let mut map = Map::default();
+    map.map("tsdb", tsdb);
+    map
+}

@@ -1,0 +1,36 @@
+//! `storage`: what of the TSDB can change while the server runs.
+
+use promontory_model::Duration;
+
+use crate::Config;
+use crate::decode::{Field, Harmless, NotBuilt};
+
+/// The section `storage`; `None` leaves the matter to the flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorageConfig {
+    /// How much older than the newest sample of its series a sample may be.
+    pub out_of_order_window: Option<Duration>,
+    /// How long samples are kept; zero is for ever.
+    pub retention_time: Option<Duration>,
+    /// How many bytes of blocks are kept; zero is no limit.
+    pub retention_bytes: Option<u64>,
+}
+
+const TSDB_NOT_BUILT: &[NotBuilt] = &[
+    NotBuilt::new("stale_series_compaction_threshold", Harmless::Zero),
+    NotBuilt::new("chunk_encoding", Harmless::Empty),
+];
+
+pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
+    let Some(fields) = field.fields() else { return };
+    if let Some(tsdb) = fields.get("tsdb").and_then(|f| f.fields()) {
+        config.storage.out_of_order_window = tsdb.get("out_of_order_time_window").and_then(|f| f.duration());
+        if let Some(retention) = tsdb.get("retention").and_then(|f| f.fields()) {
+            config.storage.retention_time = retention.get("time").and_then(|f| f.duration());
+            config.storage.retention_bytes = retention.get("size").and_then(|f| f.bytes());
+            retention.finish(&[&[NotBuilt::new("percentage", Harmless::Zero)]]);
+        }
+        tsdb.finish(&[TSDB_NOT_BUILT]);
+    }
+    fields.finish(&[&[NotBuilt::new("exemplars", Harmless::Empty)]]);
+}
