@@ -50,6 +50,17 @@ pub enum Value {
     Matrix(Vec<MatrixSeries>),
 }
 
+/// The steps of a range query: `start_ms`, `start_ms + step_ms`, … up to `end_ms`, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RangeSpec {
+    /// First step.
+    pub start_ms: i64,
+    /// No step is after this.
+    pub end_ms: i64,
+    /// Distance of steps, above 0.
+    pub step_ms: i64,
+}
+
 /// What evaluating cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryStats {

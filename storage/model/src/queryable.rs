@@ -141,6 +141,8 @@ pub struct Columns {
     n_columns: usize,
     /// Sparse histogram samples: column, row, value; sorted. Such a row is absent in the column's bitmap.
     histograms: Vec<(u32, u32, Arc<FloatHistogram>)>,
+    /// Start timestamps in ms, as many as values; empty when no sample has one. 0 is unknown.
+    start_timestamps: Vec<i64>,
 }
 
 /// One series of a [`Columns`].
@@ -173,6 +175,7 @@ impl Columns {
         self.values.resize(n_columns * self.timestamps.len(), 0.0);
         self.presence.clear();
         self.histograms.clear();
+        self.start_timestamps.clear();
     }
 
     /// Shared timestamps in ms, strictly ascending.
@@ -249,10 +252,30 @@ impl Columns {
         self.histograms.push((column as u32, row as u32, value));
     }
 
+    /// Writes since when the sample of column `i` at `row` has been counting, in ms.
+    pub fn set_start_timestamp(&mut self, i: usize, row: usize, t: i64) {
+        let rows = self.timestamps.len();
+        if self.start_timestamps.is_empty() {
+            self.start_timestamps.resize(self.n_columns * rows, 0);
+        }
+        self.start_timestamps[i * rows + row] = t;
+    }
+
+    /// Since when the samples of column `i` have been counting, one per row, in ms; 0 where that is unknown, `None`
+    /// when it is unknown everywhere.
+    #[must_use]
+    pub fn start_timestamps(&self, i: usize) -> Option<&[i64]> {
+        let rows = self.timestamps.len();
+        (!self.start_timestamps.is_empty()).then(|| &self.start_timestamps[i * rows..(i + 1) * rows])
+    }
+
     /// Bytes that the buffers take.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        8 * (self.timestamps.capacity() + self.values.capacity() + self.presence.capacity())
+        8 * (self.timestamps.capacity()
+            + self.values.capacity()
+            + self.presence.capacity()
+            + self.start_timestamps.capacity())
     }
 }
 
@@ -271,7 +294,10 @@ mod tests {
         c.set_present(0, 3, 1.5);
         assert!(!c.column(0).is_present(2) && c.column(0).is_present(3));
         assert_eq!(c.column(0).values[3], 1.5);
+        c.set_start_timestamp(1, 2, 9);
+        assert_eq!(c.start_timestamps(0).map(|s| s[2]), Some(0));
+        assert_eq!(c.start_timestamps(1).map(|s| s[2]), Some(9));
         c.reset(1, 0..2);
-        assert!(c.column(0).is_present(1));
+        assert!(c.column(0).is_present(1) && c.start_timestamps(0).is_none());
     }
 }
