@@ -3,6 +3,7 @@
 //! `app` alone knows every part and joins them; the parts do not know each other.
 
 pub mod cli;
+pub mod commands;
 pub mod dashboard;
 pub mod listener;
 pub mod scrape;
