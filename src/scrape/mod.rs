@@ -4,3 +4,9 @@
 //! and nothing of HTTP serving, dashboards or PromQL.
 
 pub mod exposition;
+pub mod line_cache;
+pub mod metadata;
+pub mod sample_labels;
+
+#[cfg(test)]
+pub(crate) mod testing;

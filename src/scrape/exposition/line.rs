@@ -35,21 +35,25 @@ impl Keyword {
 
 impl Parser<'_> {
     pub(super) fn next_text(&mut self) -> Result<Item, ParseError> {
+        let start = self.text_silent_end(self.at);
+        match self.text_keyword(start) {
+            Some((keyword, name_at)) => self.metadata(start, keyword, name_at),
+            None if start < self.body.len() => self.sample(start),
+            None => {
+                self.at = start;
+                Ok(Item::End)
+            }
+        }
+    }
+
+    /// Passes over blanks, empty lines and comments.
+    pub(super) fn text_silent_end(&self, mut at: usize) -> usize {
         loop {
-            let start = skip_blanks(self.body, self.at);
-            match self.body.get(start) {
-                None => {
-                    self.at = self.body.len();
-                    return Ok(Item::End);
-                }
-                Some(b'\n') => self.at = start + 1,
-                Some(b'#') => {
-                    if let Some((keyword, name_at)) = self.text_keyword(start) {
-                        return self.metadata(start, keyword, name_at);
-                    }
-                    self.at = line_end(self.body, start);
-                }
-                Some(_) => return self.sample(start),
+            at = skip_blanks(self.body, at);
+            match self.body.get(at) {
+                Some(b'\n') => at += 1,
+                Some(b'#') if self.text_keyword(at).is_none() => at = line_end(self.body, at),
+                _ => return at,
             }
         }
     }
@@ -91,6 +95,9 @@ impl Parser<'_> {
 
     /// `# HELP` or `# TYPE` with blanks behind each word; anything else after `#` is a comment.
     fn text_keyword(&self, start: usize) -> Option<(Keyword, usize)> {
+        if self.body.get(start) != Some(&b'#') {
+            return None;
+        }
         let word = skip_blanks(self.body, start + 1);
         if word == start + 1 {
             return None;

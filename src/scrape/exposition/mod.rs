@@ -126,6 +126,15 @@ impl<'a> Parser<'a> {
         self.kind = kind;
     }
 
+    /// Start of the first line at or after `at` that says something, where other lines are allowed.
+    #[must_use]
+    pub fn silent_end(&self, at: usize) -> usize {
+        match self.format {
+            Format::Text => self.text_silent_end(at),
+            Format::OpenMetrics => at,
+        }
+    }
+
     /// End of the key of the sample line at `start`, found without looking at its labels; `None` if no sample line
     /// begins there or it is malformed.
     pub fn key_end(&self, start: usize) -> Option<usize> {
