@@ -5,9 +5,21 @@
 
 pub mod clock;
 pub mod codec;
+mod db;
+mod error;
+#[allow(dead_code, reason = "recovery is being put on top")]
+mod head;
 mod mapped;
-#[allow(dead_code, reason = "the head and blocks are being put on top")]
+mod options;
+mod select;
 mod source;
+mod status;
 pub mod vfs;
 #[allow(dead_code, reason = "the formats are being put on top")]
 mod wire;
+
+pub use db::Db;
+pub use error::{AppendError, OpenError, WriteError};
+pub use head::writer::{GroupWriter, SeriesRef};
+pub use options::{DbOptions, FsyncPolicy};
+pub use status::{Appended, Cardinality, Count, DbStatus, Maintenance, Recovery};

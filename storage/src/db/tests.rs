@@ -1,0 +1,141 @@
+//! The database as its users see it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use promontory_model::{
+    Cancel, Columns, Labels, Matcher, Queryable as _, Select, Snapshot, TimeRange, Timestamp, stale_nan,
+};
+
+use crate::clock::ManualClock;
+use crate::vfs::SimVfs;
+use crate::{Appended, Db, DbOptions, GroupWriter, SeriesRef};
+
+fn options() -> DbOptions {
+    DbOptions { commit_interval_ms: None, ..DbOptions::server() }
+}
+
+fn open(vfs: &SimVfs, options: DbOptions) -> Db {
+    let clock = Arc::new(ManualClock::new(Timestamp(0)));
+    Db::open(Arc::new(vfs.clone()), clock, Path::new("data"), options).unwrap().0
+}
+
+fn series(writer: &mut GroupWriter, name: &str) -> SeriesRef {
+    writer.resolve(&Labels::from_pairs([("__name__", name), ("job", "j")])).unwrap()
+}
+
+/// Every sample that a snapshot sees: `name t:value …`, sorted.
+fn dump(snapshot: &dyn Snapshot, range: TimeRange, matchers: &[Matcher]) -> Vec<String> {
+    let cancel = Cancel::new();
+    let found = snapshot.select(&Select { range, matchers, cancel: &cancel }).unwrap();
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+    let mut columns = Columns::default();
+    let mut out = Vec::new();
+    for batch in found.batches {
+        batch.read(0..batch.n_series(), range, &mut columns).unwrap();
+        assert!(columns.n_rows() <= batch.rows_max(range));
+        assert!(columns.timestamps().windows(2).all(|w| w[0] < w[1]));
+        for i in 0..batch.n_series() {
+            let column = columns.column(i);
+            let mut line = batch.labels(i).metric_name().to_owned();
+            for row in (0..columns.n_rows()).filter(|&row| column.is_present(row)) {
+                let value = column.values[row];
+                let value = if value.is_nan() { format!("{:x}", value.to_bits()) } else { value.to_string() };
+                line += &format!(" {}:{value}", columns.timestamps()[row]);
+            }
+            out.push(line);
+        }
+    }
+    out.sort();
+    out
+}
+
+#[track_caller]
+fn check(db: &Db, range: TimeRange, matchers: &[Matcher], expected: &[&str]) {
+    assert_eq!(dump(&*db.snapshot().unwrap(), range, matchers), expected);
+}
+
+#[test]
+fn what_is_appended_is_found() {
+    let db = open(&SimVfs::new(), options());
+    let mut w = db.writer();
+    let (a, b) = (series(&mut w, "a"), series(&mut w, "b"));
+    assert_eq!(w.append(Timestamp(1000), &[(a, 1.0), (b, 2.0)]).unwrap().accepted, 2);
+    assert_eq!(w.append(Timestamp(2000), &[(a, stale_nan())]).unwrap().accepted, 1);
+    check(&db, TimeRange::ALL, &[], &["a 1000:1 2000:7ff0000000000002", "b 1000:2"]);
+    check(&db, TimeRange::new(1500, 3000), &[Matcher::equal("__name__", "a")], &["a 2000:7ff0000000000002"]);
+    check(&db, TimeRange::new(3000, 4000), &[], &[]);
+    assert_eq!(db.status().head_series, 2);
+    assert_eq!(db.cardinality(1).series_by_pair[0].name, "job=j");
+}
+
+#[test]
+fn rules_of_time_are_those_of_prometheus() {
+    let db = open(&SimVfs::new(), options());
+    let mut w = db.writer();
+    let (a, b) = (series(&mut w, "a"), series(&mut w, "b"));
+    let minute = 60_000;
+    let mut append = |t: i64, s, v: f64| w.append(Timestamp(t), &[(s, v)]).unwrap();
+    let accepted = Appended { accepted: 1, ..Appended::default() };
+    assert_eq!(append(100 * minute, a, 1.0), accepted);
+    assert_eq!(append(100 * minute, a, 1.0), accepted);
+    assert_eq!(append(100 * minute, a, 2.0), Appended { duplicates: 1, ..Appended::default() });
+    // The first sample of a series may lie behind those of others.
+    assert_eq!(append(99 * minute, b, 9.0), accepted);
+    // Out of order, but inside the window.
+    assert_eq!(append(80 * minute, a, 3.0), accepted);
+    assert_eq!(append(80 * minute, a, 3.0), accepted);
+    assert_eq!(append(80 * minute, a, 4.0), Appended { duplicates: 1, ..Appended::default() });
+    assert_eq!(append(69 * minute, a, 4.0), Appended { too_old: 1, ..Appended::default() });
+    check(&db, TimeRange::ALL, &[], &["a 4800000:3 6000000:1", "b 5940000:9"]);
+
+    let db = open(&SimVfs::new(), DbOptions { out_of_order_window_ms: 0, ..options() });
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    let mut append = |t: i64, v: f64| w.append(Timestamp(t), &[(a, v)]).unwrap();
+    assert_eq!(append(100 * minute, 1.0), accepted);
+    assert_eq!(append(99 * minute, 1.0), Appended { out_of_order: 1, ..Appended::default() });
+    assert_eq!(append(39 * minute, 1.0), Appended { out_of_bounds: 1, ..Appended::default() });
+}
+
+#[test]
+fn a_snapshot_does_not_change() {
+    let db = open(&SimVfs::new(), options());
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    w.append(Timestamp(1000), &[(a, 1.0)]).unwrap();
+    let before = db.snapshot().unwrap();
+    let b = series(&mut w, "b");
+    w.append(Timestamp(2000), &[(a, 2.0), (b, 2.0)]).unwrap();
+    w.append(Timestamp(1500), &[(a, 1.5)]).unwrap();
+    assert_eq!(dump(&*before, TimeRange::ALL, &[]), ["a 1000:1"]);
+    check(&db, TimeRange::ALL, &[], &["a 1000:1 1500:1.5 2000:2", "b 2000:2"]);
+}
+
+#[test]
+fn references_end_with_their_release() {
+    let db = open(&SimVfs::new(), options());
+    let mut w = db.writer();
+    let (a, b) = (series(&mut w, "a"), series(&mut w, "b"));
+    w.release(a);
+    assert!(w.append(Timestamp(1), &[(b, 1.0), (a, 1.0)]).is_err());
+    check(&db, TimeRange::ALL, &[], &[]);
+    assert!(w.append(Timestamp(1), &[(SeriesRef(9), 1.0)]).is_err());
+    let again = series(&mut w, "a");
+    assert_eq!(w.append(Timestamp(1), &[(b, 1.0), (again, 2.0), (again, 2.0)]).unwrap().accepted, 3);
+    check(&db, TimeRange::ALL, &[], &["a 1:2", "b 1:1"]);
+    assert_eq!(db.status().head_series, 2);
+}
+
+#[test]
+fn two_writers_share_a_series() {
+    let db = open(&SimVfs::new(), options());
+    let (mut w1, mut w2) = (db.writer(), db.writer());
+    let (a1, a2) = (series(&mut w1, "a"), series(&mut w2, "a"));
+    let b = series(&mut w2, "b");
+    w1.append(Timestamp(1), &[(a1, 1.0)]).unwrap();
+    w2.append(Timestamp(2), &[(a2, 2.0), (b, 2.0)]).unwrap();
+    assert_eq!(w1.append(Timestamp(2), &[(a1, 3.0)]).unwrap().duplicates, 1);
+    w1.append_at(&[(a1, Timestamp(4), 4.0), (a1, Timestamp(3), 3.0)]).unwrap();
+    check(&db, TimeRange::ALL, &[], &["a 1:1 2:2 3:3 4:4", "b 2:2"]);
+}

@@ -1,0 +1,174 @@
+//! The head: recent samples in memory, in groups that share timestamps, and the index over their series.
+//!
+//! Writers append rows to groups; each group has a lock of its own, so that writers of different groups never wait
+//! for each other. Lock order: `gate`, `index`, `groups`, one group (the higher id first), the WAL's buffer. Appends
+//! hold the gate shared; snapshots and everything that changes the layout (moving series, truncation) take it alone
+//! for a moment. So a snapshot sees each append whole or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use promontory_model::Labels;
+
+use crate::error::AppendError;
+use crate::options::DbOptions;
+
+pub(crate) mod dict;
+pub(crate) mod group;
+pub(crate) mod index;
+pub(crate) mod read;
+mod stats;
+pub(crate) mod writer;
+
+use group::{Group, GroupCell};
+use index::{Index, Place};
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) samples: AtomicU64,
+    pub(crate) series_created: AtomicU64,
+    pub(crate) series_removed: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) out_of_order: AtomicU64,
+    pub(crate) out_of_bounds: AtomicU64,
+    pub(crate) too_old: AtomicU64,
+    pub(crate) late_appended: AtomicU64,
+}
+
+/// Recent samples and their index.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) options: DbOptions,
+    gate: RwLock<()>,
+    index: RwLock<Index>,
+    /// By id; `None` where a group is gone.
+    groups: RwLock<Vec<Option<Arc<GroupCell>>>>,
+    /// Number of the newest append.
+    seq: AtomicU64,
+    /// Changes whenever a series gets another place.
+    layout: AtomicU64,
+    /// Samples before this time are in blocks; the head refuses them.
+    floor: AtomicI64,
+    max_t: AtomicI64,
+    /// Floors of the snapshots in use, by snapshot.
+    readers: Mutex<BTreeMap<u64, i64>>,
+    next_reader: AtomicU64,
+    pub(crate) counters: Counters,
+}
+
+/// A poisoned lock means that a thread panicked while it held it; the invariants of the head may be broken, and
+/// wrong data is worse than a stopped process.
+fn poisoned<T>(_: PoisonError<T>) -> ! {
+    tracing::error!("a thread panicked inside the head; stopping before anything wrong is stored");
+    std::process::abort()
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| poisoned(e))
+}
+
+fn shared<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(|e| poisoned(e))
+}
+
+fn alone<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(|e| poisoned(e))
+}
+
+impl Head {
+    pub(crate) fn new(options: DbOptions) -> Self {
+        Self {
+            options,
+            gate: RwLock::default(),
+            index: RwLock::default(),
+            groups: RwLock::default(),
+            seq: AtomicU64::new(0),
+            layout: AtomicU64::new(0),
+            floor: AtomicI64::new(i64::MIN),
+            max_t: AtomicI64::new(i64::MIN),
+            readers: Mutex::default(),
+            next_reader: AtomicU64::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn gate_shared(&self) -> RwLockReadGuard<'_, ()> {
+        shared(&self.gate)
+    }
+
+    pub(crate) fn gate_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        alone(&self.gate)
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        shared(&self.index)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        alone(&self.index)
+    }
+
+    pub(crate) fn group(&self, id: u32) -> Option<Arc<GroupCell>> {
+        shared(&self.groups).get(id as usize).cloned().flatten()
+    }
+
+    /// All groups, by ascending id.
+    pub(crate) fn all_groups(&self) -> Vec<Arc<GroupCell>> {
+        shared(&self.groups).iter().flatten().cloned().collect()
+    }
+
+    /// A new, empty group.
+    pub(crate) fn new_group(&self) -> Result<Arc<GroupCell>, AppendError> {
+        let mut groups = alone(&self.groups);
+        let id = u32::try_from(groups.len()).map_err(|_| AppendError::IndexFull)?;
+        let cell = Arc::new(GroupCell { id, state: Mutex::new(Group::new()) });
+        groups.push(Some(Arc::clone(&cell)));
+        Ok(cell)
+    }
+
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn layout(&self) -> u64 {
+        self.layout.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn floor(&self) -> i64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// Newest time ever appended; `None` while empty.
+    pub(crate) fn max_t(&self) -> Option<i64> {
+        Some(self.max_t.load(Ordering::Acquire)).filter(|&t| t != i64::MIN)
+    }
+
+    pub(crate) fn saw_time(&self, t: i64) {
+        self.max_t.fetch_max(t, Ordering::AcqRel);
+    }
+
+    /// The series with these labels, created in `home` when new; `place_for` gives a group with a free column.
+    fn resolve(
+        &self,
+        labels: &Labels,
+        home: impl FnOnce() -> Result<Arc<GroupCell>, AppendError>,
+    ) -> Result<(u32, Place), AppendError> {
+        let mut index = self.index_mut();
+        let series = match index.find(labels) {
+            Some(series) => series,
+            None => {
+                let cell = home()?;
+                let mut group = lock(&cell.state);
+                let place = Place { group: cell.id, column: group.columns.len() as u32 };
+                let series = index.insert(labels, place).ok_or(AppendError::IndexFull)?;
+                group.columns.push(series);
+                self.counters.series_created.fetch_add(1, Ordering::Relaxed);
+                series
+            }
+        };
+        index.acquire(series);
+        Ok((series, index.place(series)))
+    }
+}

@@ -1,0 +1,410 @@
+//! A source of samples: its series get short references, and its rows go to their groups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use promontory_model::{Labels, Timestamp};
+
+use super::group::{Group, GroupCell, LateCell, Row};
+use super::index::Place;
+use super::{Head, lock};
+use crate::error::AppendError;
+use crate::status::Appended;
+
+/// A series of one [`GroupWriter`]: a slot that is valid until released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesRef(pub u32);
+
+/// A slot that was released.
+const FREE: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Index into `lanes`; `FREE` when released.
+    lane: u32,
+    column: u32,
+}
+
+/// A group this writer appends to, and the row that is being filled.
+#[derive(Debug)]
+struct Lane {
+    cell: Arc<GroupCell>,
+    staged: Row,
+    /// Columns that this writer's slots reach.
+    width: usize,
+    /// Whether `staged` holds samples.
+    is_touched: bool,
+}
+
+/// Appends the samples of one source: a scrape target, a sender of remote write.
+///
+/// What is appended is seen by queries at once, and safe when [`crate::Db::commit`] returned after it. Dropping the
+/// writer releases its series.
+#[derive(Debug)]
+pub struct GroupWriter {
+    head: Arc<Head>,
+    slots: Vec<Slot>,
+    /// Series of each slot.
+    series: Vec<u32>,
+    free: Vec<u32>,
+    lanes: Vec<Lane>,
+    /// Lane of each group.
+    lane_of: HashMap<u32, u32>,
+    /// Group that new series of this writer go to.
+    home: Option<Arc<GroupCell>>,
+    /// Layout of the head for which `slots` are right.
+    layout: u64,
+}
+
+/// Time bounds of one append, by Prometheus' rules.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    floor: i64,
+    in_order_min: i64,
+    /// Oldest time that may come out of order; `None` when none may.
+    late_min: Option<i64>,
+}
+
+enum Outcome {
+    Store,
+    AlreadyThere,
+    Duplicate,
+    OutOfOrder,
+    OutOfBounds,
+    TooOld,
+}
+
+impl GroupWriter {
+    pub(crate) fn new(head: Arc<Head>) -> Self {
+        let layout = head.layout();
+        Self {
+            head,
+            slots: Vec::new(),
+            series: Vec::new(),
+            free: Vec::new(),
+            lanes: Vec::new(),
+            lane_of: HashMap::new(),
+            home: None,
+            layout,
+        }
+    }
+
+    /// The reference of the series with these labels, which is created when new. Each call must be paired with one
+    /// [`GroupWriter::release`]; two calls with equal labels give two references of one series.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the labels are empty or too long, or the head takes no more series.
+    pub fn resolve(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        if labels.is_empty() {
+            return Err(AppendError::EmptyLabels);
+        }
+        let head = Arc::clone(&self.head);
+        let allowed = head.options.labels_bytes_max;
+        let bytes = labels.as_bytes().len();
+        if bytes > allowed {
+            return Err(AppendError::LabelsTooLong { bytes, allowed });
+        }
+        let _gate = head.gate_shared();
+        self.follow_layout();
+        let (series, place) = head.resolve(labels, || self.home_with_room())?;
+        self.adopt(place);
+        let slot = self.slot_at(place)?;
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                self.series[id as usize] = series;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                self.series.push(series);
+                (self.slots.len() - 1) as u32
+            }
+        };
+        Ok(SeriesRef(id))
+    }
+
+    /// Forgets a series: its reference is no longer valid, and the head may drop it once its samples are in blocks.
+    /// An unknown reference is ignored.
+    pub fn release(&mut self, series: SeriesRef) {
+        let id = series.0 as usize;
+        if self.slots.get(id).is_none_or(|s| s.lane == FREE) {
+            return;
+        }
+        self.slots[id].lane = FREE;
+        self.free.push(series.0);
+        self.head.index_mut().release(self.series[id]);
+    }
+
+    /// Appends one row: samples that share the time `t`. Queries see all of them or none.
+    ///
+    /// Samples that break a rule of time are counted and left out; the others are stored.
+    ///
+    /// # Errors
+    /// [`AppendError::UnknownSeries`] and [`AppendError::ReadOnly`]: nothing was stored.
+    pub fn append(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
+        let head = Arc::clone(&self.head);
+        let _gate = head.gate_shared();
+        self.follow_layout();
+        let mut counts = Appended::default();
+        if let Err(e) = self.stage(samples.iter().copied(), &mut counts) {
+            self.unstage();
+            return Err(e);
+        }
+        let seq = head.next_seq();
+        self.append_staged(t.0, seq, &mut counts);
+        self.count(counts);
+        Ok(counts)
+    }
+
+    /// Appends samples that each have their own time, in any order. Queries see all of them or none.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_at(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<Appended, AppendError> {
+        let head = Arc::clone(&self.head);
+        let _gate = head.gate_shared();
+        self.follow_layout();
+        for (series, _, _) in samples {
+            self.slot(*series)?;
+        }
+        let mut sorted: Vec<(i64, SeriesRef, f64)> = samples.iter().map(|&(s, t, v)| (t.0, s, v)).collect();
+        sorted.sort_by_key(|&(t, _, _)| t);
+        let seq = head.next_seq();
+        let mut counts = Appended::default();
+        for row in sorted.chunk_by(|a, b| a.0 == b.0) {
+            self.stage(row.iter().map(|&(_, s, v)| (s, v)), &mut counts)?;
+            self.append_staged(row[0].0, seq, &mut counts);
+        }
+        self.count(counts);
+        Ok(counts)
+    }
+
+    fn slot(&self, series: SeriesRef) -> Result<Slot, AppendError> {
+        match self.slots.get(series.0 as usize) {
+            Some(slot) if slot.lane != FREE => Ok(*slot),
+            _ => Err(AppendError::UnknownSeries(series.0)),
+        }
+    }
+
+    /// The head keeps series that moved known under their new place; references follow.
+    fn follow_layout(&mut self) {
+        let layout = self.head.layout();
+        if self.layout == layout {
+            return;
+        }
+        self.layout = layout;
+        let head = Arc::clone(&self.head);
+        let index = head.index();
+        self.lanes.clear();
+        self.lane_of.clear();
+        for id in 0..self.slots.len() {
+            if self.slots[id].lane == FREE {
+                continue;
+            }
+            let place = index.place(self.series[id]);
+            if let Ok(slot) = self.slot_at(place) {
+                self.slots[id] = slot;
+            }
+        }
+    }
+
+    /// The group for a new series.
+    fn home_with_room(&mut self) -> Result<Arc<GroupCell>, AppendError> {
+        let columns_max = self.head.options.columns_max as usize;
+        if let Some(home) = &self.home
+            && lock(&home.state).columns.len() < columns_max
+        {
+            return Ok(Arc::clone(home));
+        }
+        let cell = self.head.new_group()?;
+        lock(&cell.state).is_claimed = true;
+        if let Some(full) = self.home.replace(Arc::clone(&cell)) {
+            lock(&full.state).is_claimed = false;
+        }
+        Ok(cell)
+    }
+
+    /// A writer without a home takes over that of a series it found, if no other writer lives there: so a target that
+    /// comes back continues its group.
+    fn adopt(&mut self, place: Place) {
+        if self.home.is_none()
+            && let Some(cell) = self.head.group(place.group)
+        {
+            let mut group = lock(&cell.state);
+            if !group.is_claimed {
+                group.is_claimed = true;
+                drop(group);
+                self.home = Some(cell);
+            }
+        }
+    }
+
+    fn slot_at(&mut self, place: Place) -> Result<Slot, AppendError> {
+        let lane = self.lane(place.group)?;
+        let width = &mut self.lanes[lane as usize].width;
+        *width = (*width).max(place.column as usize + 1);
+        Ok(Slot { lane, column: place.column })
+    }
+
+    fn lane(&mut self, group: u32) -> Result<u32, AppendError> {
+        if let Some(&lane) = self.lane_of.get(&group) {
+            return Ok(lane);
+        }
+        let cell = self.head.group(group).ok_or(AppendError::IndexFull)?;
+        let lane = self.lanes.len() as u32;
+        self.lanes.push(Lane { cell, staged: Row::default(), width: 0, is_touched: false });
+        self.lane_of.insert(group, lane);
+        Ok(lane)
+    }
+
+    /// Puts the samples into the rows of their lanes: one store each.
+    fn stage(
+        &mut self,
+        samples: impl Iterator<Item = (SeriesRef, f64)>,
+        counts: &mut Appended,
+    ) -> Result<(), AppendError> {
+        for (series, value) in samples {
+            let slot = self.slot(series)?;
+            let lane = &mut self.lanes[slot.lane as usize];
+            if !lane.is_touched {
+                lane.is_touched = true;
+                lane.staged.values.resize(lane.width, 0.0);
+                lane.staged.presence.resize(lane.width.div_ceil(64), 0);
+            }
+            let column = slot.column as usize;
+            if lane.staged.is_present(column) {
+                // The same series twice in one row: as if the second came right after the first.
+                if lane.staged.values[column].to_bits() == value.to_bits() {
+                    counts.accepted += 1;
+                } else {
+                    counts.duplicates += 1;
+                }
+                continue;
+            }
+            lane.staged.set(column, value);
+        }
+        Ok(())
+    }
+
+    fn unstage(&mut self) {
+        for lane in &mut self.lanes {
+            lane.staged = Row::default();
+            lane.is_touched = false;
+        }
+    }
+
+    fn append_staged(&mut self, t: i64, seq: u64, counts: &mut Appended) {
+        let bounds = self.bounds();
+        for i in 0..self.lanes.len() {
+            if !self.lanes[i].is_touched {
+                continue;
+            }
+            self.lanes[i].is_touched = false;
+            let mut row = std::mem::take(&mut self.lanes[i].staged);
+            row.t = t;
+            row.seq = seq;
+            let cell = Arc::clone(&self.lanes[i].cell);
+            let mut group = lock(&cell.state);
+            let n = counts.accepted;
+            append_row(&self.head, &mut group, row, bounds, counts);
+            if counts.accepted > n {
+                self.head.saw_time(t);
+            }
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let options = &self.head.options;
+        let floor = self.head.floor();
+        let max_t = self.head.max_t();
+        let in_order_min = max_t.map_or(i64::MIN, |t| t.saturating_sub(options.block_ms / 2)).max(floor);
+        let window = options.out_of_order_window_ms;
+        let late_min = (window > 0).then(|| max_t.map_or(i64::MIN, |t| t.saturating_sub(window)).max(floor));
+        Bounds { floor, in_order_min, late_min }
+    }
+
+    fn count(&self, counts: Appended) {
+        let c = &self.head.counters;
+        c.samples.fetch_add(counts.accepted, Ordering::Relaxed);
+        if counts.refused() > 0 {
+            c.duplicates.fetch_add(counts.duplicates, Ordering::Relaxed);
+            c.out_of_order.fetch_add(counts.out_of_order, Ordering::Relaxed);
+            c.out_of_bounds.fetch_add(counts.out_of_bounds, Ordering::Relaxed);
+            c.too_old.fetch_add(counts.too_old, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for GroupWriter {
+    fn drop(&mut self) {
+        let mut index = self.head.index_mut();
+        for (slot, &series) in self.slots.iter().zip(&self.series) {
+            if slot.lane != FREE {
+                index.release(series);
+            }
+        }
+        drop(index);
+        if let Some(home) = &self.home {
+            lock(&home.state).is_claimed = false;
+        }
+    }
+}
+
+/// Appends `row` to `group`, whole when it is newer than all rows, else sample by sample.
+fn append_row(head: &Head, group: &mut Group, row: Row, bounds: Bounds, counts: &mut Appended) {
+    let oldest = bounds.late_min.unwrap_or(i64::MAX).min(bounds.in_order_min);
+    if row.t > group.last_t && row.t >= oldest {
+        counts.accepted += row.n_present();
+        group.last_t = row.t;
+        group.rows.push(Arc::new(row));
+        return;
+    }
+    for column in row.columns() {
+        let value = row.values[column];
+        match judge(group, column as u32, row.t, value, bounds) {
+            Outcome::Store => {
+                counts.accepted += 1;
+                store_late(head, group, column as u32, row.t, LateCell { value, seq: row.seq });
+            }
+            Outcome::AlreadyThere => counts.accepted += 1,
+            Outcome::Duplicate => counts.duplicates += 1,
+            Outcome::OutOfOrder => counts.out_of_order += 1,
+            Outcome::OutOfBounds => counts.out_of_bounds += 1,
+            Outcome::TooOld => counts.too_old += 1,
+        }
+    }
+}
+
+/// What becomes of one sample.
+///
+/// # Source
+/// Prometheus `tsdb/head_append.go`, `appendable`; differs in that an out-of-order sample that is stored already with
+/// the same bits is accepted.
+fn judge(group: &Group, column: u32, t: i64, value: f64, bounds: Bounds) -> Outcome {
+    let same = |old: f64| if old.to_bits() == value.to_bits() { Outcome::AlreadyThere } else { Outcome::Duplicate };
+    if t >= bounds.in_order_min {
+        match group.open_last(column) {
+            None => return Outcome::Store,
+            Some((last, _)) if t > last => return Outcome::Store,
+            Some((last, old)) if t == last => return same(old),
+            Some(_) => {}
+        }
+    }
+    match bounds.late_min {
+        Some(min) if t >= min => group.open_find(column, t).map_or(Outcome::Store, same),
+        Some(_) => Outcome::TooOld,
+        None if t < bounds.in_order_min.max(bounds.floor) => Outcome::OutOfBounds,
+        None => Outcome::OutOfOrder,
+    }
+}
+
+fn store_late(head: &Head, group: &mut Group, column: u32, t: i64, cell: LateCell) {
+    if let Some(i) = group.open_row(t) {
+        Arc::make_mut(&mut group.rows[i]).set(column as usize, cell.value);
+        return;
+    }
+    Arc::make_mut(&mut group.late).insert((t, column), cell);
+    head.counters.late_appended.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,67 @@
+//! How a database behaves; every limit has a name here.
+
+/// When bytes that were handed to the operating system are made durable against power loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// At most this many ms after they were written.
+    Interval(u64),
+    /// Before [`crate::Db::commit`] returns.
+    Always,
+    /// Left to the operating system; files that are published (blocks, manifest) are synced all the same.
+    Never,
+}
+
+/// Options of a database.
+#[derive(Debug, Clone)]
+pub struct DbOptions {
+    /// Length of the blocks that are cut from the head, ms; blocks begin at multiples of it.
+    pub block_ms: i64,
+    /// Blocks whose samples are all older than the newest block by this many ms are removed.
+    pub retention_ms: Option<i64>,
+    /// Blocks are removed, oldest first, until all files take at most this many bytes.
+    pub retention_bytes: Option<u64>,
+    /// How far behind the newest sample of the head an out-of-order sample may lie, ms; 0 refuses them.
+    pub out_of_order_window_ms: i64,
+    /// When written bytes are synced.
+    pub fsync: FsyncPolicy,
+    /// How often the committer writes what was appended, ms. `None` starts no thread: bytes are written by
+    /// [`crate::Db::commit`] and [`crate::Db::tick`] alone.
+    pub commit_interval_ms: Option<u64>,
+    /// Rows after which a group is sealed.
+    pub rows_max: usize,
+    /// Age in ms of a group's oldest open row after which [`crate::Db::tick`] seals it.
+    pub seal_age_ms: i64,
+    /// Least time in ms between two manifests.
+    pub checkpoint_ms: i64,
+    /// Columns after which a group is full and the next series begins another.
+    pub columns_max: u32,
+    /// Bytes after which a segment of the WAL is full.
+    pub wal_segment_bytes: u64,
+    /// Bytes after which a head segment is full.
+    pub head_segment_bytes: u64,
+    /// Bytes of one label set, names and values together.
+    pub labels_bytes_max: usize,
+}
+
+impl DbOptions {
+    /// The behaviour of a server that was told nothing: 2-hour blocks, 15 days of retention, a window of 30 minutes
+    /// for out-of-order samples, a sync each second.
+    #[must_use]
+    pub fn server() -> Self {
+        Self {
+            block_ms: 2 * 3_600_000,
+            retention_ms: Some(15 * 24 * 3_600_000),
+            retention_bytes: None,
+            out_of_order_window_ms: 30 * 60_000,
+            fsync: FsyncPolicy::Interval(1000),
+            commit_interval_ms: Some(100),
+            rows_max: 16,
+            seal_age_ms: 5 * 60_000,
+            checkpoint_ms: 60_000,
+            columns_max: 4096,
+            wal_segment_bytes: 64 << 20,
+            head_segment_bytes: 64 << 20,
+            labels_bytes_max: 64 << 10,
+        }
+    }
+}

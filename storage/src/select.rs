@@ -1,0 +1,345 @@
+//! Puts a selection together from several sources, so that each series appears once with all of its samples.
+//!
+//! Series whose parts lie in the same sequence of groups become one batch. Its rows are those of the groups, one after
+//! the other when they do not overlap in time (the usual case: blocks, then head), else their union; where two
+//! parts have a sample of one series at the same time, the part of the earlier source stays.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use promontory_model::{Columns, Labels, ReadError, Select, Selection, SeriesBatch, TimeRange};
+use rapidhash::fast::RandomState;
+
+use crate::source::{GroupColumns, SelectedGroup, Source};
+
+/// A source and what a selection says when it cannot be read: `None` fails the query.
+pub(crate) struct NamedSource {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) name: Option<String>,
+}
+
+/// The series of all sources that pass the matchers. Sources come oldest first.
+pub(crate) fn select(sources: &[NamedSource], select: &Select<'_>) -> Result<Selection, ReadError> {
+    let mut warnings = Vec::new();
+    let mut groups = Vec::new();
+    for named in sources {
+        select.cancel.check()?;
+        if !named.source.range().overlaps(select.range) {
+            continue;
+        }
+        match (named.source.select(select), &named.name) {
+            (Ok(found), _) => groups.extend(found),
+            (Err(e @ ReadError::Cancelled(_)), _) | (Err(e), None) => return Err(e),
+            (Err(e), Some(name)) => warnings.push(format!("{name} is left out: {e}")),
+        }
+    }
+    Ok(Selection { batches: batches(groups), warnings })
+}
+
+/// Runs `ask` on each source in range; sorted and without repetition.
+pub(crate) fn names(
+    sources: &[NamedSource],
+    select: &Select<'_>,
+    ask: impl Fn(&dyn Source, &mut Vec<String>) -> Result<(), ReadError>,
+) -> Result<Vec<String>, ReadError> {
+    let mut out = Vec::new();
+    for named in sources {
+        select.cancel.check()?;
+        if named.source.range().overlaps(select.range) {
+            ask(&*named.source, &mut out)?;
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    Ok(out)
+}
+
+/// Parts of one series: group of the selection and column.
+struct Parts {
+    labels: Labels,
+    first: (u32, u32),
+    rest: Vec<(u32, u32)>,
+}
+
+fn batches(groups: Vec<SelectedGroup>) -> Vec<Arc<dyn SeriesBatch>> {
+    if let [_] = groups.as_slice() {
+        return groups.into_iter().map(whole_group).collect();
+    }
+    let mut by_labels: HashMap<Labels, u32, RandomState> = HashMap::default();
+    let mut series: Vec<Parts> = Vec::new();
+    let mut columns = Vec::with_capacity(groups.len());
+    for (group, selected) in groups.into_iter().enumerate() {
+        columns.push(selected.group);
+        for s in selected.series {
+            let part = (group as u32, s.column);
+            match by_labels.get(&s.labels) {
+                Some(&i) => series[i as usize].rest.push(part),
+                None => {
+                    by_labels.insert(s.labels.clone(), series.len() as u32);
+                    series.push(Parts { labels: s.labels, first: part, rest: Vec::new() });
+                }
+            }
+        }
+    }
+    drop(by_labels);
+    // Series with the same sequence of groups share a batch.
+    let mut batch_of: HashMap<Vec<u32>, usize, RandomState> = HashMap::default();
+    let mut out: Vec<Batch> = Vec::new();
+    let mut key = Vec::new();
+    for s in series {
+        key.clear();
+        key.push(s.first.0);
+        key.extend(s.rest.iter().map(|(group, _)| *group));
+        let i = batch_of.get(&key).copied().unwrap_or_else(|| {
+            let parts =
+                key.iter().map(|&g| Part { group: Arc::clone(&columns[g as usize]), columns: Vec::new() }).collect();
+            out.push(Batch { labels: Vec::new(), parts });
+            batch_of.insert(key.clone(), out.len() - 1);
+            out.len() - 1
+        });
+        let batch = &mut out[i];
+        batch.labels.push(s.labels);
+        batch.parts[0].columns.push(s.first.1);
+        for (part, (_, column)) in batch.parts[1..].iter_mut().zip(s.rest) {
+            part.columns.push(column);
+        }
+    }
+    out.into_iter().map(|b| Arc::new(b) as Arc<dyn SeriesBatch>).collect()
+}
+
+fn whole_group(selected: SelectedGroup) -> Arc<dyn SeriesBatch> {
+    let (labels, columns) = selected.series.into_iter().map(|s| (s.labels, s.column)).unzip();
+    Arc::new(Batch { labels, parts: vec![Part { group: selected.group, columns }] })
+}
+
+struct Part {
+    group: Arc<dyn GroupColumns>,
+    /// Column of each series of the batch.
+    columns: Vec<u32>,
+}
+
+/// Series whose parts lie in the same groups.
+struct Batch {
+    labels: Vec<Labels>,
+    parts: Vec<Part>,
+}
+
+impl SeriesBatch for Batch {
+    fn n_series(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn rows_max(&self, range: TimeRange) -> usize {
+        self.parts.iter().map(|p| p.group.rows_max(range)).sum()
+    }
+
+    fn labels(&self, i: usize) -> Labels {
+        self.labels[i].clone()
+    }
+
+    fn read(&self, series: Range<usize>, range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
+        if let [part] = self.parts.as_slice() {
+            return part.group.read(&part.columns[series], range, out);
+        }
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            if part.group.rows_max(range) == 0 {
+                continue;
+            }
+            let mut columns = Columns::default();
+            part.group.read(&part.columns[series.clone()], range, &mut columns)?;
+            if columns.n_rows() > 0 {
+                parts.push(columns);
+            }
+        }
+        merge(parts, series.len(), out);
+        Ok(())
+    }
+}
+
+/// Union of the rows of `parts`; on equal times the earlier part stays.
+fn merge(mut parts: Vec<Columns>, n_columns: usize, out: &mut Columns) {
+    if parts.len() <= 1 {
+        match parts.pop() {
+            Some(only) => *out = only,
+            None => out.reset(n_columns, []),
+        }
+        return;
+    }
+    // Where a part may cover what a later one has, order decides; disjoint parts may stand in any order.
+    let bounds = |c: &Columns| (c.timestamps().first().copied(), c.timestamps().last().copied());
+    let mut by_time: Vec<&Columns> = parts.iter().collect();
+    by_time.sort_by_key(|c| bounds(c).0);
+    if by_time.windows(2).all(|w| bounds(w[0]).1 < bounds(w[1]).0) {
+        out.reset(n_columns, by_time.iter().flat_map(|c| c.timestamps().iter().copied()));
+        let mut start = 0;
+        for part in by_time {
+            let rows: Vec<u32> = (start as u32..(start + part.n_rows()) as u32).collect();
+            for i in 0..n_columns {
+                out.values_mut(i)[start..start + part.n_rows()].copy_from_slice(part.column(i).values);
+                if part.column(i).presence.is_some() {
+                    for (row, &at) in rows.iter().enumerate() {
+                        if !part.column(i).is_present(row) {
+                            out.set_absent(i, at as usize);
+                        }
+                    }
+                }
+            }
+            start += part.n_rows();
+        }
+        let offsets = by_time_offsets(&parts);
+        push_histograms(&parts, &offsets, n_columns, out);
+        return;
+    }
+    let mut times: Vec<i64> = parts.iter().flat_map(|c| c.timestamps().iter().copied()).collect();
+    times.sort_unstable();
+    times.dedup();
+    out.reset(n_columns, times.iter().copied());
+    let rows: Vec<Vec<u32>> = parts
+        .iter()
+        .map(|c| c.timestamps().iter().map(|t| times.partition_point(|x| x < t) as u32).collect())
+        .collect();
+    for i in 0..n_columns {
+        out.clear_column(i);
+        // Backwards, so that what an earlier part has overwrites.
+        for (part, rows) in parts.iter().zip(&rows).rev() {
+            let column = part.column(i);
+            for (row, &at) in rows.iter().enumerate() {
+                if column.is_present(row) {
+                    out.set_present(i, at as usize, column.values[row]);
+                }
+            }
+        }
+    }
+    push_histograms(&parts, &rows, n_columns, out);
+}
+
+/// Rows of the output for each row of each part, when the parts are disjoint.
+fn by_time_offsets(parts: &[Columns]) -> Vec<Vec<u32>> {
+    let first = |c: &Columns| c.timestamps().first().copied();
+    parts
+        .iter()
+        .map(|part| {
+            let before: usize = parts.iter().filter(|p| first(p) < first(part)).map(Columns::n_rows).sum();
+            (before as u32..(before + part.n_rows()) as u32).collect()
+        })
+        .collect()
+}
+
+/// Histograms take the place of what is at their row; on equal times the earlier part stays.
+fn push_histograms(parts: &[Columns], rows: &[Vec<u32>], n_columns: usize, out: &mut Columns) {
+    for i in 0..n_columns {
+        let mut found = Vec::new();
+        for (part, rows) in parts.iter().zip(rows) {
+            found.extend(part.column(i).histograms.iter().map(|(_, row, h)| (rows[*row as usize], Arc::clone(h))));
+        }
+        found.sort_by_key(|(row, _)| *row);
+        found.dedup_by_key(|(row, _)| *row);
+        for (row, h) in found {
+            out.push_histogram(i, row as usize, h);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SelectedSeries;
+    use promontory_model::{Cancel, Timestamp};
+
+    /// Rows of (time, value per column).
+    struct Fixed(Vec<(i64, Vec<Option<f64>>)>);
+
+    impl GroupColumns for Fixed {
+        fn rows_max(&self, range: TimeRange) -> usize {
+            self.0.iter().filter(|(t, _)| range.contains(Timestamp(*t))).count()
+        }
+
+        fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
+            let rows: Vec<_> = self.0.iter().filter(|(t, _)| range.contains(Timestamp(*t))).collect();
+            out.reset(columns.len(), rows.iter().map(|(t, _)| *t));
+            for (i, &column) in columns.iter().enumerate() {
+                for (row, (_, values)) in rows.iter().enumerate() {
+                    match values[column as usize] {
+                        Some(v) => out.set_present(i, row, v),
+                        None => out.set_absent(i, row),
+                    }
+                }
+            }
+            Ok(())
+        }
+    }
+
+    type Samples = Vec<(i64, Option<f64>)>;
+
+    struct One(Vec<(&'static str, Samples)>);
+
+    impl Source for One {
+        fn range(&self) -> TimeRange {
+            TimeRange::ALL
+        }
+
+        fn select(&self, _: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+            let mut times: Vec<i64> = self.0.iter().flat_map(|(_, s)| s.iter().map(|(t, _)| *t)).collect();
+            times.sort_unstable();
+            times.dedup();
+            let value = |s: &[(i64, Option<f64>)], t| s.iter().find(|(x, _)| *x == t).and_then(|(_, v)| *v);
+            let rows = times.iter().map(|&t| (t, self.0.iter().map(|(_, s)| value(s, t)).collect())).collect();
+            let series = self
+                .0
+                .iter()
+                .enumerate()
+                .map(|(i, (name, _))| SelectedSeries { labels: Labels::from_pairs([("s", *name)]), column: i as u32 });
+            Ok(vec![SelectedGroup { group: Arc::new(Fixed(rows)), series: series.collect() }])
+        }
+
+        fn label_names(&self, _: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+            out.push("s".into());
+            Ok(())
+        }
+
+        fn label_values(&self, _: &str, _: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+            out.extend(self.0.iter().map(|(name, _)| (*name).to_owned()));
+            Ok(())
+        }
+    }
+
+    #[track_caller]
+    fn check(sources: Vec<One>, range: TimeRange, expected: &[&str]) {
+        let sources: Vec<_> = sources.into_iter().map(|s| NamedSource { source: Arc::new(s), name: None }).collect();
+        let cancel = Cancel::new();
+        let found = select(&sources, &Select { range, matchers: &[], cancel: &cancel }).unwrap();
+        let mut got = Vec::new();
+        let mut columns = Columns::default();
+        for batch in found.batches {
+            batch.read(0..batch.n_series(), range, &mut columns).unwrap();
+            for i in 0..batch.n_series() {
+                let column = columns.column(i);
+                let samples: Vec<String> = (0..columns.n_rows())
+                    .filter(|&row| column.is_present(row))
+                    .map(|row| format!("{}:{}", columns.timestamps()[row], column.values[row]))
+                    .collect();
+                got.push(format!("{} {}", batch.labels(i), samples.join(" ")));
+            }
+        }
+        got.sort();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn parts_are_joined_per_series() {
+        let old = || One(vec![("a", vec![(1, Some(1.0)), (2, Some(2.0))]), ("b", vec![(1, Some(10.0))])]);
+        let new = || One(vec![("b", vec![(5, Some(50.0))]), ("a", vec![(5, Some(5.0)), (6, None), (7, Some(7.0))])]);
+        check(vec![old(), new()], TimeRange::ALL, &["{s=\"a\"} 1:1 2:2 5:5 7:7", "{s=\"b\"} 1:10 5:50"]);
+        check(vec![old(), new()], TimeRange::new(2, 5), &["{s=\"a\"} 2:2 5:5", "{s=\"b\"} 5:50"]);
+        check(vec![new(), old()], TimeRange::ALL, &["{s=\"a\"} 1:1 2:2 5:5 7:7", "{s=\"b\"} 1:10 5:50"]);
+    }
+
+    #[test]
+    fn on_equal_times_the_earlier_source_stays() {
+        let a = One(vec![("a", vec![(1, Some(1.0)), (3, Some(3.0))])]);
+        let b = One(vec![("a", vec![(2, Some(20.0)), (3, Some(30.0)), (4, Some(40.0))]), ("c", vec![(2, Some(0.5))])]);
+        check(vec![a, b], TimeRange::ALL, &["{s=\"a\"} 1:1 2:20 3:3 4:40", "{s=\"c\"} 2:0.5"]);
+    }
+}
