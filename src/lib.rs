@@ -5,5 +5,7 @@
 pub mod cli;
 pub mod commands;
 pub mod dashboard;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod listener;
 pub mod scrape;

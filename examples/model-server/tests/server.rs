@@ -1,6 +1,7 @@
 //! The whole server over loopback: what clients get, and that the metrics count exactly what happened.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
