@@ -3,6 +3,7 @@
 //! Synchronous: it knows no async runtime, YAML, PromQL or HTTP. All file access goes through [`vfs`], all time
 //! through [`clock`]. Formats are described in `docs/format`.
 
+pub mod block;
 pub mod clock;
 pub mod codec;
 mod db;
@@ -14,6 +15,7 @@ mod options;
 mod select;
 mod source;
 mod status;
+pub mod ulid;
 pub mod vfs;
 #[allow(dead_code, reason = "the formats are being put on top")]
 mod wire;

@@ -1,0 +1,604 @@
+//! Reads an index: every part is checked on first touch, and what a part says is checked where it is used.
+
+use std::path::{Path, PathBuf};
+
+use promontory_model::{Cancel, Labels, MatchOp, Matcher, ReadError};
+use roaring::RoaringBitmap;
+
+use super::super::section::{File, HEAD_BYTES, Kind, Place};
+use super::{GROUPS_PER_RESTART, GroupEntry, Page, SERIES_PER_RESTART, Span, VALUES_PER_RESTART};
+use crate::vfs::Mapped;
+use crate::wire::{Reader, WireError};
+
+/// One label name.
+struct Name {
+    text: String,
+    n_values: usize,
+    dictionary: Place,
+    postings: Place,
+}
+
+/// An open index.
+pub(in crate::block) struct Index {
+    path: PathBuf,
+    bytes: Mapped,
+    names: Vec<Name>,
+    series: Place,
+    groups: Place,
+    pub(in crate::block) n_series: u32,
+    pub(in crate::block) n_groups: u32,
+    pub(in crate::block) n_pages: u64,
+}
+
+/// One row of the table of series.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::block) struct SeriesEntry {
+    pub(in crate::block) labels: Labels,
+    pub(in crate::block) group: u32,
+    pub(in crate::block) column: u32,
+}
+
+impl Index {
+    /// Reads the table of contents; the rest is read when it is used.
+    pub(in crate::block) fn open(path: &Path, bytes: Mapped) -> Result<Self, ReadError> {
+        let file = File { path, bytes: &bytes };
+        // The head says how long the first section is; the section's own check then covers the head.
+        let head = bytes.get(..HEAD_BYTES).ok_or_else(|| {
+            file.corrupt(0, "length of the index", format!("at least {HEAD_BYTES} bytes"), bytes.len())
+        })?;
+        let body_len = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let contents_len = HEAD_BYTES.saturating_add(body_len);
+        let body = file.section(Kind::Contents, 0, contents_len)?;
+        let contents = Contents::parse(body, contents_len).map_err(|e| file.malformed(HEAD_BYTES, e))?;
+        if contents.end != bytes.len() {
+            return Err(file.corrupt(contents.end, "length of the index", contents.end, bytes.len()));
+        }
+        let Contents { names, series, groups, n_series, n_groups, n_pages, .. } = contents;
+        Ok(Self { path: path.to_owned(), names, series, groups, n_series, n_groups, n_pages, bytes })
+    }
+
+    fn file(&self) -> File<'_> {
+        File { path: &self.path, bytes: &self.bytes }
+    }
+
+    /// Label names, sorted.
+    pub(in crate::block) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter().map(|n| n.text.as_str())
+    }
+
+    /// Distinct values of the label name at this position.
+    pub(in crate::block) fn n_values(&self, name: usize) -> usize {
+        self.names[name].n_values
+    }
+
+    /// Position of a label name.
+    pub(in crate::block) fn find_name(&self, name: &str) -> Option<usize> {
+        self.names.binary_search_by(|n| n.text.as_str().cmp(name)).ok()
+    }
+
+    /// The values of one label name.
+    pub(in crate::block) fn dictionary(&self, name: usize) -> Result<Dictionary<'_>, ReadError> {
+        let place = &self.names[name].dictionary;
+        let file = self.file();
+        let body = place.body(file)?;
+        Ok(Dictionary { file, table: Table::new(file, place, body, self.names[name].n_values, VALUES_PER_RESTART)? })
+    }
+
+    /// The series of one value; those with any value of the name when `value` is the number of values.
+    pub(in crate::block) fn postings(&self, name: usize) -> Result<Postings<'_>, ReadError> {
+        let place = &self.names[name].postings;
+        let file = self.file();
+        let body = place.body(file)?;
+        let n = self.names[name].n_values + 1;
+        let table = Table::new(file, place, body, n, VALUES_PER_RESTART)?;
+        Ok(Postings { file, table, n_series: self.n_series })
+    }
+
+    /// The series that pass all matchers.
+    pub(in crate::block) fn matching(&self, matchers: &[Matcher], cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
+        let mut out: Option<RoaringBitmap> = None;
+        // Equality is cheapest and most selective; the rest need not run once nothing is left.
+        let mut order: Vec<&Matcher> = matchers.iter().collect();
+        order.sort_by_key(|m| m.op() != MatchOp::Equal || m.value().is_empty());
+        for m in order {
+            cancel.check()?;
+            let passing = self.passing(m, cancel)?;
+            match (&mut out, passing) {
+                (Some(out), Passing::Only(bits)) => *out &= bits,
+                (Some(out), Passing::AllBut(bits)) => *out -= bits,
+                (None, Passing::Only(bits)) => out = Some(bits),
+                (None, Passing::AllBut(bits)) => out = Some(self.all() - bits),
+            }
+            if out.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                break;
+            }
+        }
+        Ok(out.unwrap_or_else(|| self.all()))
+    }
+
+    /// All series.
+    pub(in crate::block) fn all(&self) -> RoaringBitmap {
+        let mut out = RoaringBitmap::new();
+        out.insert_range(0..self.n_series);
+        out
+    }
+
+    fn passing(&self, m: &Matcher, cancel: &Cancel) -> Result<Passing, ReadError> {
+        let empty_passes = m.matches_empty();
+        let Some(name) = self.find_name(m.name()) else {
+            let none = RoaringBitmap::new();
+            return Ok(if empty_passes { Passing::AllBut(none) } else { Passing::Only(none) });
+        };
+        let postings = self.postings(name)?;
+        let n_values = self.n_values(name);
+        let values = matching_values(&self.dictionary(name)?, m, cancel)?;
+        // Of the values that pass and those that do not, the fewer lists are read.
+        let few_pass = values.len() * 2 <= n_values as u64;
+        let selected = if few_pass { values } else { complement(&values, n_values) };
+        let mut union = RoaringBitmap::new();
+        for value in &selected {
+            cancel.check()?;
+            postings.add(value as usize, &mut union)?;
+        }
+        if few_pass == empty_passes {
+            // Either the few that pass beside the series without the label, or the few that do not pass.
+            let mut named = RoaringBitmap::new();
+            if few_pass {
+                postings.add(n_values, &mut named)?;
+                named -= union;
+                return Ok(Passing::AllBut(named));
+            }
+            postings.add(n_values, &mut named)?;
+            return Ok(Passing::Only(named - union));
+        }
+        Ok(if few_pass { Passing::Only(union) } else { Passing::AllBut(union) })
+    }
+
+    /// Calls `f` for the series whose numbers are in `numbers`, ascending.
+    pub(in crate::block) fn for_series(
+        &self,
+        numbers: &RoaringBitmap,
+        cancel: &Cancel,
+        mut f: impl FnMut(u32, SeriesEntry),
+    ) -> Result<(), ReadError> {
+        let file = self.file();
+        let body = self.series.body(file)?;
+        let table = Table::new(file, &self.series, body, self.n_series as usize, SERIES_PER_RESTART)?;
+        let mut strings = Strings::new(self);
+        let mut row = Row::default();
+        // The row that would be read next at the reader's position.
+        let mut position: Option<(u32, Reader<'_>)> = None;
+        for number in numbers {
+            let restart = number - number % SERIES_PER_RESTART as u32;
+            let (mut at, mut reader) = match position {
+                Some((at, reader)) if (restart..=number).contains(&at) => (at, reader),
+                _ => (restart, table.seek(number as usize)?),
+            };
+            while at <= number {
+                if at.is_multiple_of(SERIES_PER_RESTART as u32) {
+                    row.restart();
+                    cancel.check()?;
+                }
+                row.read(&mut reader).map_err(|e| table.malformed(e))?;
+                at += 1;
+            }
+            position = Some((at, reader));
+            let labels = strings.labels(&row.labels)?;
+            let (group, column) = (row.group, row.column);
+            if group >= self.n_groups {
+                let limit = format!("below {}", self.n_groups);
+                return Err(file.corrupt(self.series.body_offset(), "group of a series", limit, group));
+            }
+            f(number, SeriesEntry { labels, group, column });
+        }
+        Ok(())
+    }
+
+    /// Where the samples of a group lie. The sum of its pages is inside a file of `data_bytes` bytes.
+    pub(in crate::block) fn group(&self, group: u32, data_bytes: u64) -> Result<GroupEntry, ReadError> {
+        let file = self.file();
+        let body = self.groups.body(file)?;
+        let table = Table::new(file, &self.groups, body, self.n_groups as usize, GROUPS_PER_RESTART)?;
+        let bytes = table.entry(group as usize)?;
+        parse_group(bytes, data_bytes, self.n_pages).map_err(|e| file.malformed(self.groups.body_offset(), e))
+    }
+}
+
+enum Passing {
+    Only(RoaringBitmap),
+    AllBut(RoaringBitmap),
+}
+
+fn complement(values: &RoaringBitmap, n_values: usize) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..u32::try_from(n_values).unwrap_or(u32::MAX));
+    all - values
+}
+
+/// Numbers of the dictionary's values that pass.
+fn matching_values(dictionary: &Dictionary<'_>, m: &Matcher, cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
+    let n = dictionary.table.n;
+    let literals = match (m.op(), m.regex()) {
+        (MatchOp::Equal | MatchOp::NotEqual, _) => Some(vec![m.value()]),
+        (_, Some(regex)) => regex.literals().map(|l| l.iter().map(String::as_str).collect()),
+        (_, None) => None,
+    };
+    let mut found = RoaringBitmap::new();
+    if let Some(literals) = literals {
+        for literal in literals {
+            if let Some(value) = dictionary.find(literal)? {
+                found.insert(value as u32);
+            }
+        }
+    } else {
+        let prefix = m.regex().map_or("", |r| r.prefix());
+        let positive = |v: &str| m.regex().is_none_or(|r| r.is_match(v));
+        let from = if prefix.is_empty() { 0 } else { dictionary.lower_bound(prefix)? };
+        dictionary.scan(from, |i, value| {
+            cancel.check()?;
+            if !value.starts_with(prefix) {
+                return Ok(false);
+            }
+            if positive(value) {
+                found.insert(i as u32);
+            }
+            Ok(true)
+        })?;
+    }
+    let negated = matches!(m.op(), MatchOp::NotEqual | MatchOp::NotRegex);
+    Ok(if negated { complement(&found, n) } else { found })
+}
+
+struct Contents {
+    names: Vec<Name>,
+    series: Place,
+    groups: Place,
+    n_series: u32,
+    n_groups: u32,
+    n_pages: u64,
+    end: usize,
+}
+
+impl Contents {
+    fn parse(body: &[u8], contents_len: usize) -> Result<Self, WireError> {
+        let mut r = Reader::new(body);
+        let mut end = contents_len;
+        let mut place = |kind, r: &mut Reader<'_>| {
+            let len = r.varint()?;
+            let offset = end;
+            let len = usize::try_from(len).map_err(|_| r.error("length of a section"))?;
+            end = end.checked_add(len).ok_or_else(|| r.error("length of a section"))?;
+            Ok(Place::new(kind, offset, len))
+        };
+        let (n_series, n_groups, n_pages) = (r.varint_u32()?, r.varint_u32()?, r.varint()?);
+        let n_names = r.count(r.remaining())?;
+        let mut names: Vec<Name> = Vec::with_capacity(n_names);
+        for _ in 0..n_names {
+            let text = r.str()?.to_owned();
+            if names.last().is_some_and(|n| n.text >= text) {
+                return Err(r.error("order of label names"));
+            }
+            let n_values = r.varint_u32()? as usize;
+            let dictionary = place(Kind::Dictionary, &mut r)?;
+            let postings = place(Kind::Postings, &mut r)?;
+            names.push(Name { text, n_values, dictionary, postings });
+        }
+        let series = place(Kind::Series, &mut r)?;
+        let groups = place(Kind::Groups, &mut r)?;
+        if !r.is_empty() {
+            return Err(r.error("bytes left over"));
+        }
+        Ok(Self { names, series, groups, n_series, n_groups, n_pages, end })
+    }
+}
+
+/// Entries with restarts.
+struct Table<'a> {
+    file: File<'a>,
+    base: usize,
+    restarts: &'a [u8],
+    entries: &'a [u8],
+    n: usize,
+    per_restart: usize,
+}
+
+impl<'a> Table<'a> {
+    fn new(file: File<'a>, place: &Place, body: &'a [u8], n: usize, per_restart: usize) -> Result<Self, ReadError> {
+        let restarts_len = n.div_ceil(per_restart).saturating_mul(4);
+        let base = place.body_offset();
+        let Some((restarts, entries)) = body.split_at_checked(restarts_len) else {
+            return Err(file.corrupt(base, "length of a table", format!("{restarts_len} bytes"), body.len()));
+        };
+        Ok(Self { file, base: base + restarts_len, restarts, entries, n, per_restart })
+    }
+
+    /// A reader at the restart before entry `i`. Its offsets count from the start of the entries.
+    fn seek(&self, i: usize) -> Result<Reader<'a>, ReadError> {
+        let mut r = Reader::new(self.restarts);
+        let offset = r.slice(i / self.per_restart * 4).and_then(|_| r.u32()).map_err(|e| self.malformed(e))?;
+        let mut entries = Reader::new(self.entries);
+        entries.slice(offset as usize).map_err(|e| self.malformed(e))?;
+        Ok(entries)
+    }
+
+    /// Entry `i` of a table whose entries carry their length.
+    fn entry(&self, i: usize) -> Result<&'a [u8], ReadError> {
+        if i >= self.n {
+            return Err(self.file.corrupt(self.base, "number of an entry", format!("below {}", self.n), i));
+        }
+        let mut r = self.seek(i)?;
+        for _ in 0..i % self.per_restart {
+            r.bytes().map_err(|e| self.malformed(e))?;
+        }
+        r.bytes().map_err(|e| self.malformed(e))
+    }
+
+    fn malformed(&self, e: WireError) -> ReadError {
+        self.file.malformed(self.base, e)
+    }
+}
+
+/// The sorted values of one label name.
+pub(in crate::block) struct Dictionary<'a> {
+    file: File<'a>,
+    table: Table<'a>,
+}
+
+impl Dictionary<'_> {
+    /// Calls `f` for each value from number `from` until it answers false.
+    pub(in crate::block) fn scan(
+        &self,
+        from: usize,
+        mut f: impl FnMut(usize, &str) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        if from >= self.table.n {
+            return Ok(());
+        }
+        let mut reader = self.table.seek(from)?;
+        let mut value = Vec::new();
+        for i in from - from % VALUES_PER_RESTART..self.table.n {
+            self.next(i, &mut reader, &mut value)?;
+            if i >= from && !f(i, self.text(&value)?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Value number `i` into `value`.
+    fn get(&self, i: usize, value: &mut Vec<u8>) -> Result<(), ReadError> {
+        let mut reader = self.table.seek(i)?;
+        for k in i - i % VALUES_PER_RESTART..=i {
+            self.next(k, &mut reader, value)?;
+        }
+        Ok(())
+    }
+
+    fn next(&self, i: usize, reader: &mut Reader<'_>, value: &mut Vec<u8>) -> Result<(), ReadError> {
+        let mut read = || {
+            if i.is_multiple_of(VALUES_PER_RESTART) {
+                value.clear();
+            } else {
+                value.truncate(reader.count(value.len())?);
+            }
+            value.extend_from_slice(reader.bytes()?);
+            Ok(())
+        };
+        read().map_err(|e| self.table.malformed(e))
+    }
+
+    fn text<'b>(&self, value: &'b [u8]) -> Result<&'b str, ReadError> {
+        std::str::from_utf8(value).map_err(|_| {
+            self.file.corrupt(self.table.base, "value of a label", "UTF-8", String::from_utf8_lossy(value))
+        })
+    }
+
+    /// Number of the first value that is not less than `text`.
+    fn lower_bound(&self, text: &str) -> Result<usize, ReadError> {
+        // The last restart whose value is at most `text`, then a walk.
+        let (mut low, mut high) = (0, self.table.n.div_ceil(VALUES_PER_RESTART));
+        let mut value = Vec::new();
+        while low < high {
+            let middle = low.midpoint(high);
+            self.get(middle * VALUES_PER_RESTART, &mut value)?;
+            if value.as_slice() <= text.as_bytes() { low = middle + 1 } else { high = middle }
+        }
+        let start = low.saturating_sub(1) * VALUES_PER_RESTART;
+        let end = (low * VALUES_PER_RESTART).min(self.table.n);
+        if start >= end {
+            return Ok(start);
+        }
+        let mut reader = self.table.seek(start)?;
+        for i in start..end {
+            self.next(i, &mut reader, &mut value)?;
+            if value.as_slice() >= text.as_bytes() {
+                return Ok(i);
+            }
+        }
+        Ok(end)
+    }
+
+    fn find(&self, text: &str) -> Result<Option<usize>, ReadError> {
+        let i = self.lower_bound(text)?;
+        if i >= self.table.n {
+            return Ok(None);
+        }
+        let mut value = Vec::new();
+        self.get(i, &mut value)?;
+        Ok((value == text.as_bytes()).then_some(i))
+    }
+}
+
+/// The series of each value of one label name.
+pub(in crate::block) struct Postings<'a> {
+    file: File<'a>,
+    table: Table<'a>,
+    n_series: u32,
+}
+
+impl Postings<'_> {
+    /// Adds the series of value number `value` to `out`.
+    pub(in crate::block) fn add(&self, value: usize, out: &mut RoaringBitmap) -> Result<(), ReadError> {
+        let bytes = self.table.entry(value)?;
+        let mut r = Reader::new(bytes);
+        let mut next = 0u64;
+        while !r.is_empty() {
+            let word = r.varint().map_err(|e| self.table.malformed(e))?;
+            let start = next + (word >> 1);
+            let len =
+                if word & 1 == 1 { r.varint().map_err(|e| self.table.malformed(e))?.saturating_add(2) } else { 1 };
+            let end = start.saturating_add(len);
+            if end > u64::from(self.n_series) {
+                let limit = format!("at most {}", self.n_series);
+                return Err(self.file.corrupt(self.table.base, "series of a label value", limit, end));
+            }
+            out.insert_range(start as u32..end as u32);
+            next = end;
+        }
+        Ok(())
+    }
+}
+
+/// A row of the table of series before its numbers are looked up.
+#[derive(Default)]
+struct Row {
+    labels: Vec<(u32, u32)>,
+    group: u32,
+    column: u32,
+}
+
+impl Row {
+    fn restart(&mut self) {
+        self.labels.clear();
+        (self.group, self.column) = (0, 0);
+    }
+
+    /// Replaces this row by the next one.
+    fn read(&mut self, r: &mut Reader<'_>) -> Result<(), WireError> {
+        let tag = r.varint()?;
+        if tag & 1 == 1 {
+            let mask = tag >> 1;
+            if mask >> self.labels.len().min(63) != 0 {
+                return Err(r.error("changed labels of a series"));
+            }
+            for (i, (_, value)) in self.labels.iter_mut().enumerate().take(63) {
+                if mask >> i & 1 == 1 {
+                    *value = moved(*value, r)?;
+                }
+            }
+        } else {
+            self.labels.clear();
+            let n = usize::try_from(tag >> 1).ok().filter(|n| *n <= r.remaining());
+            let mut next = 0u32;
+            for _ in 0..n.ok_or_else(|| r.error("number of labels"))? {
+                let name = next.checked_add(r.varint_u32()?).ok_or_else(|| r.error("number of a label name"))?;
+                next = name.checked_add(1).ok_or_else(|| r.error("number of a label name"))?;
+                self.labels.push((name, r.varint_u32()?));
+            }
+        }
+        self.group = moved(self.group, r)?;
+        self.column = moved(self.column, r)?;
+        Ok(())
+    }
+}
+
+fn moved(from: u32, r: &mut Reader<'_>) -> Result<u32, WireError> {
+    let by = r.zigzag()?;
+    i64::from(from).checked_add(by).and_then(|v| u32::try_from(v).ok()).ok_or_else(|| r.error("difference of numbers"))
+}
+
+/// Looks up the text of labels; remembers the last value per name, because neighbours share most.
+struct Strings<'a> {
+    index: &'a Index,
+    dictionaries: Vec<Option<LastValue<'a>>>,
+}
+
+struct LastValue<'a> {
+    dictionary: Dictionary<'a>,
+    number: Option<u32>,
+    text: Vec<u8>,
+}
+
+impl<'a> Strings<'a> {
+    fn new(index: &'a Index) -> Self {
+        let mut dictionaries = Vec::new();
+        dictionaries.resize_with(index.names.len(), || None);
+        Self { index, dictionaries }
+    }
+
+    fn labels(&mut self, row: &[(u32, u32)]) -> Result<Labels, ReadError> {
+        for &(name, value) in row {
+            let file = self.index.file();
+            let base = self.index.series.body_offset();
+            let n_names = self.index.names.len();
+            let Some(slot) = self.dictionaries.get_mut(name as usize) else {
+                return Err(file.corrupt(base, "label name of a series", format!("below {n_names}"), name));
+            };
+            if slot.is_none() {
+                let dictionary = self.index.dictionary(name as usize)?;
+                *slot = Some(LastValue { dictionary, number: None, text: Vec::new() });
+            }
+            let LastValue { dictionary, number, text } = slot.as_mut().expect("filled just now");
+            if *number == Some(value) {
+                continue;
+            }
+            if value as usize >= dictionary.table.n {
+                let limit = format!("below {}", dictionary.table.n);
+                return Err(file.corrupt(base, "label value of a series", limit, value));
+            }
+            *number = None;
+            dictionary.get(value as usize, text)?;
+            dictionary.text(text)?;
+            if text.is_empty() {
+                return Err(file.corrupt(dictionary.table.base, "value of a label", "text", "nothing"));
+            }
+            *number = Some(value);
+        }
+        let pairs = row.iter().filter_map(|(name, _)| {
+            let text = &self.dictionaries[*name as usize].as_ref()?.text;
+            Some((self.index.names[*name as usize].text.as_str(), std::str::from_utf8(text).ok()?))
+        });
+        Ok(Labels::from_sorted(pairs))
+    }
+}
+
+fn parse_group(bytes: &[u8], data_bytes: u64, n_pages: u64) -> Result<GroupEntry, WireError> {
+    let mut r = Reader::new(bytes);
+    let n_columns = r.varint_u32()? as usize;
+    let (data_offset, first_page) = (r.varint()?, r.varint()?);
+    let n_spans = r.count(r.remaining())?;
+    let mut out = GroupEntry { n_columns, data_offset, first_page, spans: Vec::with_capacity(n_spans) };
+    let (mut data_end, mut pages_end) = (data_offset, first_page);
+    let mut before: Option<i64> = None;
+    for _ in 0..n_spans {
+        let gap = r.zigzag()?;
+        let mint = before.unwrap_or(0).wrapping_add(gap);
+        let maxt = mint.wrapping_add(r.varint()? as i64);
+        if maxt < mint || before.is_some_and(|b| b >= mint) {
+            return Err(r.error("times of a span"));
+        }
+        before = Some(maxt);
+        let rows = r.varint()?;
+        let rows = usize::try_from(rows).ok().filter(|n| (1..=super::super::SPAN_ROWS_MAX).contains(n));
+        let rows = rows.ok_or_else(|| r.error("rows of a span"))?;
+        let n_span_pages = r.count(r.remaining())?;
+        let mut pages = Vec::with_capacity(n_span_pages);
+        let mut columns = 0usize;
+        for _ in 0..n_span_pages {
+            let len = r.varint_u32()? as usize;
+            let page_columns = r.varint_u32()? as usize;
+            columns = columns.saturating_add(page_columns);
+            data_end = data_end.saturating_add(len as u64);
+            pages.push(Page { len, n_columns: page_columns });
+        }
+        pages_end = pages_end.saturating_add(pages.len() as u64);
+        if columns != n_columns || pages.is_empty() || data_end > data_bytes || pages_end > n_pages {
+            return Err(r.error("pages of a span"));
+        }
+        out.spans.push(Span { mint, maxt, rows, pages });
+    }
+    if !r.is_empty() {
+        return Err(r.error("bytes left over"));
+    }
+    Ok(out)
+}

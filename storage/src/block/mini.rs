@@ -1,0 +1,357 @@
+//! A mini-block: the values of one series in one span of its group, decodable alone, with what is needed to answer
+//! without decoding: count, first, last, least, greatest, whether a counter was reset.
+
+use crate::codec;
+use crate::wire::{Reader, WireError, put_varint, put_zigzag, unzigzag, zigzag};
+
+use super::section::Malformed;
+
+/// Presence, in the two low bits of the flags.
+const ALL_ROWS: u8 = 0;
+const ROW_RANGE: u8 = 1;
+const BITMAP: u8 = 2;
+const PRESENCE_MASK: u8 = 3;
+/// A value is less than the one before.
+const RESET: u8 = 1 << 2;
+/// The last value differs from the first and is written.
+const LAST: u8 = 1 << 3;
+const MIN_SHIFT: u32 = 4;
+const MAX_SHIFT: u32 = 6;
+/// Where the least and the greatest value are found.
+const AS_FIRST: u8 = 0;
+const AS_LAST: u8 = 1;
+const EXPLICIT: u8 = 2;
+/// In the place of the least value: all values are the first; no column follows.
+const CONSTANT: u8 = 3;
+/// Decimal exponent that says that eight bytes follow instead.
+const PLAIN: u8 = 15;
+const DECIMALS_MAX: u8 = 14;
+
+/// What is known of a mini-block without decoding its values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Summary {
+    /// Values.
+    pub(crate) count: u32,
+    /// First value, whatever it is.
+    pub(crate) first: f64,
+    /// Last value, whatever it is.
+    pub(crate) last: f64,
+    /// Least value that is not NaN; the first if all are.
+    pub(crate) min: f64,
+    /// Greatest value that is not NaN; the first if all are.
+    pub(crate) max: f64,
+    /// Whether a value is less than the one before, NaN left out.
+    pub(crate) has_reset: bool,
+}
+
+impl Summary {
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
+        let (&first, &last) = (values.first()?, values.last()?);
+        let mut out = Self { count: values.len() as u32, first, last, min: first, max: first, has_reset: false };
+        let mut before = f64::NAN;
+        for &v in values {
+            if v.is_nan() {
+                continue;
+            }
+            if before.is_nan() {
+                (out.min, out.max) = (v, v);
+            }
+            out.has_reset |= v < before;
+            if v < out.min {
+                out.min = v;
+            }
+            if v > out.max {
+                out.max = v;
+            }
+            before = v;
+        }
+        Some(out)
+    }
+
+    /// Everything, comparable: NaN equals itself.
+    pub(super) fn bits(&self) -> (u32, [u64; 4], bool) {
+        (self.count, [self.first, self.last, self.min, self.max].map(f64::to_bits), self.has_reset)
+    }
+}
+
+/// Rows of a span in which the series has a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence<'a> {
+    /// Every row.
+    All,
+    /// `count` rows from this one.
+    From(usize),
+    /// One bit per row, low bits first.
+    Bitmap(&'a [u8]),
+}
+
+/// A parsed mini-block; the values are not decoded yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MiniBlock<'a> {
+    pub(crate) summary: Summary,
+    pub(crate) presence: Presence<'a>,
+    column: Option<(usize, &'a [u8])>,
+}
+
+/// Appends the mini-block of `values`, those of the present rows; `present` has one bit per row, `None` for all.
+/// Nothing is appended when there is no value.
+pub(super) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mut Vec<u8>) {
+    let Some(s) = Summary::of(values) else {
+        return;
+    };
+    let is_constant = values.iter().all(|v| v.to_bits() == s.first.to_bits());
+    let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
+    let place = |v: f64| match v {
+        v if same(v, s.first) => AS_FIRST,
+        v if same(v, s.last) => AS_LAST,
+        _ => EXPLICIT,
+    };
+    let present = present.filter(|_| values.len() < rows);
+    let presence = present.map_or(ALL_ROWS, |bits| if is_range(rows, bits, values.len()) { ROW_RANGE } else { BITMAP });
+    let (min, max) = if is_constant { (CONSTANT, 0) } else { (place(s.min), place(s.max)) };
+    let mut flags = presence | min << MIN_SHIFT | max << MAX_SHIFT;
+    if s.has_reset {
+        flags |= RESET;
+    }
+    if !same(s.first, s.last) {
+        flags |= LAST;
+    }
+    out.push(flags);
+    match (presence, present) {
+        (ROW_RANGE, Some(bits)) => {
+            put_varint(out, first_row(rows, bits) as u64);
+            put_varint(out, values.len() as u64);
+        }
+        (BITMAP, Some(bits)) => {
+            let bytes = bits.iter().flat_map(|w| w.to_le_bytes()).take(rows.div_ceil(8));
+            let start = out.len();
+            out.extend(bytes);
+            if !rows.is_multiple_of(8) {
+                let last = out.len() - 1;
+                debug_assert!(last >= start);
+                out[last] &= (1 << (rows % 8)) - 1;
+            }
+        }
+        _ => {}
+    }
+    let explicit = [(s.last, flags & LAST != 0), (s.min, min == EXPLICIT), (s.max, max == EXPLICIT)];
+    put_numbers(s.first, explicit.into_iter().filter(|(_, is)| *is).map(|(v, _)| v), out);
+    if !is_constant {
+        codec::encode(values, out);
+    }
+}
+
+fn is_present(bits: &[u64], row: usize) -> bool {
+    bits[row / 64] >> (row % 64) & 1 == 1
+}
+
+fn first_row(rows: usize, bits: &[u64]) -> usize {
+    (0..rows).find(|r| is_present(bits, *r)).unwrap_or(0)
+}
+
+fn is_range(rows: usize, bits: &[u64], count: usize) -> bool {
+    let first = first_row(rows, bits);
+    first + count <= rows && (first..first + count).all(|r| is_present(bits, r))
+}
+
+/// Numbers of one column mostly share their digits: one exponent for all, differences to the first.
+fn put_numbers(first: f64, others: impl Iterator<Item = f64> + Clone, out: &mut Vec<u8>) {
+    let exponent =
+        (0..=DECIMALS_MAX).find(|e| std::iter::once(first).chain(others.clone()).all(|v| scaled(v, *e).is_some()));
+    match exponent {
+        Some(e) => {
+            let base = scaled(first, e).unwrap_or(0);
+            put_varint(out, zigzag(base) << 4 | u64::from(e));
+            for v in others {
+                put_zigzag(out, scaled(v, e).unwrap_or(0) - base);
+            }
+        }
+        None => {
+            put_varint(out, u64::from(PLAIN));
+            for v in std::iter::once(first).chain(others) {
+                out.extend_from_slice(&v.to_bits().to_le_bytes());
+            }
+        }
+    }
+}
+
+/// The integer that divided by 10^e is `v` bit for bit.
+fn scaled(v: f64, e: u8) -> Option<i64> {
+    const LIMIT: f64 = 2_251_799_813_685_248.0; // 2^51
+    let m = (v * power(e)).round();
+    (m.abs() < LIMIT && (m / power(e)).to_bits() == v.to_bits()).then_some(m as i64)
+}
+
+fn power(e: u8) -> f64 {
+    const POWERS: [f64; 15] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14];
+    POWERS[usize::from(e.min(DECIMALS_MAX))]
+}
+
+struct Numbers {
+    base: i64,
+    exponent: u8,
+}
+
+impl Numbers {
+    fn first(r: &mut Reader<'_>) -> Result<(Self, f64), WireError> {
+        let word = r.varint()?;
+        let exponent = (word & 15) as u8;
+        let base = unzigzag(word >> 4);
+        let out = Self { base, exponent };
+        let first = if exponent == PLAIN { f64::from_bits(r.u64()?) } else { base as f64 / power(exponent) };
+        Ok((out, first))
+    }
+
+    fn next(&self, r: &mut Reader<'_>) -> Result<f64, WireError> {
+        if self.exponent == PLAIN {
+            return Ok(f64::from_bits(r.u64()?));
+        }
+        Ok(self.base.wrapping_add(r.zigzag()?) as f64 / power(self.exponent))
+    }
+}
+
+impl<'a> MiniBlock<'a> {
+    /// Reads all but the values of a mini-block of a span of `rows` rows.
+    pub(super) fn parse(bytes: &'a [u8], rows: usize) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let flags = r.u8()?;
+        let (presence, count) = match flags & PRESENCE_MASK {
+            ALL_ROWS => (Presence::All, rows),
+            ROW_RANGE => {
+                let first = r.count(rows)?;
+                (Presence::From(first), r.count(rows - first)?)
+            }
+            BITMAP => {
+                let bits = r.slice(rows.div_ceil(8))?;
+                let beyond = if rows.is_multiple_of(8) { 0 } else { bits[bits.len() - 1] >> (rows % 8) };
+                if beyond != 0 {
+                    return Err(r.error("presence beyond the last row").into());
+                }
+                (Presence::Bitmap(bits), bits.iter().map(|b| b.count_ones() as usize).sum())
+            }
+            _ => return Err(r.error("kind of presence").into()),
+        };
+        if count == 0 {
+            return Err(r.error("mini-block without a value").into());
+        }
+        let (numbers, first) = Numbers::first(&mut r)?;
+        let last = if flags & LAST != 0 { numbers.next(&mut r)? } else { first };
+        let place = |code: u8, r: &mut Reader<'_>| match code {
+            AS_FIRST => Ok(first),
+            AS_LAST => Ok(last),
+            EXPLICIT => numbers.next(r),
+            _ => Err(r.error("place of the greatest value")),
+        };
+        let min = flags >> MIN_SHIFT & 3;
+        let is_constant = min == CONSTANT;
+        let min = if is_constant { first } else { place(min, &mut r)? };
+        let max = place(flags >> MAX_SHIFT, &mut r)?;
+        let count32 = u32::try_from(count).map_err(|_| r.error("number of values"))?;
+        let summary = Summary { count: count32, first, last, min, max, has_reset: flags & RESET != 0 };
+        let at = r.offset();
+        let column = if is_constant {
+            if !r.is_empty() {
+                return Err(r.error("bytes left over").into());
+            }
+            None
+        } else {
+            Some((at, &bytes[at..]))
+        };
+        Ok(Self { summary, presence, column })
+    }
+
+    /// Number of values.
+    pub(crate) fn count(&self) -> usize {
+        self.summary.count as usize
+    }
+
+    /// Appends the values of the present rows.
+    pub(super) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
+        match self.column {
+            None => out.resize(out.len() + self.count(), self.summary.first),
+            Some((at, bytes)) => codec::decode(bytes, self.count(), out)
+                .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?,
+        }
+        Ok(())
+    }
+
+    /// Rows that have a value, ascending.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let (range, bits) = match self.presence {
+            Presence::All => (0..self.count(), None),
+            Presence::From(first) => (first..first + self.count(), None),
+            Presence::Bitmap(bits) => (0..bits.len() * 8, Some(bits)),
+        };
+        range.filter(move |row| bits.is_none_or(|bits| bits[row / 8] >> (row % 8) & 1 == 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(rows: &[Option<f64>]) -> usize {
+        let mut bits = vec![0u64; rows.len().div_ceil(64)];
+        let mut values = Vec::new();
+        for (i, v) in rows.iter().enumerate() {
+            if let Some(v) = v {
+                bits[i / 64] |= 1 << (i % 64);
+                values.push(*v);
+            }
+        }
+        let mut out = Vec::new();
+        put(rows.len(), Some(&bits), &values, &mut out);
+        if values.is_empty() {
+            assert!(out.is_empty());
+            return 0;
+        }
+        let mini = MiniBlock::parse(&out, rows.len()).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        let mut got = Vec::new();
+        mini.values(&mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        assert_eq!(got.len(), values.len());
+        assert!(got.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
+        assert_eq!(mini.summary.bits(), Summary::of(&values).unwrap().bits());
+        let expected: Vec<usize> = (0..rows.len()).filter(|i| rows[*i].is_some()).collect();
+        assert_eq!(mini.rows().collect::<Vec<_>>(), expected);
+        out.len()
+    }
+
+    impl WireError {
+        fn from_malformed(e: &Malformed) -> Self {
+            Self { what: e.what, offset: e.at }
+        }
+    }
+
+    #[test]
+    fn summaries_are_small_and_exact() {
+        assert_eq!(check(&[Some(0.0); 480]), 2);
+        assert_eq!(check(&[Some(0.25); 480]), 3);
+        assert!(check(&(0..480).map(|i| Some(f64::from(i) / 8.0)).collect::<Vec<_>>()) < 20);
+        check(&[None, Some(1.0), Some(f64::NAN), None]);
+        check(&[None, None]);
+        check(&[Some(f64::NAN), Some(3.0), Some(-0.0), Some(0.0), Some(f64::INFINITY)]);
+        let s = Summary::of(&[f64::NAN, 5.0, f64::NAN, 4.0, 9.0]).unwrap();
+        assert_eq!((s.min, s.max, s.has_reset), (4.0, 9.0, true));
+    }
+
+    proptest! {
+        #[test]
+        fn any_rows_round_trip(rows in proptest::collection::vec(
+            proptest::option::of(prop_oneof![any::<u64>().prop_map(f64::from_bits), (-99i32..99).prop_map(f64::from)]), 1..200)
+        ) {
+            check(&rows);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), rows in 1usize..300) {
+            if let Ok(mini) = MiniBlock::parse(&bytes, rows) {
+                let mut got = Vec::new();
+                let _ = mini.values(&mut got);
+                prop_assert!(got.len() <= rows);
+                prop_assert!(mini.rows().all(|r| r < rows));
+            }
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Reads a block through memory maps: touches only the pages it needs and checks each of them once.
+//!
+//! Cheap to open: the meta file and the table of contents. All bytes are hostile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use promontory_model::{Columns, ReadError, Select, TimeRange};
+
+use super::index::read::Index;
+use super::index::{GroupEntry, Span};
+use super::mini::{MiniBlock, Presence};
+use super::section::{File, HEAD_BYTES, Kind, Malformed};
+use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
+use crate::codec;
+use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
+use crate::vfs::{Mapped, Vfs};
+use crate::wire::Reader;
+
+/// An open block; clones share it.
+#[derive(Clone)]
+pub struct BlockReader(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) meta: BlockMeta,
+    pub(super) index: Index,
+    data_path: PathBuf,
+    data: Mapped,
+    /// One bit per page: its CRC has been checked.
+    checked: Box<[AtomicU64]>,
+}
+
+impl std::fmt::Debug for BlockReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlockReader({})", self.0.meta.ulid)
+    }
+}
+
+impl BlockReader {
+    /// Opens the block in the folder `path`. Reads its meta file and the table of contents of its index.
+    ///
+    /// # Errors
+    /// [`BlockError::Vfs`] when a file is missing or the system refuses, [`BlockError::Read`] when the bytes are
+    /// damaged.
+    pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<Self>, BlockError> {
+        let meta = read_meta(vfs, path)?;
+        let (index_path, data_path) = (path.join(INDEX_FILE), path.join(DATA_FILE));
+        let (index, data) = (vfs.map_read(&index_path)?, vfs.map_read(&data_path)?);
+        for (path, bytes, expected) in [(&index_path, &index, meta.index_bytes), (&data_path, &data, meta.data_bytes)] {
+            if bytes.len() as u64 != expected {
+                return Err(File { path, bytes }.corrupt(0, "length of the file", expected, bytes.len()).into());
+            }
+        }
+        let index = Index::open(&index_path, index)?;
+        let counts = (u64::from(index.n_series), u64::from(index.n_groups), index.n_pages);
+        let expected = (meta.n_series, meta.n_groups, meta.n_pages);
+        if counts != expected {
+            let file = File { path: &index_path, bytes: &[] };
+            let (expected, found) = (format!("{expected:?}"), format!("{counts:?}"));
+            return Err(file.corrupt(0, "series, groups and pages", expected, found).into());
+        }
+        // Every page has a head, so a hostile count cannot ask for more bits than the file has bytes.
+        if meta.n_pages > meta.data_bytes / HEAD_BYTES as u64 {
+            let file = File { path: &data_path, bytes: &[] };
+            return Err(file.corrupt(0, "number of pages", meta.data_bytes / HEAD_BYTES as u64, meta.n_pages).into());
+        }
+        let words = meta.n_pages.div_ceil(64);
+        let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Arc::new(Self(Arc::new(Inner { meta, index, data_path, data, checked }))))
+    }
+
+    /// Facts about the block.
+    #[must_use]
+    pub fn meta(&self) -> &BlockMeta {
+        &self.0.meta
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Inner {
+    pub(super) fn data_file(&self) -> File<'_> {
+        File { path: &self.data_path, bytes: &self.data }
+    }
+
+    /// Where the samples of a group lie.
+    pub(super) fn group(&self, group: u32) -> Result<GroupEntry, ReadError> {
+        self.index.group(group, self.meta.data_bytes)
+    }
+
+    /// The body of a page, checked on first touch, and its offset in the file.
+    fn page(&self, number: u64, offset: u64, len: usize) -> Result<(usize, &[u8]), ReadError> {
+        let file = self.data_file();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bit = 1 << (number % 64);
+        let word = usize::try_from(number / 64).ok().and_then(|w| self.checked.get(w));
+        let word = word.ok_or_else(|| file.corrupt(at, "number of a page", self.meta.n_pages, number))?;
+        // Relaxed is enough: two threads may both check, neither skips.
+        let body = if word.load(Ordering::Relaxed) & bit != 0 {
+            file.checked_section(at, len)?
+        } else {
+            let body = file.section(Kind::Page, at, len)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+            body
+        };
+        Ok((at + HEAD_BYTES, body))
+    }
+
+    /// The pages of one span of a group.
+    pub(super) fn span<'a>(&'a self, entry: &'a GroupEntry, index: usize) -> SpanReader<'a> {
+        let before = &entry.spans[..index];
+        let offset = before.iter().flat_map(|s| &s.pages).fold(entry.data_offset, |at, p| at + p.len as u64);
+        let number = before.iter().fold(entry.first_page, |at, s| at + s.pages.len() as u64);
+        SpanReader { block: self, span: &entry.spans[index], offset, number, current: None }
+    }
+}
+
+/// Reads columns of one span.
+pub(super) struct SpanReader<'a> {
+    block: &'a Inner,
+    span: &'a Span,
+    /// Of the first page.
+    offset: u64,
+    number: u64,
+    current: Option<PageView<'a>>,
+}
+
+/// A page whose table of lengths has been read.
+struct PageView<'a> {
+    first_column: usize,
+    /// Offset of the body in the file.
+    base: usize,
+    body: &'a [u8],
+    /// Where each mini-block starts in the body, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl<'a> SpanReader<'a> {
+    /// Appends the timestamps.
+    pub(super) fn timestamps(&self, out: &mut Vec<i64>) -> Result<(), ReadError> {
+        let (base, bytes) = self.encoded_timestamps()?;
+        let file = self.block.data_file();
+        let start = out.len();
+        codec::decode_timestamps(bytes, self.span.rows, out).map_err(|e| file.malformed(base, e))?;
+        let found = (out.get(start).copied(), out.last().copied());
+        if found != (Some(self.span.mint), Some(self.span.maxt)) {
+            let expected = format!("{} to {}", self.span.mint, self.span.maxt);
+            return Err(file.corrupt(base, "times of a span", expected, format!("{found:?}")));
+        }
+        Ok(())
+    }
+
+    /// The timestamps as they are stored, and their offset in the file.
+    pub(super) fn encoded_timestamps(&self) -> Result<(usize, &'a [u8]), ReadError> {
+        let first = self.span.pages.first().map_or(0, |p| p.len);
+        let (base, body) = self.block.page(self.number, self.offset, first)?;
+        let mut r = Reader::new(body);
+        let bytes = r.bytes().map_err(|e| self.block.data_file().malformed(base, e))?;
+        Ok((base + r.offset() - bytes.len(), bytes))
+    }
+
+    /// The mini-block of a column as it is stored, and its offset in the file. `None` when the column has no sample.
+    pub(super) fn encoded(&mut self, column: usize) -> Result<Option<(usize, &'a [u8])>, ReadError> {
+        let view = self.view(column)?;
+        let at = column - view.first_column;
+        let (start, end) = (view.starts[at], view.starts[at + 1]);
+        Ok((start < end).then(|| (view.base + start, &view.body[start..end])))
+    }
+
+    /// The parsed mini-block of a column. `None` when the column has no sample.
+    pub(super) fn mini_block(&mut self, column: usize) -> Result<Option<(usize, MiniBlock<'a>)>, ReadError> {
+        let rows = self.span.rows;
+        let Some((base, bytes)) = self.encoded(column)? else {
+            return Ok(None);
+        };
+        let mini = MiniBlock::parse(bytes, rows).map_err(|e| self.block.data_file().malformed(base, e))?;
+        Ok(Some((base, mini)))
+    }
+
+    /// The page that holds the column; moves only when the column is in another one.
+    fn view(&mut self, column: usize) -> Result<&PageView<'a>, ReadError> {
+        let holds = |v: &PageView<'_>| (v.first_column..v.first_column + v.starts.len() - 1).contains(&column);
+        if !self.current.as_ref().is_some_and(holds) {
+            self.current = Some(self.open_view(column)?);
+        }
+        Ok(self.current.as_ref().expect("opened just now"))
+    }
+
+    fn open_view(&self, column: usize) -> Result<PageView<'a>, ReadError> {
+        let (mut first_column, mut offset, mut number) = (0, self.offset, self.number);
+        for page in &self.span.pages {
+            if column < first_column + page.n_columns {
+                let (base, body) = self.block.page(number, offset, page.len)?;
+                let is_first = number == self.number;
+                let starts = parse_starts(body, is_first, page.n_columns)
+                    .map_err(|e| self.block.data_file().malformed(base, e))?;
+                return Ok(PageView { first_column, base, body, starts });
+            }
+            first_column += page.n_columns;
+            offset += page.len as u64;
+            number += 1;
+        }
+        let at = usize::try_from(self.offset).unwrap_or(usize::MAX);
+        Err(self.block.data_file().corrupt(at, "column of a group", format!("below {first_column}"), column))
+    }
+}
+
+fn parse_starts(body: &[u8], is_first: bool, n_columns: usize) -> Result<Vec<usize>, Malformed> {
+    let mut r = Reader::new(body);
+    if is_first {
+        r.bytes()?;
+    }
+    // Runs of absent columns take two bytes whatever their length, so the count of the index bounds them, not the page.
+    let mut starts = Vec::with_capacity(n_columns.min(body.len()) + 1);
+    let mut at = 0usize;
+    while starts.len() < n_columns {
+        let len = r.count(body.len())?;
+        starts.push(at);
+        at += len;
+        if len == 0 {
+            let more = r.count(n_columns - starts.len())?;
+            starts.resize(starts.len() + more, at);
+        }
+        if at > body.len() {
+            return Err(r.error("length of a mini-block").into());
+        }
+    }
+    starts.push(at);
+    if at != r.remaining() {
+        return Err(r.error("length of a page").into());
+    }
+    let base = r.offset();
+    starts.iter_mut().for_each(|s| *s += base);
+    Ok(starts)
+}
+
+impl Source for BlockReader {
+    fn range(&self) -> TimeRange {
+        self.0.meta.range
+    }
+
+    fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+        if !self.range().overlaps(select.range) || select.range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let matching = self.0.index.matching(select.matchers, select.cancel)?;
+        let mut series = Vec::with_capacity(usize::try_from(matching.len()).unwrap_or(0));
+        self.0.index.for_series(&matching, select.cancel, |_, entry| series.push(entry))?;
+        series.sort_unstable_by_key(|s| (s.group, s.column));
+        let mut out = Vec::new();
+        for of_group in series.chunk_by(|a, b| a.group == b.group) {
+            select.cancel.check()?;
+            let entry = self.0.group(of_group[0].group)?;
+            let holds = entry.spans.iter().any(|s| TimeRange::new(s.mint, s.maxt).overlaps(select.range));
+            if !holds {
+                continue;
+            }
+            if let Some(s) = of_group.iter().find(|s| s.column as usize >= entry.n_columns) {
+                let file = self.0.data_file();
+                let limit = format!("below {}", entry.n_columns);
+                return Err(file.corrupt(0, "column of a series", limit, s.column));
+            }
+            let group = Arc::new(BlockGroup { block: Arc::clone(&self.0), entry });
+            let series =
+                of_group.iter().map(|s| SelectedSeries { labels: s.labels.clone(), column: s.column }).collect();
+            out.push(SelectedGroup { group, series });
+        }
+        Ok(out)
+    }
+
+    fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+        if !self.range().overlaps(select.range) {
+            return Ok(());
+        }
+        let index = &self.0.index;
+        if select.matchers.is_empty() {
+            out.extend(index.names().map(str::to_owned));
+            return Ok(());
+        }
+        let matching = index.matching(select.matchers, select.cancel)?;
+        let mut named = roaring::RoaringBitmap::new();
+        for (name, text) in index.names().enumerate() {
+            select.cancel.check()?;
+            named.clear();
+            index.postings(name)?.add(index.n_values(name), &mut named)?;
+            if !named.is_disjoint(&matching) {
+                out.push(text.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn label_values(&self, name: &str, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+        if !self.range().overlaps(select.range) {
+            return Ok(());
+        }
+        let index = &self.0.index;
+        let Some(position) = index.find_name(name) else {
+            return Ok(());
+        };
+        let dictionary = index.dictionary(position)?;
+        if select.matchers.is_empty() {
+            return dictionary.scan(0, |_, value| {
+                out.push(value.to_owned());
+                Ok(true)
+            });
+        }
+        let matching = index.matching(select.matchers, select.cancel)?;
+        let postings = index.postings(position)?;
+        let mut of_value = roaring::RoaringBitmap::new();
+        // Few series are asked for their value; for many, each value is asked for its series.
+        if matching.len() < index.n_values(position) as u64 {
+            return index.for_series(&matching, select.cancel, |_, entry| {
+                out.extend(entry.labels.get(name).map(str::to_owned));
+            });
+        }
+        dictionary.scan(0, |i, value| {
+            select.cancel.check()?;
+            of_value.clear();
+            postings.add(i, &mut of_value)?;
+            if !of_value.is_disjoint(&matching) {
+                out.push(value.to_owned());
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// The samples of one group.
+struct BlockGroup {
+    block: Arc<Inner>,
+    entry: GroupEntry,
+}
+
+impl BlockGroup {
+    fn spans_in(&self, range: TimeRange) -> impl Iterator<Item = usize> {
+        let inside = move |s: &Span| TimeRange::new(s.mint, s.maxt).overlaps(range) && !range.is_empty();
+        (0..self.entry.spans.len()).filter(move |i| inside(&self.entry.spans[*i]))
+    }
+}
+
+impl GroupColumns for BlockGroup {
+    fn rows_max(&self, range: TimeRange) -> usize {
+        self.spans_in(range).map(|i| self.entry.spans[i].rows).sum()
+    }
+
+    fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
+        // Per span: its first row in the answer, and which of its rows are inside.
+        let mut parts = Vec::new();
+        let mut timestamps = Vec::new();
+        let mut of_span = Vec::new();
+        for i in self.spans_in(range) {
+            of_span.clear();
+            self.block.span(&self.entry, i).timestamps(&mut of_span)?;
+            let from = of_span.partition_point(|t| *t < range.mint.0);
+            let to = of_span.partition_point(|t| *t <= range.maxt.0);
+            parts.push((i, timestamps.len(), from..to));
+            timestamps.extend_from_slice(&of_span[from..to]);
+        }
+        out.reset(columns.len(), timestamps);
+        let mut values = Vec::new();
+        for (i, start, rows) in parts {
+            let mut span = self.block.span(&self.entry, i);
+            for (c, &column) in columns.iter().enumerate() {
+                let Some((base, mini)) = span.mini_block(column as usize)? else {
+                    (start..start + rows.len()).for_each(|row| out.set_absent(c, row));
+                    continue;
+                };
+                values.clear();
+                mini.values(&mut values).map_err(|e| self.block.data_file().malformed(base, e))?;
+                if mini.presence == Presence::All {
+                    out.values_mut(c)[start..start + rows.len()].copy_from_slice(&values[rows.clone()]);
+                    continue;
+                }
+                let mut next = rows.start;
+                for (row, value) in mini.rows().zip(&values).filter(|(row, _)| rows.contains(row)) {
+                    (next..row).for_each(|absent| out.set_absent(c, start + absent - rows.start));
+                    out.values_mut(c)[start + row - rows.start] = *value;
+                    next = row + 1;
+                }
+                (next..rows.end).for_each(|absent| out.set_absent(c, start + absent - rows.start));
+            }
+        }
+        Ok(())
+    }
+}
