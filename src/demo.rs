@@ -90,7 +90,7 @@ fn models(seed: u64) -> [(ServerConfig, f64); 2] {
         order: 6,
         seed: seed.wrapping_add(1),
         model_version: "2".to_owned(),
-        cache_blocks: 256,
+        cache_blocks: 320,
         cost: StepCost {
             step: Duration::from_millis(22),
             prefill_token: Duration::from_micros(110),
@@ -98,7 +98,7 @@ fn models(seed: u64) -> [(ServerConfig, f64); 2] {
         },
         ..ServerConfig::new("harbour-6gram")
     };
-    [(small, 8.0), (large, 4.0)]
+    [(small, 6.0), (large, 3.2)]
 }
 
 /// A `prometheus.yml` that scrapes the model servers at `addrs` every second and the server itself every two.

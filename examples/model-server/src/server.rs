@@ -75,7 +75,7 @@ impl ServerConfig {
             running_max: 24,
             waiting_max: 256,
             step_tokens_max: 512,
-            cache_blocks: 320,
+            cache_blocks: 384,
             block_tokens: 16,
             model_tokens_max: 1_024,
             cost: StepCost {
