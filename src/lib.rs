@@ -9,3 +9,4 @@ pub mod dashboard;
 pub mod demo;
 pub mod listener;
 pub mod scrape;
+pub mod telemetry;

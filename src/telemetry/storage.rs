@@ -1,0 +1,82 @@
+//! The database's figures under Prometheus' names.
+
+use promontory_storage::DbStatus;
+
+use super::families::Figures;
+
+/// The figures of a database, read from its status at the time of the scrape.
+#[must_use]
+pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
+    let s = status;
+    let gauge = |name, help, value: u64| Figures::gauge(name, help, value as f64);
+    let counter = |name, help, value: u64| Figures::counter(name, help, value as f64);
+    let mut figures = vec![
+        gauge("prometheus_tsdb_head_series", "Series in the head", s.head_series),
+        gauge("promontory_tsdb_head_groups", "Groups of series that share timestamps, in the head", s.head_groups),
+        gauge("prometheus_tsdb_head_chunks", "Sealed columns in the head", s.head_chunks),
+        gauge("prometheus_tsdb_head_chunks_storage_size_bytes", "Size of the head's segments", s.head_segment_bytes),
+        counter("prometheus_tsdb_head_samples_appended", "Samples stored", s.samples_appended)
+            .with_label("type", "float"),
+        counter(
+            "prometheus_tsdb_head_out_of_order_samples_appended",
+            "Samples stored out of order",
+            s.out_of_order_appended,
+        )
+        .with_label("type", "float"),
+        counter("prometheus_tsdb_head_series_created", "Series created in the head", s.series_created),
+        counter("prometheus_tsdb_head_series_removed", "Series dropped from the head", s.series_removed),
+        counter("prometheus_tsdb_head_truncations", "Truncations of the head", s.truncations),
+        counter("prometheus_tsdb_out_of_order_samples", "Samples refused as out of order", s.out_of_order)
+            .with_label("type", "float"),
+        counter("prometheus_tsdb_out_of_bound_samples", "Samples refused as out of bounds", s.out_of_bounds)
+            .with_label("type", "float"),
+        counter("prometheus_tsdb_too_old_samples", "Samples refused as too old", s.too_old).with_label("type", "float"),
+        counter("promontory_tsdb_duplicate_samples", "Samples refused as duplicates with another value", s.duplicates),
+        gauge("prometheus_tsdb_symbol_table_size_bytes", "Size of the interned strings", s.symbol_bytes),
+        gauge("prometheus_tsdb_wal_storage_size_bytes", "Size of the write-ahead log", s.wal_bytes),
+        gauge("prometheus_tsdb_wal_segment_current", "Number of the segment that is written", s.wal_segment),
+        counter("promontory_tsdb_wal_written_bytes", "Bytes written to the write-ahead log", s.wal_written_bytes),
+        counter("promontory_tsdb_wal_fsyncs", "Syncs of the write-ahead log", s.wal_fsyncs),
+        Figures::counter(
+            "promontory_tsdb_wal_fsync_seconds",
+            "Time spent in syncs of the write-ahead log",
+            s.wal_fsync_ns as f64 / 1e9,
+        ),
+        counter("prometheus_tsdb_wal_corruptions", "Damaged places found in the write-ahead log", s.wal_corruptions),
+        counter("prometheus_tsdb_wal_writes_failed", "Failed writes and syncs of the write-ahead log", s.wal_failures),
+        counter("prometheus_tsdb_checkpoint_creations", "Checkpoints written", s.checkpoints),
+        gauge("prometheus_tsdb_blocks_loaded", "Blocks that answer queries", s.blocks_loaded),
+        gauge("prometheus_tsdb_storage_blocks_bytes", "Size of the blocks", s.blocks_bytes),
+        counter("prometheus_tsdb_compactions", "Blocks cut and merged", s.compactions),
+        counter("prometheus_tsdb_compactions_failed", "Cuts and merges that failed", s.compactions_failed),
+        counter("prometheus_tsdb_time_retentions", "Blocks removed by age", s.time_retentions),
+        counter("prometheus_tsdb_size_retentions", "Blocks removed by size", s.size_retentions),
+        gauge("promontory_tsdb_read_only", "Whether the database refuses to write", s.read_only.is_some().into()),
+    ];
+    let times = [
+        (
+            "prometheus_tsdb_head_min_time",
+            "prometheus_tsdb_head_min_time_seconds",
+            "Oldest sample of the head",
+            s.head_min_time,
+        ),
+        (
+            "prometheus_tsdb_head_max_time",
+            "prometheus_tsdb_head_max_time_seconds",
+            "Newest sample of the head",
+            s.head_max_time,
+        ),
+        (
+            "prometheus_tsdb_lowest_timestamp",
+            "prometheus_tsdb_lowest_timestamp_seconds",
+            "Oldest sample",
+            s.lowest_timestamp,
+        ),
+    ];
+    for (name, name_seconds, help, time) in times {
+        let Some(time) = time else { continue };
+        figures.push(Figures::gauge(name, help, time as f64));
+        figures.push(Figures::gauge(name_seconds, help, time as f64 / 1e3));
+    }
+    figures
+}
