@@ -6,12 +6,14 @@
 pub mod block;
 pub mod clock;
 pub mod codec;
+pub mod compact;
 mod db;
 mod error;
 #[allow(dead_code, reason = "recovery is being put on top")]
 mod head;
 mod mapped;
 mod options;
+pub mod retention;
 mod select;
 mod source;
 mod status;

@@ -95,7 +95,7 @@ pub(crate) struct MiniBlock<'a> {
 
 /// Appends the mini-block of `values`, those of the present rows; `present` has one bit per row, `None` for all.
 /// Nothing is appended when there is no value.
-pub(super) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mut Vec<u8>) {
+pub(crate) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mut Vec<u8>) {
     let Some(s) = Summary::of(values) else {
         return;
     };
@@ -212,7 +212,7 @@ impl Numbers {
 
 impl<'a> MiniBlock<'a> {
     /// Reads all but the values of a mini-block of a span of `rows` rows.
-    pub(super) fn parse(bytes: &'a [u8], rows: usize) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: &'a [u8], rows: usize) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let flags = r.u8()?;
         let (presence, count) = match flags & PRESENCE_MASK {
@@ -266,7 +266,7 @@ impl<'a> MiniBlock<'a> {
     }
 
     /// Appends the values of the present rows.
-    pub(super) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
+    pub(crate) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
         match self.column {
             None => out.resize(out.len() + self.count(), self.summary.first),
             Some((at, bytes)) => codec::decode(bytes, self.count(), out)

@@ -11,9 +11,9 @@ use promontory_model::ReadError;
 use crate::ulid::Ulid;
 use crate::vfs::{self, Vfs, VfsError};
 
-mod index;
+pub(crate) mod index;
 mod meta;
-mod mini;
+pub(crate) mod mini;
 mod reader;
 mod section;
 mod verify;
@@ -21,7 +21,9 @@ mod writer;
 
 pub use meta::BlockMeta;
 pub use reader::BlockReader;
+pub(crate) use reader::{OpenBlock, SpanReader};
 pub use verify::{VerifyReport, verify};
+pub(crate) use writer::GroupSink;
 pub use writer::{BlockWriter, ColumnInput, GroupInput};
 
 /// Rows of one span of a group, and so values of one mini-block.
@@ -167,4 +169,4 @@ fn read_meta(vfs: &dyn Vfs, block: &Path) -> Result<BlockMeta, BlockError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,11 +20,11 @@ use crate::wire::Reader;
 
 /// An open block; clones share it.
 #[derive(Clone)]
-pub struct BlockReader(Arc<Inner>);
+pub struct BlockReader(Arc<OpenBlock>);
 
-pub(super) struct Inner {
-    pub(super) meta: BlockMeta,
-    pub(super) index: Index,
+pub(crate) struct OpenBlock {
+    pub(crate) meta: BlockMeta,
+    pub(crate) index: Index,
     data_path: PathBuf,
     data: Mapped,
     /// One bit per page: its CRC has been checked.
@@ -67,7 +67,7 @@ impl BlockReader {
         }
         let words = meta.n_pages.div_ceil(64);
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Arc::new(Self(Arc::new(Inner { meta, index, data_path, data, checked }))))
+        Ok(Arc::new(Self(Arc::new(OpenBlock { meta, index, data_path, data, checked }))))
     }
 
     /// Facts about the block.
@@ -76,18 +76,18 @@ impl BlockReader {
         &self.0.meta
     }
 
-    pub(super) fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &OpenBlock {
         &self.0
     }
 }
 
-impl Inner {
-    pub(super) fn data_file(&self) -> File<'_> {
+impl OpenBlock {
+    pub(crate) fn data_file(&self) -> File<'_> {
         File { path: &self.data_path, bytes: &self.data }
     }
 
     /// Where the samples of a group lie.
-    pub(super) fn group(&self, group: u32) -> Result<GroupEntry, ReadError> {
+    pub(crate) fn group(&self, group: u32) -> Result<GroupEntry, ReadError> {
         self.index.group(group, self.meta.data_bytes)
     }
 
@@ -110,7 +110,7 @@ impl Inner {
     }
 
     /// The pages of one span of a group.
-    pub(super) fn span<'a>(&'a self, entry: &'a GroupEntry, index: usize) -> SpanReader<'a> {
+    pub(crate) fn span<'a>(&'a self, entry: &'a GroupEntry, index: usize) -> SpanReader<'a> {
         let before = &entry.spans[..index];
         let offset = before.iter().flat_map(|s| &s.pages).fold(entry.data_offset, |at, p| at + p.len as u64);
         let number = before.iter().fold(entry.first_page, |at, s| at + s.pages.len() as u64);
@@ -119,8 +119,8 @@ impl Inner {
 }
 
 /// Reads columns of one span.
-pub(super) struct SpanReader<'a> {
-    block: &'a Inner,
+pub(crate) struct SpanReader<'a> {
+    block: &'a OpenBlock,
     span: &'a Span,
     /// Of the first page.
     offset: u64,
@@ -140,7 +140,7 @@ struct PageView<'a> {
 
 impl<'a> SpanReader<'a> {
     /// Appends the timestamps.
-    pub(super) fn timestamps(&self, out: &mut Vec<i64>) -> Result<(), ReadError> {
+    pub(crate) fn timestamps(&self, out: &mut Vec<i64>) -> Result<(), ReadError> {
         let (base, bytes) = self.encoded_timestamps()?;
         let file = self.block.data_file();
         let start = out.len();
@@ -154,7 +154,7 @@ impl<'a> SpanReader<'a> {
     }
 
     /// The timestamps as they are stored, and their offset in the file.
-    pub(super) fn encoded_timestamps(&self) -> Result<(usize, &'a [u8]), ReadError> {
+    pub(crate) fn encoded_timestamps(&self) -> Result<(usize, &'a [u8]), ReadError> {
         let first = self.span.pages.first().map_or(0, |p| p.len);
         let (base, body) = self.block.page(self.number, self.offset, first)?;
         let mut r = Reader::new(body);
@@ -163,7 +163,7 @@ impl<'a> SpanReader<'a> {
     }
 
     /// The mini-block of a column as it is stored, and its offset in the file. `None` when the column has no sample.
-    pub(super) fn encoded(&mut self, column: usize) -> Result<Option<(usize, &'a [u8])>, ReadError> {
+    pub(crate) fn encoded(&mut self, column: usize) -> Result<Option<(usize, &'a [u8])>, ReadError> {
         let view = self.view(column)?;
         let at = column - view.first_column;
         let (start, end) = (view.starts[at], view.starts[at + 1]);
@@ -171,7 +171,7 @@ impl<'a> SpanReader<'a> {
     }
 
     /// The parsed mini-block of a column. `None` when the column has no sample.
-    pub(super) fn mini_block(&mut self, column: usize) -> Result<Option<(usize, MiniBlock<'a>)>, ReadError> {
+    pub(crate) fn mini_block(&mut self, column: usize) -> Result<Option<(usize, MiniBlock<'a>)>, ReadError> {
         let rows = self.span.rows;
         let Some((base, bytes)) = self.encoded(column)? else {
             return Ok(None);
@@ -331,7 +331,7 @@ impl Source for BlockReader {
 
 /// The samples of one group.
 struct BlockGroup {
-    block: Arc<Inner>,
+    block: Arc<OpenBlock>,
     entry: GroupEntry,
 }
 

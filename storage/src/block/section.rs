@@ -55,14 +55,14 @@ fn crc(head: &[u8], body: &[u8]) -> u32 {
 
 /// A file's bytes and its name for errors.
 #[derive(Clone, Copy)]
-pub(super) struct File<'a> {
-    pub(super) path: &'a Path,
-    pub(super) bytes: &'a [u8],
+pub(crate) struct File<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> File<'a> {
     /// An error at `offset` of this file.
-    pub(super) fn corrupt(
+    pub(crate) fn corrupt(
         self,
         offset: usize,
         what: &'static str,
@@ -79,7 +79,7 @@ impl<'a> File<'a> {
     }
 
     /// An error inside a run of bytes that starts at `base`.
-    pub(super) fn malformed(self, base: usize, e: impl Into<Malformed>) -> ReadError {
+    pub(crate) fn malformed(self, base: usize, e: impl Into<Malformed>) -> ReadError {
         let Malformed { what, at } = e.into();
         self.corrupt(base.saturating_add(at), what, "bytes as written", "other bytes")
     }

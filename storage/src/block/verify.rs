@@ -6,7 +6,7 @@ use promontory_model::{Cancel, Labels, ReadError};
 use roaring::RoaringBitmap;
 
 use super::mini::Summary;
-use super::reader::Inner;
+use super::reader::OpenBlock;
 use super::section::File;
 use super::{BlockError, BlockMeta, BlockReader, INDEX_FILE};
 use crate::vfs::Vfs;
@@ -60,7 +60,7 @@ struct Counts {
 }
 
 /// Checks dictionaries, postings and the table of series against each other; gives the columns of each group.
-fn check_series(block: &Inner, file: File<'_>) -> Result<Vec<RoaringBitmap>, ReadError> {
+fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>, ReadError> {
     let index = &block.index;
     let cancel = Cancel::new();
     let mut columns = vec![RoaringBitmap::new(); index.n_groups as usize];
@@ -118,7 +118,7 @@ fn check_series(block: &Inner, file: File<'_>) -> Result<Vec<RoaringBitmap>, Rea
 
 /// Every series of the name has the value whose postings hold it.
 fn check_values(
-    block: &Inner,
+    block: &OpenBlock,
     file: File<'_>,
     position: usize,
     name: &str,
@@ -150,7 +150,7 @@ fn check_values(
 }
 
 fn check_group(
-    block: &Inner,
+    block: &OpenBlock,
     group: u32,
     columns: &RoaringBitmap,
     found: &mut Counts,

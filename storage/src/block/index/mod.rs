@@ -5,7 +5,7 @@
 //! without reading those before it. Described in `docs/format/block.md`.
 
 pub(super) mod build;
-pub(super) mod read;
+pub(crate) mod read;
 
 /// Dictionary and postings entries per restart.
 const VALUES_PER_RESTART: usize = 16;

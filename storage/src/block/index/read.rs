@@ -19,28 +19,28 @@ struct Name {
 }
 
 /// An open index.
-pub(in crate::block) struct Index {
+pub(crate) struct Index {
     path: PathBuf,
     bytes: Mapped,
     names: Vec<Name>,
     series: Place,
     groups: Place,
-    pub(in crate::block) n_series: u32,
-    pub(in crate::block) n_groups: u32,
-    pub(in crate::block) n_pages: u64,
+    pub(crate) n_series: u32,
+    pub(crate) n_groups: u32,
+    pub(crate) n_pages: u64,
 }
 
 /// One row of the table of series.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::block) struct SeriesEntry {
-    pub(in crate::block) labels: Labels,
-    pub(in crate::block) group: u32,
-    pub(in crate::block) column: u32,
+pub(crate) struct SeriesEntry {
+    pub(crate) labels: Labels,
+    pub(crate) group: u32,
+    pub(crate) column: u32,
 }
 
 impl Index {
     /// Reads the table of contents; the rest is read when it is used.
-    pub(in crate::block) fn open(path: &Path, bytes: Mapped) -> Result<Self, ReadError> {
+    pub(crate) fn open(path: &Path, bytes: Mapped) -> Result<Self, ReadError> {
         let file = File { path, bytes: &bytes };
         // The head says how long the first section is; the section's own check then covers the head.
         let head = bytes.get(..HEAD_BYTES).ok_or_else(|| {
@@ -62,22 +62,22 @@ impl Index {
     }
 
     /// Label names, sorted.
-    pub(in crate::block) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.names.iter().map(|n| n.text.as_str())
     }
 
     /// Distinct values of the label name at this position.
-    pub(in crate::block) fn n_values(&self, name: usize) -> usize {
+    pub(crate) fn n_values(&self, name: usize) -> usize {
         self.names[name].n_values
     }
 
     /// Position of a label name.
-    pub(in crate::block) fn find_name(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find_name(&self, name: &str) -> Option<usize> {
         self.names.binary_search_by(|n| n.text.as_str().cmp(name)).ok()
     }
 
     /// The values of one label name.
-    pub(in crate::block) fn dictionary(&self, name: usize) -> Result<Dictionary<'_>, ReadError> {
+    pub(crate) fn dictionary(&self, name: usize) -> Result<Dictionary<'_>, ReadError> {
         let place = &self.names[name].dictionary;
         let file = self.file();
         let body = place.body(file)?;
@@ -85,7 +85,7 @@ impl Index {
     }
 
     /// The series of one value; those with any value of the name when `value` is the number of values.
-    pub(in crate::block) fn postings(&self, name: usize) -> Result<Postings<'_>, ReadError> {
+    pub(crate) fn postings(&self, name: usize) -> Result<Postings<'_>, ReadError> {
         let place = &self.names[name].postings;
         let file = self.file();
         let body = place.body(file)?;
@@ -95,7 +95,7 @@ impl Index {
     }
 
     /// The series that pass all matchers.
-    pub(in crate::block) fn matching(&self, matchers: &[Matcher], cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
+    pub(crate) fn matching(&self, matchers: &[Matcher], cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
         let mut out: Option<RoaringBitmap> = None;
         // Equality is cheapest and most selective; the rest need not run once nothing is left.
         let mut order: Vec<&Matcher> = matchers.iter().collect();
@@ -117,7 +117,7 @@ impl Index {
     }
 
     /// All series.
-    pub(in crate::block) fn all(&self) -> RoaringBitmap {
+    pub(crate) fn all(&self) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
         out.insert_range(0..self.n_series);
         out
@@ -155,7 +155,7 @@ impl Index {
     }
 
     /// Calls `f` for the series whose numbers are in `numbers`, ascending.
-    pub(in crate::block) fn for_series(
+    pub(crate) fn for_series(
         &self,
         numbers: &RoaringBitmap,
         cancel: &Cancel,
@@ -195,12 +195,18 @@ impl Index {
     }
 
     /// Where the samples of a group lie. The sum of its pages is inside a file of `data_bytes` bytes.
-    pub(in crate::block) fn group(&self, group: u32, data_bytes: u64) -> Result<GroupEntry, ReadError> {
+    pub(crate) fn group(&self, group: u32, data_bytes: u64) -> Result<GroupEntry, ReadError> {
         let file = self.file();
         let body = self.groups.body(file)?;
         let table = Table::new(file, &self.groups, body, self.n_groups as usize, GROUPS_PER_RESTART)?;
         let bytes = table.entry(group as usize)?;
-        parse_group(bytes, data_bytes, self.n_pages).map_err(|e| file.malformed(self.groups.body_offset(), e))
+        let entry =
+            parse_group(bytes, data_bytes, self.n_pages).map_err(|e| file.malformed(self.groups.body_offset(), e))?;
+        if entry.n_columns > self.n_series as usize {
+            let limit = format!("at most {}", self.n_series);
+            return Err(file.corrupt(self.groups.body_offset(), "columns of a group", limit, entry.n_columns));
+        }
+        Ok(entry)
     }
 }
 
@@ -263,8 +269,12 @@ impl Contents {
     fn parse(body: &[u8], contents_len: usize) -> Result<Self, WireError> {
         let mut r = Reader::new(body);
         let mut end = contents_len;
-        let mut place = |kind, r: &mut Reader<'_>| {
+        // Every entry of a table takes a byte, so that no count can ask for more memory than the file has bytes.
+        let mut place = |kind, n_entries: usize, r: &mut Reader<'_>| {
             let len = r.varint()?;
+            if len < n_entries as u64 {
+                return Err(r.error("entries of a section"));
+            }
             let offset = end;
             let len = usize::try_from(len).map_err(|_| r.error("length of a section"))?;
             end = end.checked_add(len).ok_or_else(|| r.error("length of a section"))?;
@@ -279,12 +289,12 @@ impl Contents {
                 return Err(r.error("order of label names"));
             }
             let n_values = r.varint_u32()? as usize;
-            let dictionary = place(Kind::Dictionary, &mut r)?;
-            let postings = place(Kind::Postings, &mut r)?;
+            let dictionary = place(Kind::Dictionary, n_values, &mut r)?;
+            let postings = place(Kind::Postings, n_values, &mut r)?;
             names.push(Name { text, n_values, dictionary, postings });
         }
-        let series = place(Kind::Series, &mut r)?;
-        let groups = place(Kind::Groups, &mut r)?;
+        let series = place(Kind::Series, n_series as usize, &mut r)?;
+        let groups = place(Kind::Groups, n_groups as usize, &mut r)?;
         if !r.is_empty() {
             return Err(r.error("bytes left over"));
         }
@@ -339,14 +349,14 @@ impl<'a> Table<'a> {
 }
 
 /// The sorted values of one label name.
-pub(in crate::block) struct Dictionary<'a> {
+pub(crate) struct Dictionary<'a> {
     file: File<'a>,
     table: Table<'a>,
 }
 
 impl Dictionary<'_> {
     /// Calls `f` for each value from number `from` until it answers false.
-    pub(in crate::block) fn scan(
+    pub(crate) fn scan(
         &self,
         from: usize,
         mut f: impl FnMut(usize, &str) -> Result<bool, ReadError>,
@@ -430,7 +440,7 @@ impl Dictionary<'_> {
 }
 
 /// The series of each value of one label name.
-pub(in crate::block) struct Postings<'a> {
+pub(crate) struct Postings<'a> {
     file: File<'a>,
     table: Table<'a>,
     n_series: u32,
@@ -438,7 +448,7 @@ pub(in crate::block) struct Postings<'a> {
 
 impl Postings<'_> {
     /// Adds the series of value number `value` to `out`.
-    pub(in crate::block) fn add(&self, value: usize, out: &mut RoaringBitmap) -> Result<(), ReadError> {
+    pub(crate) fn add(&self, value: usize, out: &mut RoaringBitmap) -> Result<(), ReadError> {
         let bytes = self.table.entry(value)?;
         let mut r = Reader::new(bytes);
         let mut next = 0u64;

@@ -1,0 +1,419 @@
+//! The merge: finds which groups of the inputs continue each other, copies their mini-blocks, decodes only where
+//! times overlap or spans are too short.
+//!
+//! Memory: a few words per series and input, the labels of one output group, one span of one column; never samples of
+//! a whole block.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use promontory_model::{Cancel, Labels, ReadError};
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+use roaring::RoaringBitmap;
+
+use super::{CompactError, Compacted};
+use crate::block::index::{GroupEntry, Span};
+use crate::block::mini::{self, MiniBlock};
+use crate::block::{BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, verify};
+use crate::codec;
+use crate::ulid::Ulid;
+use crate::vfs::Vfs;
+
+/// Spans shorter than this are joined with their neighbours.
+const SPAN_ROWS_MIN: usize = 128;
+/// Columns of a group that is put together from groups with different series.
+const GROUP_COLUMNS_MAX: usize = 8192;
+
+/// Merges `inputs` into the block `output` in the folder `dir`. Where two inputs have a sample of one series at one
+/// time, that of the earlier input stays, so list older blocks first.
+///
+/// # Errors
+/// [`CompactError`]; there is no output then and the inputs are as before.
+pub fn compact(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    inputs: &[Arc<BlockReader>],
+    output: Ulid,
+    cancel: &Cancel,
+) -> Result<Compacted, CompactError> {
+    let blocks: Vec<&OpenBlock> = inputs.iter().map(|b| b.inner()).collect();
+    let level = blocks.iter().map(|b| b.meta.level).max().unwrap_or(0).saturating_add(1);
+    let mut writer = BlockWriter::new(Arc::clone(vfs), dir, output, level)?;
+    let mut sources: Vec<Ulid> =
+        blocks.iter().flat_map(|b| b.meta.sources.iter().copied().chain([b.meta.ulid])).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    writer.set_sources(sources);
+    let mut counts = Counts::default();
+    let sites = Sites::read(&blocks, cancel)?;
+    for group in sites.output_groups() {
+        cancel.check().map_err(ReadError::from)?;
+        GroupMerge::new(&blocks, &sites, &group, cancel)?.write(&mut writer, &mut counts, cancel)?;
+    }
+    let n_samples =
+        blocks.iter().fold(0u64, |n, b| n.saturating_add(b.meta.n_samples)).saturating_sub(counts.n_duplicates);
+    let meta = writer.finish_checked(|path| {
+        let report = verify(&**vfs, path)?;
+        let mismatch = |what, expected, found| CompactError::Mismatch { ulid: output, what, expected, found };
+        if report.meta.n_samples != n_samples {
+            return Err(mismatch("samples", n_samples, report.meta.n_samples));
+        }
+        if report.meta.n_series != u64::from(sites.n_series) {
+            return Err(mismatch("series", u64::from(sites.n_series), report.meta.n_series));
+        }
+        Ok(())
+    })?;
+    let inputs = blocks.iter().map(|b| b.meta.ulid).collect();
+    let Counts { n_copied, n_rewritten, n_duplicates } = counts;
+    Ok(Compacted { meta, inputs, n_copied, n_rewritten, n_duplicates })
+}
+
+#[derive(Default)]
+struct Counts {
+    n_copied: u64,
+    n_rewritten: u64,
+    n_duplicates: u64,
+}
+
+/// One series in one group of one input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Site {
+    /// Least group that is joined with this one through shared series.
+    component: u32,
+    /// Number of the label set over all inputs.
+    series: u32,
+    /// Number of the group over all inputs.
+    node: u32,
+    column: u32,
+    /// Number of the series in its block.
+    local: u32,
+}
+
+/// All series of all inputs.
+struct Sites {
+    /// Sorted.
+    sites: Vec<Site>,
+    /// First node of each input, then the number of nodes.
+    first_node: Vec<u32>,
+    n_series: u32,
+}
+
+/// The sites of one output group, sorted by series and node.
+type OutputGroup = Vec<Site>;
+
+impl Sites {
+    fn read(blocks: &[&OpenBlock], cancel: &Cancel) -> Result<Self, ReadError> {
+        let mut first_node = vec![0u32];
+        let mut numbers: HashMap<u128, u32> = HashMap::new();
+        let mut sites = Vec::new();
+        for block in blocks {
+            let base = *first_node.last().expect("starts with one");
+            block.index.for_series(&block.index.all(), cancel, |local, entry| {
+                let next = numbers.len() as u32;
+                let series = *numbers.entry(fingerprint(&entry.labels)).or_insert(next);
+                let node = base.saturating_add(entry.group);
+                sites.push(Site { component: 0, series, node, column: entry.column, local });
+            })?;
+            first_node.push(base.saturating_add(block.index.n_groups));
+        }
+        let n_series = numbers.len() as u32;
+        drop(numbers);
+        join(&mut sites, n_series, *first_node.last().expect("starts with one"));
+        sites.sort_unstable();
+        Ok(Self { sites, first_node, n_series })
+    }
+
+    fn input_of(&self, node: u32) -> usize {
+        self.first_node.partition_point(|first| *first <= node) - 1
+    }
+
+    fn output_groups(&self) -> impl Iterator<Item = OutputGroup> {
+        self.sites.chunk_by(|a, b| a.component == b.component).flat_map(|of_component| self.split(of_component))
+    }
+
+    /// One group when each input has one of these groups at most, so that rows continue each other. Otherwise one group
+    /// for each set of groups that some series share: these have the same rows in every input.
+    fn split(&self, component: &[Site]) -> Vec<OutputGroup> {
+        let mut nodes: Vec<u32> = component.iter().map(|s| s.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let one_each = nodes.windows(2).all(|w| self.input_of(w[0]) != self.input_of(w[1]));
+        let of_series = || component.chunk_by(|a, b| a.series == b.series);
+        if one_each && of_series().count() <= GROUP_COLUMNS_MAX {
+            return vec![component.to_vec()];
+        }
+        let mut by_nodes: BTreeMap<Vec<u32>, OutputGroup> = BTreeMap::new();
+        for sites in of_series() {
+            let key = sites.iter().map(|s| s.node).collect();
+            by_nodes.entry(key).or_default().extend_from_slice(sites);
+        }
+        by_nodes.into_values().collect()
+    }
+}
+
+/// 128 bits of the label set. Sets with equal bits are compared before they are merged.
+fn fingerprint(labels: &Labels) -> u128 {
+    const LOW: RapidSecrets = RapidSecrets::seed(0x5072_6f6d);
+    const HIGH: RapidSecrets = RapidSecrets::seed(0x6f6e_746f);
+    let hash = |secrets: &RapidSecrets| u128::from(rapidhash_v3_seeded(labels.as_bytes(), secrets));
+    hash(&HIGH) << 64 | hash(&LOW)
+}
+
+/// Sets the component of each site: groups that share a series are in one.
+fn join(sites: &mut [Site], n_series: u32, n_nodes: u32) {
+    let mut parent: Vec<u32> = (0..n_nodes).collect();
+    fn root(parent: &mut [u32], mut node: u32) -> u32 {
+        while parent[node as usize] != node {
+            let above = parent[parent[node as usize] as usize];
+            parent[node as usize] = above;
+            node = above;
+        }
+        node
+    }
+    let mut seen: Vec<Option<u32>> = vec![None; n_series as usize];
+    for site in sites.iter() {
+        let node = root(&mut parent, site.node);
+        if let Some(other) = seen[site.series as usize] {
+            let other = root(&mut parent, other);
+            // The least number wins, so that groups keep the order of the first input.
+            parent[node.max(other) as usize] = node.min(other);
+        }
+        seen[site.series as usize] = Some(site.node);
+    }
+    for site in sites {
+        site.component = root(&mut parent, site.node);
+    }
+}
+
+/// A group of an input that an output group is made of.
+struct Part<'a> {
+    block: &'a OpenBlock,
+    entry: GroupEntry,
+    /// For each output column the column here.
+    columns: Vec<Option<u32>>,
+}
+
+/// One output group.
+struct GroupMerge<'a> {
+    /// In the order of the inputs.
+    parts: Vec<Part<'a>>,
+    columns: Vec<Labels>,
+}
+
+impl<'a> GroupMerge<'a> {
+    fn new(blocks: &[&'a OpenBlock], all: &Sites, group: &OutputGroup, cancel: &Cancel) -> Result<Self, CompactError> {
+        let mut by_node: BTreeMap<u32, Vec<Site>> = BTreeMap::new();
+        for site in group {
+            by_node.entry(site.node).or_default().push(*site);
+        }
+        let mut labels: BTreeMap<u32, Labels> = BTreeMap::new();
+        for (node, sites) in &by_node {
+            let numbers: RoaringBitmap = sites.iter().map(|s| s.local).collect();
+            let series_of: HashMap<u32, u32> = sites.iter().map(|s| (s.local, s.series)).collect();
+            let mut n_different = 0;
+            let index = &blocks[all.input_of(*node)].index;
+            index.for_series(&numbers, cancel, |local, entry| {
+                let known = labels.entry(series_of[&local]).or_insert_with(|| entry.labels.clone());
+                n_different += u64::from(*known != entry.labels);
+            })?;
+            if n_different > 0 {
+                let ulid = blocks[all.input_of(*node)].meta.ulid;
+                let what = "label sets that differ in spite of equal fingerprints";
+                return Err(CompactError::Mismatch { ulid, what, expected: 0, found: n_different });
+            }
+        }
+        let mut columns: Vec<(Labels, u32)> = labels.into_iter().map(|(series, labels)| (labels, series)).collect();
+        columns.sort_unstable();
+        let column_of: HashMap<u32, usize> = columns.iter().enumerate().map(|(i, (_, series))| (*series, i)).collect();
+        let mut parts = Vec::with_capacity(by_node.len());
+        for (node, sites) in by_node {
+            let input = all.input_of(node);
+            let entry = blocks[input].group(node - all.first_node[input])?;
+            let mut map = vec![None; columns.len()];
+            for site in sites {
+                map[column_of[&site.series]] = Some(site.column);
+            }
+            parts.push(Part { block: blocks[input], entry, columns: map });
+        }
+        Ok(Self { parts, columns: columns.into_iter().map(|(labels, _)| labels).collect() })
+    }
+
+    fn write(&self, writer: &mut BlockWriter, counts: &mut Counts, cancel: &Cancel) -> Result<(), CompactError> {
+        let mut spans: Vec<SpanAt> = Vec::new();
+        for (part, p) in self.parts.iter().enumerate() {
+            spans.extend((0..p.entry.spans.len()).map(|span| SpanAt { part, span }));
+        }
+        spans.sort_by_key(|at| (self.span(*at).mint, at.part));
+        let mut sink = writer.begin_group(self.columns.clone());
+        let mut rest = spans.as_slice();
+        while !rest.is_empty() {
+            cancel.check().map_err(ReadError::from)?;
+            let (run, after) = rest.split_at(self.run_len(rest));
+            match run {
+                [one] => self.copy(*one, &mut sink, counts)?,
+                several => self.rewrite(several, &mut sink, counts, cancel)?,
+            }
+            rest = after;
+        }
+        Ok(sink.finish()?)
+    }
+
+    fn span(&self, at: SpanAt) -> &Span {
+        &self.parts[at.part].entry.spans[at.span]
+    }
+
+    /// How many of the first spans have to be written together: those that overlap, and short neighbours.
+    fn run_len(&self, spans: &[SpanAt]) -> usize {
+        let first = self.span(spans[0]);
+        let (mut maxt, mut rows) = (first.maxt, first.rows);
+        let mut len = 1;
+        for at in &spans[1..] {
+            let span = self.span(*at);
+            let overlaps = span.mint <= maxt;
+            let both_short = rows < SPAN_ROWS_MIN && span.rows < SPAN_ROWS_MIN;
+            if !overlaps && !both_short {
+                break;
+            }
+            maxt = maxt.max(span.maxt);
+            rows += span.rows;
+            len += 1;
+        }
+        len
+    }
+
+    fn reader(&self, at: SpanAt) -> SpanReader<'_> {
+        let part = &self.parts[at.part];
+        part.block.span(&part.entry, at.span)
+    }
+
+    fn copy(&self, at: SpanAt, sink: &mut GroupSink<'_>, counts: &mut Counts) -> Result<(), CompactError> {
+        let (part, span) = (&self.parts[at.part], self.span(at));
+        let mut reader = self.reader(at);
+        let mut minis: Vec<(&[u8], usize)> = Vec::with_capacity(part.columns.len());
+        for column in &part.columns {
+            let found = match column {
+                Some(column) => reader.encoded(*column as usize)?,
+                None => None,
+            };
+            minis.push(match found {
+                None => (&[], 0),
+                Some((base, bytes)) => {
+                    let parsed = MiniBlock::parse(bytes, span.rows);
+                    let mini = parsed.map_err(|e| part.block.data_file().malformed(base, e))?;
+                    counts.n_copied += 1;
+                    (bytes, mini.count())
+                }
+            });
+        }
+        // Other series of the input's group may be the only ones with samples here.
+        if minis.iter().all(|(bytes, _)| bytes.is_empty()) {
+            return Ok(());
+        }
+        sink.begin_span(span.mint, span.maxt, span.rows, reader.encoded_timestamps()?.1);
+        for (bytes, count) in minis {
+            sink.push_mini_block(bytes, count)?;
+        }
+        Ok(sink.end_span()?)
+    }
+
+    fn rewrite(
+        &self,
+        run: &[SpanAt],
+        sink: &mut GroupSink<'_>,
+        counts: &mut Counts,
+        cancel: &Cancel,
+    ) -> Result<(), CompactError> {
+        let mut sources = Vec::with_capacity(run.len());
+        let mut union = Vec::new();
+        for at in run {
+            let mut times = Vec::new();
+            self.reader(*at).timestamps(&mut times)?;
+            union.extend_from_slice(&times);
+            sources.push(Source { at: *at, times, reader: self.reader(*at) });
+        }
+        // The sample of the earliest input stays, whatever the order of the spans.
+        sources.sort_by_key(|s| (s.at.part, s.at.span));
+        union.sort_unstable();
+        union.dedup();
+        let rows = union.len().div_ceil(union.len().div_ceil(SPAN_ROWS_MAX));
+        for times in union.chunks(rows) {
+            cancel.check().map_err(ReadError::from)?;
+            self.rewrite_span(times, &mut sources, sink, counts)?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_span(
+        &self,
+        times: &[i64],
+        sources: &mut [Source<'_>],
+        sink: &mut GroupSink<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), CompactError> {
+        let (mint, maxt) = (times[0], times[times.len() - 1]);
+        let (mut bytes, mut ends, mut n_values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut dense, mut decoded, mut values) = (vec![0.0; times.len()], Vec::new(), Vec::new());
+        let mut present = vec![0u64; times.len().div_ceil(64)];
+        for column in 0..self.columns.len() {
+            present.fill(0);
+            for source in sources.iter_mut().filter(|s| s.times[0] <= maxt && s.times[s.times.len() - 1] >= mint) {
+                let part = &self.parts[source.at.part];
+                let Some(local) = part.columns[column] else {
+                    continue;
+                };
+                let Some((base, mini)) = source.reader.mini_block(local as usize)? else {
+                    continue;
+                };
+                decoded.clear();
+                mini.values(&mut decoded).map_err(|e| part.block.data_file().malformed(base, e))?;
+                let mut at = 0;
+                for (row, value) in mini.rows().zip(&decoded) {
+                    let t = source.times[row];
+                    if !(mint..=maxt).contains(&t) {
+                        continue;
+                    }
+                    at += times[at..].partition_point(|x| *x < t);
+                    if present[at / 64] >> (at % 64) & 1 == 1 {
+                        counts.n_duplicates += 1;
+                        continue;
+                    }
+                    present[at / 64] |= 1 << (at % 64);
+                    dense[at] = *value;
+                }
+            }
+            values.clear();
+            values.extend((0..times.len()).filter(|r| present[r / 64] >> (r % 64) & 1 == 1).map(|r| dense[r]));
+            mini::put(times.len(), Some(&present), &values, &mut bytes);
+            ends.push(bytes.len());
+            n_values.push(values.len());
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut encoded = Vec::new();
+        codec::encode_timestamps(times, &mut encoded);
+        sink.begin_span(mint, maxt, times.len(), &encoded);
+        let mut start = 0;
+        for (end, n) in ends.into_iter().zip(n_values) {
+            counts.n_rewritten += u64::from(n > 0);
+            sink.push_mini_block(&bytes[start..end], n)?;
+            start = end;
+        }
+        Ok(sink.end_span()?)
+    }
+}
+
+/// A span of a part.
+#[derive(Debug, Clone, Copy)]
+struct SpanAt {
+    part: usize,
+    span: usize,
+}
+
+/// A span that is being rewritten.
+struct Source<'a> {
+    at: SpanAt,
+    times: Vec<i64>,
+    reader: SpanReader<'a>,
+}
