@@ -144,6 +144,26 @@ impl GroupWriter {
     /// # Errors
     /// [`AppendError::UnknownSeries`] and [`AppendError::ReadOnly`]: nothing was stored.
     pub fn append(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
+        let bounds = self.bounds();
+        self.append_within(t, samples, bounds)
+    }
+
+    /// As [`GroupWriter::append`], but leaves out what is older than its series' last sample even inside the window
+    /// for out-of-order samples: for staleness markers of a source that is gone, whose series may live on elsewhere.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_in_order(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
+        let bounds = Bounds { late_min: None, ..self.bounds() };
+        self.append_within(t, samples, bounds)
+    }
+
+    fn append_within(
+        &mut self,
+        t: Timestamp,
+        samples: &[(SeriesRef, f64)],
+        bounds: Bounds,
+    ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
         let _gate = head.gate_shared();
         self.follow_layout();
@@ -153,7 +173,7 @@ impl GroupWriter {
             return Err(e);
         }
         let seq = head.next_seq();
-        self.append_staged(t.0, seq, &mut counts);
+        self.append_staged(t.0, seq, bounds, &mut counts);
         self.count(counts);
         Ok(counts)
     }
@@ -175,7 +195,8 @@ impl GroupWriter {
         let mut counts = Appended::default();
         for row in sorted.chunk_by(|a, b| a.0 == b.0) {
             self.stage(row.iter().map(|&(_, s, v)| (s, v)), &mut counts)?;
-            self.append_staged(row[0].0, seq, &mut counts);
+            let bounds = self.bounds();
+            self.append_staged(row[0].0, seq, bounds, &mut counts);
         }
         self.count(counts);
         Ok(counts)
@@ -295,8 +316,7 @@ impl GroupWriter {
         }
     }
 
-    fn append_staged(&mut self, t: i64, seq: u64, counts: &mut Appended) {
-        let bounds = self.bounds();
+    fn append_staged(&mut self, t: i64, seq: u64, bounds: Bounds, counts: &mut Appended) {
         for i in 0..self.lanes.len() {
             if !self.lanes[i].is_touched {
                 continue;
