@@ -177,7 +177,7 @@ impl BlockWriter {
     ///
     /// # Errors
     /// [`BlockError::Vfs`] when the system refuses, [`BlockError::TooLarge`] when the index does not fit its format;
-    /// there is no block then.
+    /// there is no block then, unless syncing its folder failed after it got its name: then the next open finds either.
     pub fn finish(self) -> Result<BlockMeta, BlockError> {
         self.finish_checked(|_| Ok(()))
     }
