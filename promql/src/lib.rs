@@ -6,11 +6,14 @@
 
 pub mod annotations;
 pub mod ast;
+pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod histogram;
+mod kernels;
 pub mod lexer;
 pub mod parser;
+mod plan;
 pub mod printer;
 pub mod promqltest;
 pub mod value;

@@ -1,0 +1,190 @@
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` of classic histograms.
+
+use std::collections::HashMap;
+
+use promontory_model::Labels;
+
+use super::notes::{self, Notes};
+use super::vector::{Series, Vector};
+use crate::error::QueryError;
+use crate::kernels::buckets::{self, Bucket, Repair};
+use crate::kernels::{datetime, is_absent};
+
+const LE: &str = "le";
+
+/// The buckets of one histogram: series of the input by ascending bound.
+struct Histogram {
+    series: Series,
+    buckets: Vec<(f64, usize)>,
+}
+
+/// What to make of a histogram at a step.
+pub(crate) enum Answer<'a> {
+    /// The quantile at each step.
+    Quantile(&'a [f64]),
+    /// The quantile at each step, told in a label.
+    LabelledQuantile(&'a str, &'a [f64]),
+    /// The fraction between two bounds at each step.
+    Fraction(&'a [f64], &'a [f64]),
+}
+
+/// Histograms of a vector with their buckets; series without a bound are told and left out.
+pub(crate) struct Histograms(Vec<Histogram>);
+
+impl Histograms {
+    /// `arg` is the argument that holds the buckets.
+    pub(crate) fn new(input: &Vector, arg: usize, notes: &mut Notes<'_>) -> Self {
+        let mut ids: HashMap<Labels, usize, rapidhash::fast::RandomState> = HashMap::default();
+        let mut all: Vec<Histogram> = Vec::new();
+        for (i, s) in input.series.iter().enumerate() {
+            if input.row(i).iter().all(|v| is_absent(*v)) {
+                continue;
+            }
+            let le = s.labels.get(LE).unwrap_or("");
+            let Some(upper) = parse_bound(le) else {
+                notes.warn(&notes::bad_bucket(le, s.labels.metric_name()), arg);
+                continue;
+            };
+            let labels = s.labels.without(&[LE]);
+            let id = *ids.entry(labels.clone()).or_insert_with(|| {
+                all.push(Histogram { series: Series { labels, drop_name: s.drop_name }, buckets: Vec::new() });
+                all.len() - 1
+            });
+            all[id].buckets.push((upper, i));
+        }
+        for h in &mut all {
+            h.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        Self(all)
+    }
+
+    /// Adds the answer for each histogram to `out`.
+    ///
+    /// # Errors
+    /// Only if the answers of two histograms have equal labels.
+    pub(crate) fn answer(
+        &self,
+        input: &Vector,
+        answer: &Answer<'_>,
+        (arg, delayed_names): (usize, bool),
+        times: &[i64],
+        out: &mut Vector,
+        notes: &mut Notes<'_>,
+    ) -> Result<(), QueryError> {
+        let mut present = Vec::new();
+        for h in &self.0 {
+            let mut repairs = Repairs::default();
+            let mut rows: HashMap<u64, usize> = HashMap::new();
+            for step in 0..input.n_steps {
+                present.clear();
+                let at = h.buckets.iter().map(|(upper, i)| Bucket { upper: *upper, count: input.row(*i)[step] });
+                present.extend(at.filter(|b| !is_absent(b.count)));
+                if present.is_empty() {
+                    continue;
+                }
+                let (value, label) = match answer {
+                    Answer::Quantile(q) => (repairs.quantile(q[step], &mut present, times[step]), None),
+                    Answer::LabelledQuantile(label, q) => {
+                        (repairs.quantile(q[step], &mut present, times[step]), Some((*label, q[step])))
+                    }
+                    Answer::Fraction(lower, upper) => (buckets::fraction(lower[step], upper[step], &mut present), None),
+                };
+                let key = label.map_or(0, |(_, q)| q.to_bits());
+                let row = *rows.entry(key).or_insert_with(|| {
+                    let mut series = h.series.clone();
+                    series.drop_name(delayed_names);
+                    if let Some((label, q)) = label {
+                        series.labels = series.labels.to_builder().set(label, &open_metrics_float(q)).build();
+                    }
+                    out.push(series);
+                    out.len() - 1
+                });
+                out.row_mut(row)[step] = value;
+            }
+            repairs.tell(h.series.labels.metric_name(), arg, notes);
+        }
+        Ok(())
+    }
+}
+
+/// Upper bounds are floats as Go parses them.
+pub(crate) fn parse_bound(le: &str) -> Option<f64> {
+    let digits = le.trim_start_matches(['+', '-']);
+    if digits.len() != le.len() && le.len() - digits.len() > 1 {
+        return None;
+    }
+    le.parse().ok()
+}
+
+/// A float as OpenMetrics writes it in a label: always with a point or an exponent.
+fn open_metrics_float(v: f64) -> String {
+    let text = notes::go_float(v);
+    if v.is_finite() && !text.contains(['.', 'e']) { format!("{text}.0") } else { text }
+}
+
+/// Decreasing counts that were repaired in one histogram.
+#[derive(Default)]
+struct Repairs {
+    all: Option<Repair>,
+    count: usize,
+    first: i64,
+    last: i64,
+}
+
+impl Repairs {
+    fn quantile(&mut self, q: f64, buckets: &mut Vec<Bucket>, t: i64) -> f64 {
+        let (value, repair) = buckets::quantile(q, buckets);
+        if let Some(new) = repair {
+            if self.count == 0 {
+                self.first = t;
+            }
+            self.last = t;
+            self.count += 1;
+            self.all = Some(self.all.map_or(new, |old| Repair {
+                lowest: old.lowest.min(new.lowest),
+                highest: old.highest.max(new.highest),
+                difference: old.difference.max(new.difference),
+            }));
+        }
+        value
+    }
+
+    fn tell(&self, metric: &str, arg: usize, notes: &mut Notes<'_>) {
+        let Some(r) = self.all else { return };
+        let text = format!(
+            "input to histogram_quantile needed to be fixed for monotonicity \
+             (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}, \
+             from buckets {} to {}, with a max diff of {:.2e}, over {} samples from {} to {}",
+            notes::for_metric(metric),
+            notes::go_float(r.lowest),
+            notes::go_float(r.highest),
+            r.difference,
+            self.count,
+            datetime::rfc3339(self.first),
+            datetime::rfc3339(self.last),
+        );
+        notes.info(&text, arg);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_parsed_as_go_does() {
+        for (text, want) in [("0.1", Some(0.1)), ("+Inf", Some(f64::INFINITY)), ("1e0", Some(1.0)), (".2", Some(0.2))] {
+            assert_eq!(parse_bound(text), want, "{text}");
+        }
+        for text in ["", "Hello World", "+-1", "1 "] {
+            assert_eq!(parse_bound(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_of_quantiles_have_a_point() {
+        for (v, want) in [(0.0, "0.0"), (1.0, "1.0"), (0.25, "0.25"), (f64::NAN, "NaN"), (1e-7, "1e-07")] {
+            assert_eq!(open_metrics_float(v), want);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Leaves of a query: stored samples in, instant vectors out, one chunk of series at a time.
+//!
+//! Raw samples never outlive the chunk they were decoded for. A chunk is a run of series of one batch, as long as its
+//! samples and its answer stay near the size of a processor's cache; chunks depend on the data only, so that results
+//! do not depend on the number of threads.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use promontory_model::{Cancel, ColumnRef, Columns, FloatHistogram, Select, SeriesBatch, Snapshot, TimeRange};
+
+use super::budget::{Budget, Charge};
+use super::notes::{self, Notes};
+use super::vector::{HistogramRow, Series, Vector};
+use super::windows::{self, Column, Shared, WindowFunction};
+use crate::annotations::{Annotation, Annotations, Severity};
+use crate::ast::RangeExtension;
+use crate::error::QueryError;
+use crate::functions::FunctionId;
+use crate::kernels::window::{self, Bounds, Rows};
+use crate::kernels::{ABSENT, Samples, is_absent, lookback};
+use crate::plan::{Grid, Selector, Site};
+
+/// Values of one chunk, read or written.
+const CHUNK_VALUES: usize = 1 << 18;
+
+/// What of the query every operator may use.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// The store.
+    pub(crate) snapshot: &'a dyn Snapshot,
+    /// Asked once per chunk.
+    pub(crate) cancel: &'a Cancel,
+    /// Accounts.
+    pub(crate) budget: &'a Budget,
+    /// How long a sample holds, ms.
+    pub(crate) lookback_ms: i64,
+    /// Whether names go at the end of the query.
+    pub(crate) delayed_names: bool,
+    /// Threads for chunks.
+    pub(crate) threads: usize,
+}
+
+/// What is made of the samples.
+#[derive(Debug)]
+enum What {
+    /// The newest value at each step.
+    Newest(Instant),
+    /// Its time.
+    NewestTime(Instant),
+    /// A function of a window.
+    Window(Box<WindowFunction>),
+}
+
+#[derive(Debug)]
+struct Instant {
+    reads: Vec<Bounds>,
+    /// Ends are the times looked at.
+    windows: Vec<Bounds>,
+    smoothed: bool,
+}
+
+/// A selection with what is made of it, cut into chunks.
+pub(crate) struct Leaf {
+    what: What,
+    n_steps: usize,
+    range: TimeRange,
+    batches: Vec<Arc<dyn SeriesBatch>>,
+    chunks: Vec<(usize, Range<usize>)>,
+    sites: Vec<Site>,
+}
+
+/// The answer for one chunk.
+pub(crate) struct Part {
+    /// Series with at least one sample.
+    pub(crate) vector: Vector,
+    /// What was noted.
+    pub(crate) annotations: Annotations,
+    /// Pays for `vector`.
+    pub(crate) charge: Charge,
+}
+
+/// Buffers of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    columns: Columns,
+    window: windows::Scratch,
+    t: Vec<i64>,
+    v: Vec<f64>,
+    rows: Vec<Rows>,
+}
+
+impl Leaf {
+    /// Newest samples (or their times) of `selector` at the steps of `grid`.
+    pub(crate) fn instant(
+        ctx: Context<'_>,
+        selector: &Selector,
+        grid: Grid,
+        sites: &[Site],
+        times: bool,
+        notes: &mut Annotations,
+    ) -> Result<Self, QueryError> {
+        let smoothed = selector.extension == Some(RangeExtension::Smoothed);
+        let ahead = if smoothed { ctx.lookback_ms } else { 0 };
+        let windows: Vec<Bounds> = grid
+            .times()
+            .map(|t| selector.when.resolve(t))
+            .map(|end| Bounds { start: end.saturating_sub(ctx.lookback_ms), end })
+            .collect();
+        let reads: Vec<Bounds> = windows.iter().map(|w| Bounds { start: w.start, end: w.end + ahead }).collect();
+        let range = covering(&reads);
+        let instant = Instant { reads, windows, smoothed };
+        let what = if times { What::NewestTime(instant) } else { What::Newest(instant) };
+        Self::select(ctx, selector, what, grid.n, range, sites, notes)
+    }
+
+    /// A function of the windows of `selector`.
+    pub(crate) fn window(
+        ctx: Context<'_>,
+        selector: &Selector,
+        function: WindowFunction,
+        sites: &[Site],
+        notes: &mut Annotations,
+    ) -> Result<Self, QueryError> {
+        let (range, n_steps) = (covering(&function.reads), function.times.len());
+        Self::select(ctx, selector, What::Window(Box::new(function)), n_steps, range, sites, notes)
+    }
+
+    fn select(
+        ctx: Context<'_>,
+        selector: &Selector,
+        what: What,
+        n_steps: usize,
+        range: TimeRange,
+        sites: &[Site],
+        notes: &mut Annotations,
+    ) -> Result<Self, QueryError> {
+        let batches = select(ctx, selector, range, notes)?;
+        let mut chunks = Vec::new();
+        for (b, batch) in batches.iter().enumerate() {
+            let n = batch.n_series();
+            let per_series = batch.rows_max(range).max(n_steps).max(1);
+            let len = (CHUNK_VALUES / per_series).clamp(1, n.max(1));
+            chunks.extend((0..n).step_by(len).map(|start| (b, start..(start + len).min(n))));
+        }
+        Ok(Self { what, n_steps, range, batches, chunks, sites: sites.to_vec() })
+    }
+
+    /// Steps of the answer.
+    pub(crate) fn n_steps(&self) -> usize {
+        self.n_steps
+    }
+
+    /// Number of chunks.
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Threads that pay for so much work.
+    pub(crate) fn threads(&self, ctx: Context<'_>) -> usize {
+        let work: usize = self.chunks.iter().map(|(b, r)| r.len() * self.batches[*b].rows_max(self.range)).sum();
+        // Below this a thread costs more to start than it saves.
+        if work < 1 << 16 { 1 } else { ctx.threads }
+    }
+
+    /// Reads and evaluates chunk `i`.
+    pub(crate) fn run(&self, ctx: Context<'_>, i: usize, scratch: &mut Scratch) -> Result<Part, QueryError> {
+        ctx.cancel.check()?;
+        let (batch, series) = (&self.batches[self.chunks[i].0], self.chunks[i].1.clone());
+        let mut columns = std::mem::take(&mut scratch.columns);
+        let result = self.run_chunk(ctx, batch.as_ref(), series, &mut columns, scratch);
+        scratch.columns = columns;
+        result
+    }
+
+    fn run_chunk(
+        &self,
+        ctx: Context<'_>,
+        batch: &dyn SeriesBatch,
+        series: Range<usize>,
+        columns: &mut Columns,
+        scratch: &mut Scratch,
+    ) -> Result<Part, QueryError> {
+        let _reading = ctx.budget.charge(0, (8 * batch.rows_max(self.range) * series.len()) as u64)?;
+        batch.read(series.clone(), self.range, columns)?;
+        ctx.budget.count_read((columns.n_rows() * columns.n_columns()) as u64);
+        let bytes = (8 * self.n_steps * series.len()) as u64;
+        let charge = ctx.budget.charge(0, bytes)?;
+        let mut annotations = Annotations::default();
+        let mut vector = Vector::new(self.n_steps);
+        vector.values.reserve(self.n_steps * series.len());
+        let shared = self.share(columns, &mut scratch.rows);
+        if let Some(shared) = &shared {
+            drop(ctx.budget.charge(WindowFunction::samples_max(shared), 0)?);
+        }
+        let mut row = vec![ABSENT; self.n_steps];
+        for (column, index) in series.enumerate() {
+            let column = columns.column(column);
+            let mut labels = None;
+            let mut histograms = HistogramRow::new();
+            let mut notes = Notes::new(&self.sites, &mut annotations);
+            match &self.what {
+                What::Newest(i) if column.histograms.is_empty() => i.newest(columns, column, scratch, &mut row),
+                What::NewestTime(i) if column.histograms.is_empty() => {
+                    i.newest_time(columns, column, scratch, &mut row)
+                }
+                What::Newest(i) => {
+                    let labels = labels.get_or_insert_with(|| batch.labels(index));
+                    histograms = i.newest_mixed(columns, column, &mut row, labels.metric_name(), &mut notes);
+                }
+                What::NewestTime(i) => i.newest_time_mixed(columns, column, &mut row),
+                What::Window(f) => {
+                    let shared = shared.as_ref().expect("windows are shared for window functions");
+                    let c = Column { times: columns.timestamps(), values: column.values, presence: column.presence };
+                    f.floats(c, shared, &mut scratch.window, &mut row)?;
+                    if !column.histograms.is_empty() {
+                        let labels = labels.get_or_insert_with(|| batch.labels(index));
+                        let timed = timed_histograms(columns.timestamps(), column);
+                        histograms = f.with_histograms(c, &timed, labels.metric_name(), &mut row, &mut notes);
+                    }
+                }
+            }
+            if histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
+                continue;
+            }
+            let labels = labels.unwrap_or_else(|| batch.labels(index));
+            let mut series = Series::new(labels);
+            match &self.what {
+                What::Newest(_) => {}
+                What::NewestTime(_) => series.drop_name(ctx.delayed_names),
+                What::Window(f) => {
+                    note_non_counter(f.id, &series, &row, &mut notes);
+                    if !f.keeps_name() {
+                        series.drop_name(ctx.delayed_names);
+                    }
+                }
+            }
+            vector.push_row(series, &row, histograms);
+        }
+        drop(ctx.budget.charge(vector.n_samples(), 0)?);
+        Ok(Part { vector, annotations, charge })
+    }
+
+    fn share(&self, columns: &Columns, rows: &mut Vec<Rows>) -> Option<Shared> {
+        match &self.what {
+            What::Newest(i) | What::NewestTime(i) => {
+                window::rows(columns.timestamps(), &i.reads, rows);
+                None
+            }
+            What::Window(f) => Some(f.share(columns.timestamps())),
+        }
+    }
+}
+
+/// Says that a rate is taken of what does not look like a counter.
+pub(crate) fn note_non_counter(id: FunctionId, series: &Series, row: &[f64], notes: &mut Notes<'_>) {
+    if !matches!(id, FunctionId::Rate | FunctionId::Increase) {
+        return;
+    }
+    let name = series.labels.metric_name();
+    let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
+    if !name.is_empty() && !is_counter && row.iter().any(|v| !is_absent(*v)) {
+        notes.info(&notes::maybe_not_a_counter(name), 0);
+    }
+}
+
+impl Instant {
+    fn newest(&self, columns: &Columns, column: ColumnRef<'_>, scratch: &mut Scratch, out: &mut [f64]) {
+        if column.presence.is_none() && !self.smoothed {
+            return lookback::newest(column.values, &scratch.rows, out);
+        }
+        let mut rows = Vec::new();
+        self.pack(columns, column, scratch, &mut rows);
+        if self.smoothed {
+            let samples = Samples { t: &scratch.t, v: &scratch.v };
+            lookback::smoothed(samples, &rows, &self.windows, out);
+        } else {
+            lookback::newest(&scratch.v, &rows, out);
+        }
+    }
+
+    fn newest_time(&self, columns: &Columns, column: ColumnRef<'_>, scratch: &mut Scratch, out: &mut [f64]) {
+        if column.presence.is_none() {
+            return lookback::newest_time(columns.timestamps(), column.values, &scratch.rows, out);
+        }
+        let mut rows = Vec::new();
+        self.pack(columns, column, scratch, &mut rows);
+        lookback::newest_time(&scratch.t, &scratch.v, &rows, out);
+    }
+
+    /// The rows that the column has; interpolation has no use for staleness markers, lookback has.
+    fn pack(&self, columns: &Columns, column: ColumnRef<'_>, scratch: &mut Scratch, rows: &mut Vec<Rows>) {
+        scratch.t.clear();
+        scratch.v.clear();
+        for (row, (t, v)) in columns.timestamps().iter().zip(column.values).enumerate() {
+            if column.is_present(row) && !(self.smoothed && is_absent(*v)) {
+                scratch.t.push(*t);
+                scratch.v.push(*v);
+            }
+        }
+        window::rows(&scratch.t, &self.reads, rows);
+    }
+
+    fn newest_mixed(
+        &self,
+        columns: &Columns,
+        column: ColumnRef<'_>,
+        out: &mut [f64],
+        metric: &str,
+        notes: &mut Notes<'_>,
+    ) -> HistogramRow {
+        let mut histograms = HistogramRow::new();
+        let times = columns.timestamps();
+        let row_of = |t: i64| times.partition_point(|x| *x <= t);
+        for (step, (reads, window)) in self.reads.iter().zip(&self.windows).enumerate() {
+            let read = row_of(reads.start)..row_of(reads.end);
+            if self.smoothed {
+                let has_float = read.clone().any(|r| column.is_present(r));
+                let has_histogram = column.histograms.iter().any(|(_, r, _)| read.contains(&(*r as usize)));
+                if has_float && has_histogram {
+                    notes.warn_whole(&notes::mixed(metric));
+                    out[step] = ABSENT;
+                    continue;
+                }
+            }
+            let newest = newest_sample(column, read.start..row_of(window.end));
+            out[step] = match newest {
+                Some((row, None)) => column.values[row],
+                _ => ABSENT,
+            };
+            if let Some((_, Some(h))) = newest
+                && !is_absent(h.sum)
+            {
+                histograms.push((step as u32, h.clone()));
+            }
+        }
+        histograms
+    }
+
+    fn newest_time_mixed(&self, columns: &Columns, column: ColumnRef<'_>, out: &mut [f64]) {
+        let times = columns.timestamps();
+        let row_of = |t: i64| times.partition_point(|x| *x <= t);
+        for (out, window) in out.iter_mut().zip(&self.windows) {
+            *out = match newest_sample(column, row_of(window.start)..row_of(window.end)) {
+                Some((row, None)) if is_absent(column.values[row]) => ABSENT,
+                Some((_, Some(h))) if is_absent(h.sum) => ABSENT,
+                Some((row, _)) => times[row] as f64 / 1000.0,
+                None => ABSENT,
+            };
+        }
+    }
+}
+
+/// The last row of `rows` that has a sample, and the histogram if it is one.
+fn newest_sample<'a>(column: ColumnRef<'a>, rows: Range<usize>) -> Option<(usize, Option<&'a Arc<FloatHistogram>>)> {
+    let after = column.histograms.partition_point(|(_, r, _)| (*r as usize) < rows.end);
+    let histogram = after
+        .checked_sub(1)
+        .map(|i| &column.histograms[i])
+        .filter(|(_, r, _)| rows.contains(&(*r as usize)))
+        .map(|(_, r, h)| (*r as usize, h));
+    let float = rows.rev().find(|r| column.is_present(*r));
+    match (float, histogram) {
+        (Some(f), Some((h, _))) if f > h => Some((f, None)),
+        (_, Some((h, value))) => Some((h, Some(value))),
+        (f, None) => f.map(|f| (f, None)),
+    }
+}
+
+/// The histograms of a column with their times; staleness markers are no samples.
+pub(crate) fn timed_histograms(times: &[i64], column: ColumnRef<'_>) -> Vec<(i64, Arc<FloatHistogram>)> {
+    let samples = column.histograms.iter().filter(|(_, _, h)| !is_absent(h.sum));
+    samples.map(|(_, row, h)| (times[*row as usize], h.clone())).collect()
+}
+
+/// The batches of `selector` with samples in `range`; what the store cannot read becomes a warning.
+pub(crate) fn select(
+    ctx: Context<'_>,
+    selector: &Selector,
+    range: TimeRange,
+    notes: &mut Annotations,
+) -> Result<Vec<Arc<dyn SeriesBatch>>, QueryError> {
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    let select = Select { range, matchers: &selector.matchers, cancel: ctx.cancel };
+    let selection = ctx.snapshot.select(&select)?;
+    for text in selection.warnings {
+        notes.push(Annotation { severity: Severity::Warning, text, span: None });
+    }
+    ctx.budget.count_series(selection.batches.iter().map(|b| b.n_series() as u64).sum());
+    Ok(selection.batches)
+}
+
+/// The closed range of time that holds all windows.
+pub(crate) fn covering(windows: &[Bounds]) -> TimeRange {
+    match (windows.first(), windows.last()) {
+        (Some(first), Some(last)) => TimeRange::new(first.start.saturating_add(1), last.end),
+        _ => TimeRange::new(0, -1),
+    }
+}

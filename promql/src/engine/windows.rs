@@ -1,0 +1,397 @@
+//! A range function over the columns of a batch, or over the rows of a subquery.
+//!
+//! What depends on times only is prepared once for all columns of a batch. A column with a value in every row runs
+//! on the shared windows; one with gaps or staleness markers is packed first and gets windows of its own.
+
+use std::sync::Arc;
+
+use promontory_model::FloatHistogram;
+
+use super::notes::{self, Notes};
+use super::vector::HistogramRow;
+use crate::ast::RangeExtension;
+use crate::error::QueryError;
+use crate::functions::FunctionId;
+use crate::kernels::extended::{self, Edge};
+use crate::kernels::rate::{self, Extrapolation, Kind};
+use crate::kernels::window::{self, Bounds, Rows};
+use crate::kernels::{ABSENT, Samples, is_absent, over_time, quantile, regression};
+
+/// A range function with its arguments, ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct WindowFunction {
+    /// Which one.
+    pub(crate) id: FunctionId,
+    /// Values of the scalar arguments at each step.
+    pub(crate) params: Vec<Arc<Vec<f64>>>,
+    /// `anchored` or `smoothed`.
+    pub(crate) extension: Option<RangeExtension>,
+    /// The window of each step.
+    pub(crate) windows: Vec<Bounds>,
+    /// What must be read for each window: the window itself, or more of it for the edges of an extended one.
+    pub(crate) reads: Vec<Bounds>,
+    /// Time of each step, ms.
+    pub(crate) times: Vec<i64>,
+}
+
+/// The part of the work that the columns of one batch share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    rows: Vec<Rows>,
+    extrapolation: Option<Extrapolation>,
+}
+
+/// Buffers that are reused from column to column.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    t: Vec<i64>,
+    v: Vec<f64>,
+    rows: Vec<Rows>,
+    sort: Vec<f64>,
+}
+
+/// The samples of one column, not yet packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column<'a> {
+    /// Times of the rows.
+    pub(crate) times: &'a [i64],
+    /// A value per row; staleness markers are no samples.
+    pub(crate) values: &'a [f64],
+    /// Bit per row; `None` when all are there.
+    pub(crate) presence: Option<&'a [u64]>,
+}
+
+impl Column<'_> {
+    fn is_dense(self) -> bool {
+        self.presence.is_none() && !self.values.iter().fold(false, |any, v| any | is_absent(*v))
+    }
+
+    fn pack(self, t: &mut Vec<i64>, v: &mut Vec<f64>) {
+        t.clear();
+        v.clear();
+        for (row, (time, value)) in self.times.iter().zip(self.values).enumerate() {
+            let present = self.presence.is_none_or(|bits| bits[row / 64] >> (row % 64) & 1 == 1);
+            if present && !is_absent(*value) {
+                t.push(*time);
+                v.push(*value);
+            }
+        }
+    }
+}
+
+impl WindowFunction {
+    /// Prepares what columns with these times share.
+    pub(crate) fn share(&self, times: &[i64]) -> Shared {
+        let mut rows = Vec::new();
+        self.rows(times, &mut rows);
+        let extrapolation = self.extrapolating().map(|kind| Extrapolation::new(times, &rows, &self.windows, kind));
+        Shared { rows, extrapolation }
+    }
+
+    /// Most samples in any one window of these rows.
+    pub(crate) fn samples_max(shared: &Shared) -> u64 {
+        shared.rows.iter().map(|r| r.len() as u64).max().unwrap_or(0)
+    }
+
+    fn rows(&self, times: &[i64], out: &mut Vec<Rows>) {
+        window::rows(times, &self.reads, out);
+        let counts_pairs = matches!(self.id, FunctionId::Changes | FunctionId::Resets);
+        if self.extension == Some(RangeExtension::Anchored) && counts_pairs {
+            extended::anchor(times, out, &self.windows);
+        }
+    }
+
+    /// The kind of `rate`, `increase` and `delta` without extension.
+    fn extrapolating(&self) -> Option<Kind> {
+        if self.extension.is_some() {
+            return None;
+        }
+        let (is_counter, is_rate) = self.rate_kind()?;
+        Some(Kind { is_counter, is_rate })
+    }
+
+    fn rate_kind(&self) -> Option<(bool, bool)> {
+        match self.id {
+            FunctionId::Rate => Some((true, true)),
+            FunctionId::Increase => Some((true, false)),
+            FunctionId::Delta => Some((false, false)),
+            _ => None,
+        }
+    }
+
+    /// Whether the metric's name stays.
+    pub(crate) fn keeps_name(&self) -> bool {
+        matches!(self.id, FunctionId::LastOverTime | FunctionId::FirstOverTime)
+    }
+
+    /// Writes the value of each step of a column that has no histograms.
+    ///
+    /// # Errors
+    /// A parameter that the function refuses.
+    pub(crate) fn floats(
+        &self,
+        column: Column<'_>,
+        shared: &Shared,
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        if column.is_dense() {
+            if let Some(extrapolation) = &shared.extrapolation {
+                extrapolation.apply(column.values, &shared.rows, out);
+                return Ok(());
+            }
+            let samples = Samples { t: column.times, v: column.values };
+            return self.run(samples, &shared.rows, &mut scratch.sort, out);
+        }
+        let (mut t, mut v) = (std::mem::take(&mut scratch.t), std::mem::take(&mut scratch.v));
+        let mut rows = std::mem::take(&mut scratch.rows);
+        column.pack(&mut t, &mut v);
+        self.rows(&t, &mut rows);
+        let result = match self.extrapolating() {
+            Some(kind) => {
+                Extrapolation::new(&t, &rows, &self.windows, kind).apply(&v, &rows, out);
+                Ok(())
+            }
+            None => self.run(Samples { t: &t, v: &v }, &rows, &mut scratch.sort, out),
+        };
+        (scratch.t, scratch.v, scratch.rows) = (t, v, rows);
+        result
+    }
+
+    fn run(&self, samples: Samples<'_>, rows: &[Rows], sort: &mut Vec<f64>, out: &mut [f64]) -> Result<(), QueryError> {
+        let per = |out: &mut [f64], f: fn(Samples<'_>) -> f64| over_time::per_window(samples, rows, out, f);
+        match self.id {
+            FunctionId::Rate | FunctionId::Increase | FunctionId::Delta => {
+                let edge = match self.extension {
+                    Some(RangeExtension::Smoothed) => Edge::Smoothed,
+                    _ => Edge::Anchored,
+                };
+                let kind = self.rate_kind().unwrap_or((false, false));
+                extended::increase(samples, rows, &self.windows, edge, kind, out);
+            }
+            FunctionId::Irate => rate::instant(samples, rows, true, out),
+            FunctionId::Idelta => rate::instant(samples, rows, false, out),
+            FunctionId::SumOverTime => per(out, |s| over_time::sum(s.v)),
+            FunctionId::AvgOverTime => per(out, |s| over_time::avg(s.v)),
+            FunctionId::MinOverTime => over_time::extremes(samples.v, rows, false, out),
+            FunctionId::MaxOverTime => over_time::extremes(samples.v, rows, true, out),
+            FunctionId::CountOverTime => per(out, |s| s.v.len() as f64),
+            FunctionId::PresentOverTime => per(out, |_| 1.0),
+            FunctionId::LastOverTime => per(out, |s| s.v[s.v.len() - 1]),
+            FunctionId::FirstOverTime => per(out, |s| s.v[0]),
+            FunctionId::StddevOverTime => per(out, |s| over_time::variance(s.v).sqrt()),
+            FunctionId::StdvarOverTime => per(out, |s| over_time::variance(s.v)),
+            FunctionId::MadOverTime => {
+                over_time::per_window(samples, rows, out, |s| quantile::median_absolute_deviation(s, sort));
+            }
+            FunctionId::TsOfFirstOverTime => per(out, |s| s.t[0] as f64 / 1000.0),
+            FunctionId::TsOfLastOverTime => per(out, |s| s.t[s.t.len() - 1] as f64 / 1000.0),
+            FunctionId::TsOfMinOverTime => per(out, |s| over_time::time_of_extreme(s, false)),
+            FunctionId::TsOfMaxOverTime => per(out, |s| over_time::time_of_extreme(s, true)),
+            FunctionId::Changes => over_time::count_pairs(samples.v, rows, over_time::is_change, out),
+            FunctionId::Resets => over_time::count_pairs(samples.v, rows, over_time::is_reset, out),
+            FunctionId::QuantileOverTime => {
+                quantile::over_windows(samples.v, rows, |step| self.param(0, step), out);
+            }
+            FunctionId::Deriv => {
+                at_least_two(rows, out, |_, r| {
+                    let (t, v) = (&samples.t[r.range()], &samples.v[r.range()]);
+                    Ok(regression::line(Samples { t, v }, t[0]).0)
+                })?;
+            }
+            FunctionId::PredictLinear => {
+                at_least_two(rows, out, |step, r| {
+                    let (t, v) = (&samples.t[r.range()], &samples.v[r.range()]);
+                    let (slope, value) = regression::line(Samples { t, v }, self.times[step]);
+                    Ok(slope * self.param(0, step) + value)
+                })?;
+            }
+            FunctionId::DoubleExponentialSmoothing => {
+                at_least_one(rows, |step| self.smoothing_factors(step).map(|_| ()))?;
+                at_least_two(rows, out, |step, r| {
+                    let (smoothing, trend) = self.smoothing_factors(step)?;
+                    Ok(regression::smooth(&samples.v[r.range()], smoothing, trend))
+                })?;
+            }
+            _ => out.fill(ABSENT),
+        }
+        Ok(())
+    }
+
+    fn param(&self, i: usize, step: usize) -> f64 {
+        self.params.get(i).map_or(f64::NAN, |p| p[step])
+    }
+
+    fn smoothing_factors(&self, step: usize) -> Result<(f64, f64), QueryError> {
+        let (smoothing, trend) = (self.param(0, step), self.param(1, step));
+        for (value, name, letter) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {
+            if value <= 0.0 || value >= 1.0 {
+                let message = format!("invalid {name} factor. Expected: 0 < {letter} < 1, got: {value:.6}");
+                return Err(QueryError::Execution { message, span: None });
+            }
+        }
+        Ok((smoothing, trend))
+    }
+
+    /// Corrects the steps whose windows hold histograms, and answers those whose value is one.
+    ///
+    /// `out` holds the values of the floats alone.
+    pub(crate) fn with_histograms(
+        &self,
+        column: Column<'_>,
+        histograms: &[(i64, Arc<FloatHistogram>)],
+        metric: &str,
+        out: &mut [f64],
+        notes: &mut Notes<'_>,
+    ) -> HistogramRow {
+        let (mut t, mut v) = (Vec::new(), Vec::new());
+        column.pack(&mut t, &mut v);
+        let times: Vec<i64> = histograms.iter().map(|(t, _)| *t).collect();
+        let (mut float_rows, mut histogram_rows) = (Vec::new(), Vec::new());
+        window::rows(&t, &self.reads, &mut float_rows);
+        window::rows(&times, &self.reads, &mut histogram_rows);
+        let mut row = HistogramRow::new();
+        for step in 0..out.len() {
+            if histogram_rows[step].len() == 0 {
+                continue;
+            }
+            let window = Mixed {
+                floats: Samples { t: &t[float_rows[step].range()], v: &v[float_rows[step].range()] },
+                histograms: &histograms[histogram_rows[step].range()],
+            };
+            let (float, histogram) = self.mixed(window, metric, out[step], notes);
+            out[step] = float;
+            row.extend(histogram.map(|h| (step as u32, h)));
+        }
+        row
+    }
+
+    /// The value of a window with at least one histogram; `floats_only` is what the floats alone give.
+    fn mixed(
+        &self,
+        w: Mixed<'_>,
+        metric: &str,
+        floats_only: f64,
+        notes: &mut Notes<'_>,
+    ) -> (f64, Option<Arc<FloatHistogram>>) {
+        let arg = self.params_before();
+        let first_histogram = &w.histograms[0];
+        let last_histogram = &w.histograms[w.histograms.len() - 1];
+        let first_is_float = w.floats.t.first().is_some_and(|t| *t < first_histogram.0);
+        let last_is_float = w.floats.t.last().is_some_and(|t| *t > last_histogram.0);
+        match self.id {
+            FunctionId::CountOverTime => ((w.floats.v.len() + w.histograms.len()) as f64, None),
+            FunctionId::PresentOverTime => (1.0, None),
+            FunctionId::FirstOverTime if !first_is_float => (ABSENT, Some(first_histogram.1.clone())),
+            FunctionId::LastOverTime if !last_is_float => (ABSENT, Some(last_histogram.1.clone())),
+            FunctionId::TsOfFirstOverTime if !first_is_float => (first_histogram.0 as f64 / 1000.0, None),
+            FunctionId::TsOfLastOverTime if !last_is_float => (last_histogram.0 as f64 / 1000.0, None),
+            FunctionId::FirstOverTime
+            | FunctionId::LastOverTime
+            | FunctionId::TsOfFirstOverTime
+            | FunctionId::TsOfLastOverTime => (floats_only, None),
+            FunctionId::Changes | FunctionId::Resets => (w.count_pairs(self.id == FunctionId::Changes), None),
+            FunctionId::SumOverTime
+            | FunctionId::AvgOverTime
+            | FunctionId::Rate
+            | FunctionId::Increase
+            | FunctionId::Delta => {
+                if !w.floats.v.is_empty() {
+                    notes.warn(&notes::mixed(metric), arg);
+                }
+                (ABSENT, None)
+            }
+            FunctionId::Irate | FunctionId::Idelta => {
+                let newest_histograms = w.histograms.iter().rev().take(2).map(|(t, _)| (*t, false));
+                let newest_floats = w.floats.t.iter().rev().take(2).map(|t| (*t, true));
+                let mut newest: Vec<(i64, bool)> = newest_histograms.chain(newest_floats).collect();
+                newest.sort_unstable_by(|a, b| b.cmp(a));
+                match newest[..] {
+                    [(_, true), (_, true), ..] => (floats_only, None),
+                    [(_, a), (_, b), ..] if a != b => {
+                        notes.warn(&notes::mixed(metric), arg);
+                        (ABSENT, None)
+                    }
+                    _ => (ABSENT, None),
+                }
+            }
+            _ => {
+                if !w.floats.v.is_empty() && !is_absent(floats_only) {
+                    notes.info(&notes::histograms_ignored(metric), arg);
+                }
+                (floats_only, None)
+            }
+        }
+    }
+
+    /// Which argument is the range vector.
+    pub(crate) fn params_before(&self) -> usize {
+        usize::from(self.id == FunctionId::QuantileOverTime)
+    }
+}
+
+fn at_least_two(
+    rows: &[Rows],
+    out: &mut [f64],
+    mut f: impl FnMut(usize, Rows) -> Result<f64, QueryError>,
+) -> Result<(), QueryError> {
+    for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
+        *out = if r.len() >= 2 { f(step, *r)? } else { ABSENT };
+    }
+    Ok(())
+}
+
+fn at_least_one(rows: &[Rows], mut f: impl FnMut(usize) -> Result<(), QueryError>) -> Result<(), QueryError> {
+    rows.iter().enumerate().filter(|(_, r)| r.len() >= 1).try_for_each(|(step, _)| f(step))
+}
+
+/// A window with floats and histograms, each by time.
+#[derive(Clone, Copy)]
+struct Mixed<'a> {
+    floats: Samples<'a>,
+    histograms: &'a [(i64, Arc<FloatHistogram>)],
+}
+
+impl Mixed<'_> {
+    /// `changes` or `resets`: a switch between floats and histograms is both.
+    fn count_pairs(self, changes: bool) -> f64 {
+        let (mut f, mut h) = (0, 0);
+        let mut before: Option<Either<'_>> = None;
+        let mut count = 0.0;
+        while f < self.floats.t.len() || h < self.histograms.len() {
+            let float_next = match (self.floats.t.get(f), self.histograms.get(h)) {
+                (Some(a), Some((b, _))) => a < b,
+                (a, _) => a.is_some(),
+            };
+            let now = if float_next {
+                f += 1;
+                Either::Float(self.floats.v[f - 1])
+            } else {
+                h += 1;
+                Either::Histogram(&self.histograms[h - 1].1)
+            };
+            let counts = match (before, now) {
+                (None, _) => false,
+                (Some(Either::Float(a)), Either::Float(b)) if changes => over_time::is_change(a, b),
+                (Some(Either::Float(a)), Either::Float(b)) => over_time::is_reset(a, b),
+                (Some(Either::Histogram(a)), Either::Histogram(b)) if changes => !same_histogram(a, b),
+                (Some(Either::Histogram(a)), Either::Histogram(b)) => b.count < a.count,
+                _ => true,
+            };
+            count += f64::from(u8::from(counts));
+            before = Some(now);
+        }
+        count
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Either<'a> {
+    Float(f64),
+    Histogram(&'a FloatHistogram),
+}
+
+/// Whether two histograms hold the same, whatever is known about resets.
+pub(crate) fn same_histogram(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+    FloatHistogram { counter_reset_hint: b.counter_reset_hint, ..a.clone() } == *b
+}

@@ -1,0 +1,241 @@
+//! `rate`, `increase`, `delta` with Prometheus' extrapolation, and `irate`, `idelta`.
+//!
+//! What of the extrapolation depends on times only is computed once per column of timestamps ([`Extrapolation`]);
+//! per series and step remain a difference, a test and a product. A series with a counter reset, and a step in which
+//! the extrapolation would reach below zero, take the plain path with the same order of operations.
+
+use super::window::{Bounds, Rows};
+use super::{ABSENT, Samples};
+
+/// Which of the three extrapolating functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Resets are added and values never fall below zero: `rate` and `increase`.
+    pub(crate) is_counter: bool,
+    /// The result is per second: `rate`.
+    pub(crate) is_rate: bool,
+}
+
+/// What the extrapolation of one window depends on besides the values.
+#[derive(Debug, Clone, Copy)]
+struct Edges {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+}
+
+impl Edges {
+    /// For `first..=last` of at least two samples in a window.
+    fn new(first: i64, last: i64, n_minus_one: usize, window: Bounds) -> Self {
+        let mut to_start = (first - window.start) as f64 / 1000.0;
+        let mut to_end = (window.end - last) as f64 / 1000.0;
+        let sampled = (last - first) as f64 / 1000.0;
+        let average = sampled / n_minus_one as f64;
+        // A gap of up to a tenth more than the usual distance is taken as part of the series.
+        let threshold = average * 1.1;
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        Self { sampled, to_start, to_end }
+    }
+
+    fn factor(self, to_start: f64, kind: Kind, range_secs: f64) -> f64 {
+        let factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        if kind.is_rate { factor / range_secs } else { factor }
+    }
+}
+
+/// The value of one window from its increase and first value.
+fn extrapolate(increase: f64, first: f64, edges: Edges, kind: Kind, range_secs: f64) -> f64 {
+    let mut to_start = edges.to_start;
+    if kind.is_counter && increase > 0.0 && first >= 0.0 {
+        // A counter starts at zero: no extrapolation beyond the point where it was zero.
+        let to_zero = edges.sampled * (first / increase);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    increase * edges.factor(to_start, kind, range_secs)
+}
+
+/// The part of the extrapolation that all series of a column of timestamps share.
+#[derive(Debug, Clone)]
+pub(crate) struct Extrapolation {
+    kind: Kind,
+    range_secs: f64,
+    edges: Vec<Edges>,
+    factors: Vec<f64>,
+}
+
+impl Extrapolation {
+    /// For windows over `times`; steps with fewer than two rows have no value.
+    pub(crate) fn new(times: &[i64], rows: &[Rows], windows: &[Bounds], kind: Kind) -> Self {
+        let range_secs = windows.first().map_or(1.0, |w| (w.end - w.start) as f64 / 1000.0);
+        let edges: Vec<Edges> = rows
+            .iter()
+            .zip(windows)
+            .map(|(r, w)| match r.len() {
+                0 | 1 => Edges { sampled: f64::NAN, to_start: 0.0, to_end: 0.0 },
+                n => Edges::new(times[r.lo as usize], times[r.hi as usize - 1], n - 1, *w),
+            })
+            .collect();
+        let factors = edges.iter().map(|e| e.factor(e.to_start, kind, range_secs)).collect();
+        Self { kind, range_secs, edges, factors }
+    }
+
+    /// Writes the value of each step of a series with a value in every row.
+    pub(crate) fn apply(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
+        if self.kind.is_counter && has_reset(values) {
+            return self.apply_with_resets(values, rows, out);
+        }
+        let steps = rows.iter().zip(&self.edges).zip(&self.factors);
+        for (out, ((r, edges), factor)) in out.iter_mut().zip(steps) {
+            if r.hi < r.lo + 2 {
+                *out = ABSENT;
+                continue;
+            }
+            let first = values[r.lo as usize];
+            let increase = values[r.hi as usize - 1] - first;
+            // Cheaper than the quotient of the exact test, and true whenever that one is: a little slack covers
+            // the roundings of both.
+            let may_reach_zero =
+                self.kind.is_counter && first * edges.sampled <= edges.to_start * increase * (1.0 + 1e-9);
+            *out = if may_reach_zero {
+                extrapolate(increase, first, *edges, self.kind, self.range_secs)
+            } else {
+                increase * factor
+            };
+        }
+    }
+
+    fn apply_with_resets(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
+        for (out, (r, edges)) in out.iter_mut().zip(rows.iter().zip(&self.edges)) {
+            if r.hi < r.lo + 2 {
+                *out = ABSENT;
+                continue;
+            }
+            let window = &values[r.range()];
+            *out = extrapolate(increase_of(window), window[0], *edges, self.kind, self.range_secs);
+        }
+    }
+}
+
+/// Last minus first plus what each reset lost. `window` is not empty.
+fn increase_of(window: &[f64]) -> f64 {
+    let mut increase = window[window.len() - 1] - window[0];
+    for pair in window.windows(2) {
+        if pair[1] < pair[0] {
+            increase += pair[0];
+        }
+    }
+    increase
+}
+
+/// Whether any value is smaller than the one before it.
+fn has_reset(values: &[f64]) -> bool {
+    // Blocks keep the inner loop free of branches; one per block lets a series with resets stop early.
+    let mut at = 0;
+    while at + 1 < values.len() {
+        let end = (at + 256).min(values.len() - 1);
+        let (before, after) = (&values[at..end], &values[at + 1..=end]);
+        if before.iter().zip(after).fold(false, |any, (a, b)| any | (b < a)) {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
+/// Writes `irate` (`per_second`) or `idelta` of the last two samples of each window.
+pub(crate) fn instant(samples: Samples<'_>, rows: &[Rows], per_second: bool, out: &mut [f64]) {
+    for (out, r) in out.iter_mut().zip(rows) {
+        if r.hi < r.lo + 2 {
+            *out = ABSENT;
+            continue;
+        }
+        let last = r.hi as usize - 1;
+        let (a, b) = (samples.v[last - 1], samples.v[last]);
+        let elapsed = samples.t[last] - samples.t[last - 1];
+        *out = match (per_second, b < a) {
+            (true, true) => b / (elapsed as f64 / 1000.0),
+            (true, false) => (b - a) / (elapsed as f64 / 1000.0),
+            (false, _) => b - a,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window;
+    use super::*;
+
+    const RATE: Kind = Kind { is_counter: true, is_rate: true };
+    const INCREASE: Kind = Kind { is_counter: true, is_rate: false };
+    const DELTA: Kind = Kind { is_counter: false, is_rate: false };
+
+    #[track_caller]
+    fn check(kind: Kind, step_ms: i64, values: &[f64], end: i64, range: i64, want: Option<f64>) {
+        let times: Vec<i64> = (0..values.len() as i64).map(|i| i * step_ms).collect();
+        let windows = [Bounds { start: end - range, end }];
+        let mut rows = Vec::new();
+        window::rows(&times, &windows, &mut rows);
+        let mut out = [0.0];
+        Extrapolation::new(&times, &rows, &windows, kind).apply(values, &rows, &mut out);
+        match want {
+            None => assert!(super::super::is_absent(out[0]), "got {}", out[0]),
+            Some(want) => assert!((out[0] - want).abs() <= 1e-12 * want.abs(), "got {} for {want}", out[0]),
+        }
+    }
+
+    #[test]
+    fn one_sample_has_no_rate() {
+        check(RATE, 60_000, &[1.0, 2.0], 60_000, 60_000, None);
+    }
+
+    #[test]
+    fn increase_reaches_both_edges() {
+        let values: Vec<f64> = (0..11).map(|i| 10.0 + 10.0 * f64::from(i)).collect();
+        check(INCREASE, 300_000, &values, 3_000_000, 6_000_000, Some(105.0));
+    }
+
+    #[test]
+    fn increase_never_starts_below_zero() {
+        let values: Vec<f64> = (0..11).map(|i| 1.0 + 10.0 * f64::from(i)).collect();
+        check(INCREASE, 300_000, &values, 3_000_000, 6_000_000, Some(101.0));
+        let values: Vec<f64> = (0..11).map(|i| 10.0 * f64::from(i)).collect();
+        check(INCREASE, 300_000, &values, 3_000_000, 6_000_000, Some(100.0));
+    }
+
+    #[test]
+    fn a_reset_counts_from_zero() {
+        check(INCREASE, 300_000, &[0.0, 1.0, 2.0, 3.0, 2.0, 3.0, 4.0], 1_800_000, 1_800_001, Some(7.0));
+    }
+
+    #[test]
+    fn delta_may_fall() {
+        check(
+            DELTA,
+            300_000,
+            &[200.0, 150.0, 100.0, 50.0, 0.0],
+            1_200_000,
+            1_200_001,
+            Some(-200.0 * 1_200.001 / 1_200.0),
+        );
+    }
+
+    #[test]
+    fn resets_are_found_in_any_block() {
+        let mut values: Vec<f64> = (0..1000).map(f64::from).collect();
+        assert!(!has_reset(&values));
+        for at in [1, 255, 256, 257, 999] {
+            let kept = values[at];
+            values[at] = -1.0;
+            assert!(has_reset(&values), "at {at}");
+            values[at] = kept;
+        }
+        assert!(!has_reset(&[]) && !has_reset(&[1.0]));
+    }
+}
