@@ -1,0 +1,225 @@
+//! What the API asks of the rest of the server, as plain values.
+
+use std::collections::BTreeMap;
+
+use promontory_model::{Cancel, Labels, MetricMetadata, Queryable};
+use promontory_promql::ast::Expr;
+use promontory_promql::error::QueryError;
+use promontory_promql::value::QueryOutput;
+
+/// The rest of the server.
+///
+/// Methods may block for a short time (a lock, not a disk), but for [`Backend::reload`], which runs on a thread of its
+/// own.
+pub trait Backend: Send + Sync {
+    /// Whether requests that need data can be answered.
+    fn readiness(&self) -> Readiness;
+
+    /// Targets of all jobs.
+    fn targets(&self) -> Targets;
+
+    /// Names of all jobs, sorted.
+    fn scrape_pools(&self) -> Vec<String>;
+
+    /// What targets say of their metrics, by metric name; each entry once per metric.
+    fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>>;
+
+    /// The effective configuration as YAML, secrets masked.
+    fn config_yaml(&self) -> String;
+
+    /// Effective values of the command line's flags.
+    fn flags(&self) -> BTreeMap<String, String>;
+
+    /// Version and origin of the program.
+    fn build_info(&self) -> BuildInfo;
+
+    /// State of the process.
+    fn runtime_info(&self) -> RuntimeInfo;
+
+    /// Size and cardinality of the head, at most `limit` entries per list.
+    fn tsdb(&self, limit: usize) -> TsdbStatus;
+
+    /// Reads the configuration anew; the old one stays when the new one is wrong.
+    ///
+    /// # Errors
+    /// What is wrong, for the person who asked.
+    fn reload(&self) -> Result<(), String>;
+
+    /// Begins to stop the server. Answers whether this is the first time.
+    fn quit(&self) -> bool;
+}
+
+/// Evaluates queries: the engine, or the reference evaluator in its stead.
+pub trait Evaluator: Send + Sync {
+    /// The value of `expr` at one instant.
+    ///
+    /// # Errors
+    /// [`QueryError`] when it has none.
+    fn instant(&self, query: &Query<'_>, t_ms: i64) -> Result<QueryOutput, QueryError>;
+
+    /// The values of `expr` from `start_ms` to `end_ms`, both inclusive, every `step_ms`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::instant`].
+    fn range(&self, query: &Query<'_>, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<QueryOutput, QueryError>;
+}
+
+/// A query to evaluate.
+pub struct Query<'a> {
+    /// What is asked of.
+    pub data: &'a dyn Queryable,
+    /// What is asked.
+    pub expr: &'a Expr,
+    /// Its text, to which the places in annotations refer.
+    pub text: &'a str,
+    /// Another lookback delta than the server's.
+    pub lookback_ms: Option<i64>,
+    /// Stops the work.
+    pub cancel: &'a Cancel,
+}
+
+/// Whether the server can answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// Data is still being read.
+    Starting,
+    /// It answers queries, but new samples are lost for this reason.
+    ReadOnly(String),
+    /// It is stopping.
+    Stopping,
+}
+
+/// Targets of all jobs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Targets {
+    /// Targets that are scraped.
+    pub active: Vec<ActiveTarget>,
+    /// Targets that relabelling dropped, as many as are remembered.
+    pub dropped: Vec<DroppedTarget>,
+    /// How many targets relabelling dropped, by job.
+    pub dropped_counts: BTreeMap<String, u64>,
+}
+
+/// A target that is scraped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActiveTarget {
+    /// Before relabelling.
+    pub discovered_labels: Labels,
+    /// After relabelling, without those that begin with `__`.
+    pub labels: Labels,
+    /// Job.
+    pub scrape_pool: String,
+    /// What is fetched.
+    pub scrape_url: String,
+    /// The same as seen from elsewhere.
+    pub global_url: String,
+    /// Why the last scrape failed; empty if it did not.
+    pub last_error: String,
+    /// When the last scrape began, ms; `None` before the first.
+    pub last_scrape_ms: Option<i64>,
+    /// How long it took.
+    pub last_scrape_seconds: f64,
+    /// How it went.
+    pub health: Health,
+    /// Time between scrapes.
+    pub scrape_interval: String,
+    /// Time that one may take.
+    pub scrape_timeout: String,
+}
+
+/// A target that relabelling dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DroppedTarget {
+    /// Before relabelling.
+    pub discovered_labels: Labels,
+    /// Job.
+    pub scrape_pool: String,
+}
+
+/// How the last scrape went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It succeeded.
+    Up,
+    /// It failed.
+    Down,
+    /// There was none yet.
+    Unknown,
+}
+
+impl Health {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Version and origin of the program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// Version; Grafana decides by it what it may ask for.
+    pub version: String,
+    /// Commit.
+    pub revision: String,
+    /// Branch.
+    pub branch: String,
+    /// Who built it.
+    pub build_user: String,
+    /// When it was built.
+    pub build_date: String,
+    /// Version of the compiler; Prometheus calls the field `goVersion`.
+    pub compiler: String,
+}
+
+/// State of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// When the process started, ms.
+    pub start_ms: i64,
+    /// Working directory.
+    pub cwd: String,
+    /// Name of the machine.
+    pub hostname: String,
+    /// Whether the last reload succeeded.
+    pub reload_config_success: bool,
+    /// When the configuration was last read with success, ms.
+    pub last_config_ms: i64,
+    /// Corruptions found in the write-ahead log.
+    pub corruption_count: u64,
+    /// Tasks and threads that exist; Prometheus calls the field `goroutineCount`.
+    pub task_count: u64,
+    /// Threads that compute at once; Prometheus calls the field `GOMAXPROCS`.
+    pub parallelism: u64,
+    /// Bytes of memory that the process may use.
+    pub memory_limit_bytes: u64,
+    /// How long and how much is kept, `15d or 10GiB`.
+    pub storage_retention: String,
+}
+
+/// Size and cardinality of the head.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TsdbStatus {
+    /// Series.
+    pub num_series: u64,
+    /// Distinct pairs of label and value.
+    pub num_label_pairs: u64,
+    /// Chunks, or what stands for them.
+    pub chunk_count: u64,
+    /// Oldest sample, ms.
+    pub min_time_ms: i64,
+    /// Newest sample, ms.
+    pub max_time_ms: i64,
+    /// Series by metric name, largest first, as all lists here.
+    pub series_by_metric: Vec<(String, u64)>,
+    /// Distinct values by label name.
+    pub values_by_label: Vec<(String, u64)>,
+    /// Bytes of values by label name.
+    pub bytes_by_label: Vec<(String, u64)>,
+    /// Series by `name=value`.
+    pub series_by_pair: Vec<(String, u64)>,
+}

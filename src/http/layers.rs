@@ -1,0 +1,79 @@
+//! What happens around every request: readiness, CORS, counting.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodFilter;
+
+use super::Http;
+use super::backend::Readiness;
+use super::lifecycle::unavailable;
+
+/// What changes the server's state takes these.
+pub(crate) const POST_PUT: MethodFilter = MethodFilter::POST.or(MethodFilter::PUT);
+
+/// Answers 503 while there is no data, or no server soon.
+pub(crate) async fn gate(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
+    match http.backend.readiness() {
+        Readiness::Ready | Readiness::ReadOnly(_) => next.run(request).await,
+        Readiness::Starting => unavailable(false),
+        Readiness::Stopping => unavailable(true),
+    }
+}
+
+/// Lets pages of allowed origins read the answers, and answers their preflight requests.
+pub(crate) async fn cors(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match *request.method() {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = origin {
+        allow(headers, origin, &http.options.cors_origin);
+    }
+    response
+}
+
+fn allow(headers: &mut HeaderMap, origin: HeaderValue, allowed: &promontory_model::Regex) {
+    let fixed = [
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if origin.to_str().is_ok_and(|origin| allowed.is_match(origin)) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+}
+
+/// Keeps browsers from taking an answer for another type than it says.
+pub(crate) async fn no_sniff(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Counts requests and their time by route.
+pub(crate) async fn instrument(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
+    let handler = request.extensions().get::<MatchedPath>().map(|path| handler_name(path.as_str()));
+    let started = http.clock.monotonic_ns();
+    let response = next.run(request).await;
+    // Only routes are counted: unknown paths are chosen by clients and would be series without end.
+    if let Some(handler) = handler {
+        let seconds = http.clock.monotonic_ns().saturating_sub(started) as f64 / 1e9;
+        http.metrics.request(&handler, response.status().as_u16(), seconds);
+    }
+    response
+}
+
+/// `/label/{name}/values` as Prometheus writes it, `/label/:name/values`.
+fn handler_name(route: &str) -> String {
+    route.replace('{', ":").replace('}', "")
+}

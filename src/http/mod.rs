@@ -1,0 +1,139 @@
+//! The HTTP API of Prometheus 3.14 over whatever the rest of the server hands in.
+//!
+//! Knows PromQL and the seam to stored samples; of scraping, configuration and storage it knows only what [`Backend`]
+//! tells. Queries run on threads of their own, at most `query.max-concurrency` at once; each stops at its deadline and
+//! when its client goes away.
+
+mod answer;
+mod backend;
+mod body;
+mod exposition;
+mod histogram;
+mod json;
+mod layers;
+mod lifecycle;
+mod metrics;
+mod params;
+mod query;
+mod series;
+mod status;
+mod tree;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, on};
+use prometheus_client::registry::Registry;
+use promontory_model::{Duration, Queryable, Regex};
+use promontory_storage::clock::Clock;
+use tokio::sync::Semaphore;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+
+pub use backend::{
+    ActiveTarget, Backend, BuildInfo, DroppedTarget, Evaluator, Health, Query, Readiness, RuntimeInfo, Targets,
+    TsdbStatus,
+};
+pub use metrics::HttpMetrics;
+pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
+
+/// What the API is made of.
+pub struct HttpParts {
+    /// The rest of the server.
+    pub backend: Arc<dyn Backend>,
+    /// Where queries read.
+    pub data: Arc<dyn Queryable>,
+    /// What evaluates them.
+    pub evaluator: Arc<dyn Evaluator>,
+    /// The time of queries that name none.
+    pub clock: Arc<dyn Clock>,
+    /// What `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// The HTTP server's own metrics, registered there.
+    pub metrics: HttpMetrics,
+    /// Routes of other parts below `/api/v1`; they get the same readiness gate, compression, CORS and metrics.
+    pub api_routes: Router,
+    /// Flags.
+    pub options: HttpOptions,
+}
+
+/// Flags that the API obeys.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// `--web.enable-lifecycle`
+    pub enable_lifecycle: bool,
+    /// `--web.cors.origin`
+    pub cors_origin: Regex,
+    /// `--query.timeout`
+    pub query_timeout: Duration,
+    /// `--query.max-concurrency`
+    pub query_max_concurrency: usize,
+}
+
+/// State of the handlers.
+pub(crate) struct Http {
+    backend: Arc<dyn Backend>,
+    data: Arc<dyn Queryable>,
+    evaluator: Arc<dyn Evaluator>,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    metrics: HttpMetrics,
+    query_places: Arc<Semaphore>,
+    options: HttpOptions,
+}
+
+/// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
+pub fn router(parts: HttpParts) -> Router {
+    let HttpParts { backend, data, evaluator, clock, registry, metrics, api_routes, options } = parts;
+    let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
+    let http = Arc::new(Http { backend, data, evaluator, clock, registry, metrics, query_places, options });
+    // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let api = api()
+        .with_state(http.clone())
+        .merge(api_routes)
+        .fallback(async || answer::text(StatusCode::NOT_FOUND, "404 page not found\n"))
+        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
+        .layer(from_fn_with_state(http.clone(), layers::gate))
+        .layer(compression.clone())
+        .layer(from_fn_with_state(http.clone(), layers::cors));
+    let own = Router::new()
+        .route("/-/healthy", get(lifecycle::healthy))
+        .route("/-/ready", get(lifecycle::ready))
+        .route("/-/reload", on(layers::POST_PUT, lifecycle::reload))
+        .route("/-/quit", on(layers::POST_PUT, lifecycle::quit))
+        .method_not_allowed_fallback(async || {
+            answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
+        })
+        .route("/metrics", get(lifecycle::metrics).layer(compression))
+        .with_state(http.clone());
+    own.nest("/api/v1", api).layer(from_fn(layers::no_sniff)).layer(from_fn_with_state(http, layers::instrument))
+}
+
+fn api() -> Router<Arc<Http>> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/parse_query", get(query::parse_query).post(query::parse_query))
+        .route("/labels", get(series::label_names).post(series::label_names))
+        .route("/label/{name}/values", get(series::label_values))
+        .route("/series", get(series::series).post(series::series))
+        .route("/metadata", get(status::metadata))
+        .route("/targets", get(status::targets))
+        .route("/scrape_pools", get(status::scrape_pools))
+        .route("/rules", get(status::rules))
+        .route("/alerts", get(status::alerts))
+        .route("/alertmanagers", get(status::alertmanagers))
+        .route("/status/buildinfo", get(status::build_info))
+        .route("/status/runtimeinfo", get(status::runtime_info))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/tsdb", get(status::tsdb))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! `/query`, `/query_range`, and what only needs the text of a query.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use promontory_model::{Cancel, Cancelled};
+use promontory_promql::ast::{Expr, ValueType};
+use promontory_promql::value::{QueryOutput, QueryStats, Value};
+use promontory_promql::{parser, printer};
+use serde_json::json;
+
+use super::answer::{ApiError, ErrorType, Remarks, success, success_value};
+use super::backend::Query;
+use super::params::{Params, parse_duration};
+use super::{Http, body, json, tree};
+
+/// Steps of a range query, less one.
+const STEPS_MAX: i64 = 11_000;
+
+/// `/api/v1/query`.
+pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit("limit")?;
+    let t_ms = params.time("time")?.unwrap_or_else(|| http.clock.now().0);
+    let settings = Settings::read(&http, &params)?;
+    let (expr, text) = parse(&params)?;
+    let run = http.clone();
+    let output = http
+        .run(settings.timeout_ms, move |cancel| {
+            let query = settings.query(&run, &expr, &text, cancel);
+            let output = run.evaluator.instant(&query, t_ms)?;
+            Ok((output, text))
+        })
+        .await?;
+    answer(&params, output, limit)
+}
+
+/// `/api/v1/query_range`.
+pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let limit = params.limit("limit")?;
+    let start_ms = params.required_time("start")?;
+    let end_ms = params.required_time("end")?;
+    if end_ms < start_ms {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = match params.duration("step")? {
+        None => return Err(ApiError::parameter("step", "cannot parse \"\" to a valid duration")),
+        Some(step) if step > 0 => step,
+        Some(_) => {
+            let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+            return Err(ApiError::parameter("step", reason));
+        }
+    };
+    // Bounds the size of an answer: 60 s steps over a week, or an hour over a year.
+    if end_ms.saturating_sub(start_ms) / step_ms > STEPS_MAX {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution \
+             (?step=XX)",
+        ));
+    }
+    let settings = Settings::read(&http, &params)?;
+    let (expr, text) = parse(&params)?;
+    let kind = expr.value_type();
+    if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
+        let kind = kind.as_str();
+        let reason = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", reason));
+    }
+    let run = http.clone();
+    let output = http
+        .run(settings.timeout_ms, move |cancel| {
+            let query = settings.query(&run, &expr, &text, cancel);
+            let output = run.evaluator.range(&query, start_ms, end_ms, step_ms)?;
+            Ok((output, text))
+        })
+        .await?;
+    answer(&params, output, limit)
+}
+
+/// What a request may say about its evaluation.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    timeout_ms: i64,
+    lookback_ms: Option<i64>,
+}
+
+impl Settings {
+    fn read(http: &Http, params: &Params) -> Result<Self, ApiError> {
+        let server_ms = http.options.query_timeout.ms();
+        let timeout_ms = params.duration("timeout")?.map_or(server_ms, |ms| ms.min(server_ms));
+        let lookback_ms = match params.get("lookback_delta") {
+            "" => None,
+            text => Some(
+                parse_duration(text)
+                    .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
+            ),
+        };
+        Ok(Self { timeout_ms, lookback_ms: lookback_ms.filter(|ms| *ms > 0) })
+    }
+
+    fn query<'a>(self, http: &'a Http, expr: &'a Expr, text: &'a str, cancel: &'a Cancel) -> Query<'a> {
+        Query { data: &*http.data, expr, text, lookback_ms: self.lookback_ms, cancel }
+    }
+}
+
+fn parse(params: &Params) -> Result<(Expr, String), ApiError> {
+    let text = params.query()?;
+    let expr = parser::parse(text).map_err(|e| ApiError::parameter("query", e))?;
+    Ok((expr, text.to_owned()))
+}
+
+fn answer(params: &Params, ran: Ran<(QueryOutput, String)>, limit: Option<usize>) -> Result<Response, ApiError> {
+    let Ran { value: (QueryOutput { mut value, annotations, stats }, text), queue_ns, run_ns } = ran;
+    let mut remarks = Remarks::of(&annotations, &text);
+    if truncate(&mut value, limit) {
+        remarks.truncated();
+    }
+    let stats = match params.get("stats") {
+        "" => None,
+        asked => {
+            if !matches!(asked, "true" | "all") {
+                remarks.warnings.push(format!(
+                    "value \"{asked}\" for parameter \"stats\" is deprecated and will be rejected in the next major \
+                     release, use \"true\" or \"all\""
+                ));
+            }
+            Some(show_stats(stats, queue_ns, run_ns))
+        }
+    };
+    Ok(body::answer(value, stats, &remarks))
+}
+
+/// Keeps at most `limit` series; answers whether there were more.
+fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
+    let Some(limit) = limit else { return false };
+    let n = match value {
+        Value::Vector(samples) => samples.len(),
+        Value::Matrix(series) => series.len(),
+        Value::Scalar(..) | Value::String(..) => return false,
+    };
+    match value {
+        Value::Vector(samples) => samples.truncate(limit),
+        Value::Matrix(series) => series.truncate(limit),
+        Value::Scalar(..) | Value::String(..) => {}
+    }
+    n > limit
+}
+
+fn show_stats(stats: QueryStats, queue_ns: u64, run_ns: u64) -> String {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    json!({
+        "timings": {
+            "evalTotalTime": seconds(run_ns),
+            "resultSortTime": 0.0,
+            "queryPreparationTime": 0.0,
+            "innerEvalTime": seconds(run_ns),
+            "execQueueTime": seconds(queue_ns),
+            "execTotalTime": seconds(queue_ns.saturating_add(run_ns)),
+        },
+        "samples": {
+            "totalQueryableSamples": stats.samples_read,
+            "samplesRead": stats.samples_read,
+            "peakSamples": stats.samples_peak,
+        },
+    })
+    .to_string()
+}
+
+/// What a piece of blocking work answered, and how long it waited and ran.
+pub(crate) struct Ran<T> {
+    pub(crate) value: T,
+    pub(crate) queue_ns: u64,
+    pub(crate) run_ns: u64,
+}
+
+/// Stops the work when the request's future is dropped, which happens when the client goes away.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel(Cancelled::ByUser);
+    }
+}
+
+impl Http {
+    /// Runs `work` on a thread of its own, when one of `query.max-concurrency` places is free and for at most
+    /// `timeout_ms`, waiting included. The place is given back when the work ends, not when the answer is sent.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        timeout_ms: i64,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Ran<T>, ApiError> {
+        let cancel = Cancel::new();
+        let _stop_when_dropped = CancelOnDrop(cancel.clone());
+        let timeout = std::time::Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        let deadline = tokio::time::sleep(timeout);
+        tokio::pin!(deadline);
+        let asked_ns = self.clock.monotonic_ns();
+        let place = tokio::select! {
+            place = self.query_places.clone().acquire_owned() => {
+                place.map_err(|_| ApiError::new(ErrorType::Canceled, "server is shutting down"))?
+            }
+            () = &mut deadline => return Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue")),
+        };
+        let started_ns = self.clock.monotonic_ns();
+        let flag = cancel.clone();
+        let running = self.metrics.query_started();
+        let handle = tokio::task::spawn_blocking(move || {
+            let (_place, _running) = (place, running);
+            work(&flag)
+        });
+        let result = tokio::select! {
+            result = handle => result,
+            () = &mut deadline => {
+                cancel.cancel(Cancelled::Timeout);
+                return Err(ApiError::new(ErrorType::Timeout, "query timed out in expression evaluation"));
+            }
+        };
+        let value = result.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "a query ended in a panic");
+            Err(ApiError::new(ErrorType::Internal, "the query ended in a panic, which the server's log shows"))
+        })?;
+        let ended_ns = self.clock.monotonic_ns();
+        let queue_ns = started_ns.saturating_sub(asked_ns);
+        let run_ns = ended_ns.saturating_sub(started_ns);
+        self.metrics.query_ended(queue_ns, run_ns);
+        Ok(Ran { value, queue_ns, run_ns })
+    }
+}
+
+/// `/api/v1/format_query`.
+pub(crate) async fn format(params: Params) -> Result<Response, ApiError> {
+    let (expr, _) = parse(&params)?;
+    Ok(success(&Remarks::default(), |out| json::push_string(out, &printer::pretty(&expr))))
+}
+
+/// `/api/v1/parse_query`.
+pub(crate) async fn parse_query(params: Params) -> Result<Response, ApiError> {
+    let (expr, _) = parse(&params)?;
+    Ok(success_value(&tree::of(&expr)))
+}
+
+/// `/api/v1/query_exemplars`: exemplars are not stored, so there are none.
+pub(crate) async fn exemplars(params: Params) -> Result<Response, ApiError> {
+    parser::parse(params.query()?).map_err(|e| ApiError::bad_data(e.to_string()))?;
+    Ok(success_value(&json!([])))
+}

@@ -1,0 +1,193 @@
+//! Targets, metadata and `/status/*`: what the server knows of itself.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use promontory_model::{Labels, MetricMetadata};
+use serde_json::{Map, Value, json};
+
+use super::Http;
+use super::answer::{ApiError, success_value};
+use super::backend::{ActiveTarget, DroppedTarget};
+use super::params::Params;
+
+/// Entries per list of `/status/tsdb` when the request does not say.
+const TSDB_LIMIT: usize = 10;
+/// Most entries per list of `/status/tsdb`.
+const TSDB_LIMIT_MAX: usize = 10_000;
+
+fn labels(labels: &Labels) -> Value {
+    Value::Object(labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect::<Map<_, _>>())
+}
+
+/// RFC 3339; Go's zero time where there is none.
+fn time(ms: Option<i64>) -> String {
+    ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |t| t.to_string())
+}
+
+/// `/api/v1/targets`.
+pub(crate) async fn targets(State(http): State<Arc<Http>>, params: Params) -> Response {
+    let targets = http.backend.targets();
+    let pool = params.get("scrapePool");
+    let in_pool = |name: &str| pool.is_empty() || pool == name;
+    let state = params.get("state").to_lowercase();
+    let shows = |kind: &str| state.is_empty() || state == "any" || state == kind;
+    let active: Vec<_> = match shows("active") {
+        true => targets.active.iter().filter(|t| in_pool(&t.scrape_pool)).map(active_target).collect(),
+        false => Vec::new(),
+    };
+    let mut dropped: Vec<Value> = Vec::new();
+    let mut counts = Value::Null;
+    if shows("dropped") {
+        dropped = targets.dropped.iter().filter(|t| in_pool(&t.scrape_pool)).map(dropped_target).collect();
+        counts = json!(targets.dropped_counts);
+    }
+    success_value(&json!({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts}))
+}
+
+fn active_target(t: &ActiveTarget) -> Value {
+    json!({
+        "discoveredLabels": labels(&t.discovered_labels),
+        "labels": labels(&t.labels),
+        "scrapePool": t.scrape_pool,
+        "scrapeUrl": t.scrape_url,
+        "globalUrl": t.global_url,
+        "lastError": t.last_error,
+        "lastScrape": time(t.last_scrape_ms),
+        "lastScrapeDuration": t.last_scrape_seconds,
+        "health": t.health.as_str(),
+        "scrapeInterval": t.scrape_interval,
+        "scrapeTimeout": t.scrape_timeout,
+    })
+}
+
+fn dropped_target(t: &DroppedTarget) -> Value {
+    json!({"discoveredLabels": labels(&t.discovered_labels), "scrapePool": t.scrape_pool})
+}
+
+/// `/api/v1/scrape_pools`.
+pub(crate) async fn scrape_pools(State(http): State<Arc<Http>>) -> Response {
+    success_value(&json!({"scrapePools": http.backend.scrape_pools()}))
+}
+
+/// `/api/v1/metadata`.
+pub(crate) async fn metadata(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let limit = |name| match params.get(name) {
+        "" => Ok(usize::MAX),
+        text => match text.parse::<i64>() {
+            // Negative is no limit here, as in Prometheus.
+            Ok(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+            Err(_) => Err(ApiError::bad_data("limit must be a number")),
+        },
+    };
+    let (max, max_per_metric) = (limit("limit")?, limit("limit_per_metric")?);
+    let max_per_metric = if max_per_metric == 0 { usize::MAX } else { max_per_metric };
+    let metric = params.get("metric");
+    let all = http.backend.metadata();
+    let wanted = all.iter().filter(|(name, _)| metric.is_empty() || *name == metric);
+    let found: Map<_, _> = wanted
+        .take(max)
+        .map(|(name, entries)| {
+            let entries: Vec<_> = entries.iter().take(max_per_metric).map(metadata_entry).collect();
+            (name.clone(), Value::from(entries))
+        })
+        .collect();
+    Ok(success_value(&Value::Object(found)))
+}
+
+fn metadata_entry(m: &MetricMetadata) -> Value {
+    json!({"type": m.kind.as_str(), "help": m.help, "unit": m.unit})
+}
+
+/// `/api/v1/rules`: there are none yet.
+pub(crate) async fn rules() -> Response {
+    success_value(&json!({"groups": []}))
+}
+
+/// `/api/v1/alerts`: there are none yet.
+pub(crate) async fn alerts() -> Response {
+    success_value(&json!({"alerts": []}))
+}
+
+/// `/api/v1/alertmanagers`: there are none yet.
+pub(crate) async fn alertmanagers() -> Response {
+    success_value(&json!({"activeAlertmanagers": [], "droppedAlertmanagers": []}))
+}
+
+/// `/api/v1/status/config`.
+pub(crate) async fn config(State(http): State<Arc<Http>>) -> Response {
+    success_value(&json!({"yaml": http.backend.config_yaml()}))
+}
+
+/// `/api/v1/status/flags`.
+pub(crate) async fn flags(State(http): State<Arc<Http>>) -> Response {
+    success_value(&json!(http.backend.flags()))
+}
+
+/// `/api/v1/status/buildinfo`.
+pub(crate) async fn build_info(State(http): State<Arc<Http>>) -> Response {
+    let info = http.backend.build_info();
+    success_value(&json!({
+        "version": info.version,
+        "revision": info.revision,
+        "branch": info.branch,
+        "buildUser": info.build_user,
+        "buildDate": info.build_date,
+        "goVersion": info.compiler,
+    }))
+}
+
+/// `/api/v1/status/runtimeinfo`.
+pub(crate) async fn runtime_info(State(http): State<Arc<Http>>) -> Response {
+    let info = http.backend.runtime_info();
+    success_value(&json!({
+        "startTime": time(Some(info.start_ms)),
+        "CWD": info.cwd,
+        "hostname": info.hostname,
+        "serverTime": time(Some(http.clock.now().0)),
+        "reloadConfigSuccess": info.reload_config_success,
+        "lastConfigTime": time(Some(info.last_config_ms)),
+        "corruptionCount": info.corruption_count,
+        "goroutineCount": info.task_count,
+        "GOMAXPROCS": info.parallelism,
+        "GOMEMLIMIT": info.memory_limit_bytes,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": info.storage_retention,
+    }))
+}
+
+/// `/api/v1/status/tsdb`.
+pub(crate) async fn tsdb(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let limit = match params.get("limit") {
+        "" => TSDB_LIMIT,
+        text => match text.parse::<usize>() {
+            Ok(n) if (1..=TSDB_LIMIT_MAX).contains(&n) => n,
+            Ok(n) if n > TSDB_LIMIT_MAX => {
+                return Err(ApiError::bad_data(format!("limit must not exceed {TSDB_LIMIT_MAX}")));
+            }
+            _ => return Err(ApiError::bad_data("limit must be a positive number")),
+        },
+    };
+    let backend = http.backend.clone();
+    let ran = http.run(http.options.query_timeout.ms(), move |_| Ok(backend.tsdb(limit))).await?;
+    let status = ran.value;
+    let list = |entries: &[(String, u64)]| -> Vec<Value> {
+        entries.iter().take(limit).map(|(name, value)| json!({"name": name, "value": value})).collect()
+    };
+    Ok(success_value(&json!({
+        "headStats": {
+            "numSeries": status.num_series,
+            "numLabelPairs": status.num_label_pairs,
+            "chunkCount": status.chunk_count,
+            "minTime": status.min_time_ms,
+            "maxTime": status.max_time_ms,
+        },
+        "seriesCountByMetricName": list(&status.series_by_metric),
+        "labelValueCountByLabelName": list(&status.values_by_label),
+        "memoryInBytesByLabelName": list(&status.bytes_by_label),
+        "seriesCountByLabelValuePair": list(&status.series_by_pair),
+    })))
+}

@@ -1,0 +1,288 @@
+//! Requests to the router in process, over a database in a temporary folder.
+
+mod api;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use promontory_model::{Columns, Labels, MetricMetadata, MetricType, Select, TimeRange, Timestamp};
+use promontory_promql::annotations::Annotations;
+use promontory_promql::ast::{Expr, Span};
+use promontory_promql::error::QueryError;
+use promontory_promql::value::{MatrixSeries, QueryOutput, QueryStats, SampleValue, Value, VectorSample};
+use promontory_storage::clock::ManualClock;
+use promontory_storage::vfs::RealVfs;
+use promontory_storage::{Db, DbOptions};
+
+use super::*;
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+
+    #[track_caller]
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+/// A router with its world.
+pub(super) struct World {
+    router: Router,
+    pub(super) backend: Arc<FakeBackend>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) hanging: Arc<AtomicUsize>,
+    pub(super) db: Db,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) fn new(options: HttpOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(100_000)));
+        let db_options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
+        let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), db_options).unwrap();
+        let backend = Arc::new(FakeBackend::default());
+        let hanging = Arc::new(AtomicUsize::new(0));
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry, options.query_max_concurrency);
+        let router = router(HttpParts {
+            backend: backend.clone(),
+            data: Arc::new(db.clone()),
+            evaluator: Arc::new(LastSample { hanging: hanging.clone() }),
+            clock: clock.clone(),
+            registry: Arc::new(registry),
+            metrics,
+            api_routes: Router::new(),
+            options,
+        });
+        Self { router, backend, clock, hanging, db, _dir: dir }
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = headers.iter().fold(Request::get(path), |r, (n, v)| r.header(*n, *v));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn post(&self, path: &str, form: &str) -> Answer {
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    }
+}
+
+pub(super) fn options() -> HttpOptions {
+    HttpOptions {
+        enable_lifecycle: true,
+        cors_origin: Regex::new(".*").unwrap(),
+        query_timeout: Duration::from_secs(120),
+        query_max_concurrency: 2,
+    }
+}
+
+/// `m{i="0"}` and `m{i="1"}` with samples at 10 s … 90 s whose value is the second, and `n{job="x"}` at 50 s.
+pub(super) fn world() -> World {
+    let world = World::new(options());
+    let mut writer = world.db.writer();
+    let m = ["0", "1"].map(|i| writer.resolve(&Labels::from_pairs([("__name__", "m"), ("i", i)])).unwrap());
+    for t in 1..10 {
+        let row = m.map(|series| (series, f64::from(t) * 10.0));
+        writer.append(Timestamp(i64::from(t) * 10_000), &row).unwrap();
+    }
+    let labels = Labels::from_pairs([("__name__", "n"), ("job", "x"), ("http.status", "200")]);
+    let n = writer.resolve(&labels).unwrap();
+    writer.append(Timestamp(50_000), &[(n, 0.5)]).unwrap();
+    world.db.commit().unwrap();
+    world
+}
+
+/// Evaluates numbers, texts and plain selectors; `hang` runs until it is stopped, `boom` panics.
+struct LastSample {
+    hanging: Arc<AtomicUsize>,
+}
+
+impl LastSample {
+    fn series(&self, query: &Query<'_>, range: TimeRange) -> Result<Vec<MatrixSeries>, QueryError> {
+        let Expr::Vector(selector) = query.expr else {
+            return Err(QueryError::Execution { message: "no such expression here".to_owned(), span: None });
+        };
+        match selector.name.as_deref() {
+            Some("hang") => {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    if let Err(reason) = query.cancel.check() {
+                        self.hanging.fetch_sub(1, Ordering::SeqCst);
+                        return Err(reason.into());
+                    }
+                    std::thread::yield_now();
+                }
+            }
+            Some("boom") => panic!("boom"),
+            Some("many") => return Err(QueryError::TooManySamples { allowed: 1 }),
+            _ => {}
+        }
+        let select = Select { range, matchers: &selector.matchers, cancel: query.cancel };
+        let selection = query.data.snapshot()?.select(&select)?;
+        let mut found = Vec::new();
+        let mut columns = Columns::default();
+        for batch in &selection.batches {
+            batch.read(0..batch.n_series(), range, &mut columns)?;
+            for i in 0..batch.n_series() {
+                let column = columns.column(i);
+                let rows = (0..columns.n_rows()).filter(|row| column.is_present(*row));
+                let floats = rows.map(|row| (columns.timestamps()[row], column.values[row])).collect();
+                found.push(MatrixSeries { labels: batch.labels(i), floats, histograms: Vec::new() });
+            }
+        }
+        found.retain(|s: &MatrixSeries| !s.floats.is_empty());
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(found)
+    }
+}
+
+fn output(value: Value) -> QueryOutput {
+    let mut annotations = Annotations::default();
+    if let Value::Scalar(_, v) = value
+        && v < 0.0
+    {
+        for i in 0..12 {
+            annotations.warn(format!("number {i} below zero"), Span { start: 1, end: 2 });
+        }
+        annotations.info("just so", Span::default());
+    }
+    let stats = QueryStats { samples_read: 7, samples_peak: 3, ..QueryStats::default() };
+    QueryOutput { value, annotations, stats }
+}
+
+impl Evaluator for LastSample {
+    fn instant(&self, query: &Query<'_>, t_ms: i64) -> Result<QueryOutput, QueryError> {
+        match query.expr {
+            Expr::Number(n) => return Ok(output(Value::Scalar(t_ms, n.value))),
+            Expr::String(s) => return Ok(output(Value::String(t_ms, s.value.clone()))),
+            _ => {}
+        }
+        let range = TimeRange::new(t_ms - query.lookback_ms.unwrap_or(300_000) + 1, t_ms);
+        let samples = self.series(query, range)?.into_iter().map(|s| {
+            let (_, v) = s.floats[s.floats.len() - 1];
+            VectorSample { labels: s.labels, t: t_ms, value: SampleValue::Float(v) }
+        });
+        Ok(output(Value::Vector(samples.collect())))
+    }
+
+    fn range(&self, query: &Query<'_>, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<QueryOutput, QueryError> {
+        let mut series = self.series(query, TimeRange::new(start_ms, end_ms))?;
+        for s in &mut series {
+            s.floats.retain(|(t, _)| (t - start_ms) % step_ms == 0);
+        }
+        Ok(output(Value::Matrix(series)))
+    }
+}
+
+#[derive(Default)]
+pub(super) struct FakeBackend {
+    pub(super) starting: AtomicBool,
+    pub(super) stopping: AtomicBool,
+    pub(super) reload_fails: AtomicBool,
+    pub(super) reloads: AtomicUsize,
+}
+
+impl Backend for FakeBackend {
+    fn readiness(&self) -> Readiness {
+        match (self.starting.load(Ordering::SeqCst), self.stopping.load(Ordering::SeqCst)) {
+            (true, _) => Readiness::Starting,
+            (_, true) => Readiness::Stopping,
+            _ => Readiness::Ready,
+        }
+    }
+
+    fn targets(&self) -> Targets {
+        let labels = |name: &str| Labels::from_pairs([("job", name)]);
+        let target = |pool: &str| ActiveTarget {
+            discovered_labels: Labels::from_pairs([("__address__", "a:1"), ("job", pool)]),
+            labels: labels(pool),
+            scrape_pool: pool.to_owned(),
+            scrape_url: "http://a:1/metrics".to_owned(),
+            global_url: "http://host:1/metrics".to_owned(),
+            last_error: String::new(),
+            last_scrape_ms: (pool == "x").then_some(1_700_000_000_500),
+            last_scrape_seconds: 0.25,
+            health: if pool == "x" { Health::Up } else { Health::Unknown },
+            scrape_interval: "15s".to_owned(),
+            scrape_timeout: "10s".to_owned(),
+        };
+        Targets {
+            active: vec![target("x"), target("y")],
+            dropped: vec![DroppedTarget { discovered_labels: labels("y"), scrape_pool: "y".to_owned() }],
+            dropped_counts: BTreeMap::from([("x".to_owned(), 0), ("y".to_owned(), 1)]),
+        }
+    }
+
+    fn scrape_pools(&self) -> Vec<String> {
+        vec!["x".to_owned(), "y".to_owned()]
+    }
+
+    fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
+        let entry =
+            |help: &str| MetricMetadata { kind: MetricType::Counter, help: help.to_owned(), unit: "s".to_owned() };
+        BTreeMap::from([("a".to_owned(), vec![entry("one"), entry("two")]), ("b".to_owned(), vec![entry("three")])])
+    }
+
+    fn config_yaml(&self) -> String {
+        "global: {}\n".to_owned()
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("query.timeout".to_owned(), "2m".to_owned())])
+    }
+
+    fn build_info(&self) -> BuildInfo {
+        BuildInfo { version: "3.14.0".to_owned(), ..BuildInfo::default() }
+    }
+
+    fn runtime_info(&self) -> RuntimeInfo {
+        RuntimeInfo { storage_retention: "15d".to_owned(), ..RuntimeInfo::default() }
+    }
+
+    fn tsdb(&self, limit: usize) -> TsdbStatus {
+        let series_by_metric = (0..limit as u64).map(|i| (format!("m{i}"), i)).collect();
+        TsdbStatus { num_series: 3, series_by_metric, ..TsdbStatus::default() }
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        if self.reload_fails.load(Ordering::SeqCst) { Err("x.yml:1:1: no".to_owned()) } else { Ok(()) }
+    }
+
+    fn quit(&self) -> bool {
+        !self.stopping.swap(true, Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,348 @@
+//! The endpoints, their parameters and their errors.
+
+use std::io::Read as _;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::*;
+
+#[track_caller]
+fn check_data(answer: &Answer, expected: serde_json::Value) {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), "application/json");
+    let body = answer.json();
+    assert_eq!((&body["status"], &body["data"]), (&json!("success"), &expected));
+}
+
+#[track_caller]
+fn check_error(answer: &Answer, status: u16, kind: &str, message: &str) {
+    let body = answer.json();
+    assert_eq!(body, json!({"status": "error", "errorType": kind, "error": message}));
+    assert_eq!(answer.status, status);
+}
+
+#[tokio::test]
+async fn instant_queries_answer_at_their_time() {
+    let w = world();
+    let expected = json!({"resultType": "vector", "result": [
+        {"metric": {"__name__": "m", "i": "0"}, "value": [45.5, "40"]},
+        {"metric": {"__name__": "m", "i": "1"}, "value": [45.5, "40"]},
+    ]});
+    check_data(&w.get("/api/v1/query?query=m&time=45.5").await, expected.clone());
+    check_data(&w.post("/api/v1/query", "query=m&time=45.5").await, expected.clone());
+    check_data(&w.post("/api/v1/query?query=zzz{&time=3", "query=m&time=45.5").await, expected);
+    check_data(&w.get("/api/v1/query?query=2e-7").await, json!({"resultType": "scalar", "result": [100, "2e-07"]}));
+    let text = w.get("/api/v1/query?query=%22x%22&time=1970-01-01T00:00:01.25Z").await;
+    check_data(&text, json!({"resultType": "string", "result": [1.25, "x"]}));
+    let recent = w.get("/api/v1/query?query=n&time=55&lookback_delta=5s").await;
+    check_data(&recent, json!({"resultType": "vector", "result": []}));
+}
+
+#[tokio::test]
+async fn range_queries_answer_a_matrix() {
+    let w = world();
+    let answer = w.get("/api/v1/query_range?query=m%7Bi=%221%22%7D&start=10&end=50&step=20").await;
+    let expected = json!({"resultType": "matrix", "result": [
+        {"metric": {"__name__": "m", "i": "1"}, "values": [[10, "10"], [30, "30"], [50, "50"]]},
+    ]});
+    check_data(&answer, expected);
+}
+
+#[tokio::test]
+async fn bad_queries_say_what_is_wrong() {
+    let w = world();
+    for (path, message) in [
+        ("query", "invalid parameter \"query\": unknown position: parse error: no expression found in input"),
+        ("query?query=sum(up", "invalid parameter \"query\": 1:7: parse error: unclosed left parenthesis"),
+        (
+            "query?query=x&time=x",
+            "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp",
+        ),
+        ("query?query=x&timeout=abc", "invalid parameter \"timeout\": cannot parse \"abc\" to a valid duration"),
+        (
+            "query?query=x&lookback_delta=x",
+            "error parsing lookback delta duration: cannot parse \"x\" to a valid duration",
+        ),
+        ("query?query=x&limit=-1", "invalid parameter \"limit\": limit must be non-negative"),
+        ("query_range?query=x&end=1&step=1", "invalid parameter \"start\": cannot parse \"\" to a valid timestamp"),
+        (
+            "query_range?query=x&start=2&end=1&step=1",
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ),
+        ("query_range?query=x&start=1&end=2", "invalid parameter \"step\": cannot parse \"\" to a valid duration"),
+        (
+            "query_range?query=x&start=1&end=2&step=0",
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a \
+             positive integer",
+        ),
+        (
+            "query_range?query=x&start=0&end=11001&step=1",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution \
+             (?step=XX)",
+        ),
+        (
+            "query_range?query=x[5m]&start=0&end=1&step=1",
+            "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or \
+             instant Vector",
+        ),
+    ] {
+        check_error(&w.get(&format!("/api/v1/{path}")).await, 400, "bad_data", message);
+    }
+    assert_eq!(w.get("/api/v1/query_range?query=m&start=0&end=11000&step=1").await.status, 200);
+    let long = format!("query={}", "x".repeat(QUERY_BYTES_MAX + 1));
+    let answer = w.post("/api/v1/query", &long).await;
+    assert!(answer.status == 400 && answer.text().contains("query_bytes_max"), "{}", answer.text());
+    let longer = "x".repeat(FORM_BYTES_MAX + 1);
+    let answer = w.post("/api/v1/query", &longer).await;
+    assert!(answer.status == 400 && answer.text().contains("form_bytes_max"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn failures_of_evaluation_have_their_codes() {
+    let w = world();
+    let message = "query processing would load too many samples into memory in query execution";
+    check_error(&w.get("/api/v1/query?query=many").await, 422, "execution", message);
+    let answer = w.get("/api/v1/query?query=boom").await;
+    assert_eq!((answer.status, &answer.json()["errorType"]), (500, &json!("internal")));
+    assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
+}
+
+#[tokio::test]
+async fn remarks_are_limited_and_carry_places() {
+    let w = world();
+    let body = w.get("/api/v1/query?query=-1").await.json();
+    let warnings = body["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 11);
+    assert_eq!(warnings[0], "PromQL warning: number 0 below zero (1:2)");
+    assert_eq!(warnings[10], "2 more warning annotations omitted");
+    assert_eq!(body["infos"], json!(["PromQL info: just so (1:1)"]));
+    let body = w.get("/api/v1/query?query=m&limit=1").await.json();
+    assert_eq!(body["data"]["result"].as_array().unwrap().len(), 1);
+    assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
+    assert!(w.get("/api/v1/query?query=m&limit=2").await.json().get("warnings").is_none());
+}
+
+#[tokio::test]
+async fn statistics_come_on_request() {
+    let w = world();
+    assert!(w.get("/api/v1/query?query=m").await.json()["data"].get("stats").is_none());
+    let stats = &w.get("/api/v1/query?query=m&stats=all").await.json()["data"]["stats"];
+    assert_eq!(stats["samples"], json!({"totalQueryableSamples": 7, "samplesRead": 7, "peakSamples": 3}));
+    assert!(stats["timings"]["execTotalTime"].is_number());
+    let body = w.get("/api/v1/query?query=m&stats=foo").await.json();
+    assert!(body["warnings"][0].as_str().unwrap().starts_with("value \"foo\" for parameter \"stats\" is deprecated"));
+}
+
+#[tokio::test]
+async fn queries_end_at_their_deadline_and_give_their_place_back() {
+    let w = world();
+    let message = "query timed out in expression evaluation";
+    check_error(&w.get("/api/v1/query?query=hang&timeout=10ms").await, 503, "timeout", message);
+    while w.hanging.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
+}
+
+#[tokio::test]
+async fn queries_beyond_the_limit_wait_and_end_with_their_clients() {
+    let w = world();
+    let two = async { tokio::join!(w.get("/api/v1/query?query=hang"), w.get("/api/v1/query?query=hang")) };
+    let mut two = Box::pin(two);
+    tokio::select! {
+        _ = &mut two => panic!("a hanging query ended"),
+        () = async { while w.hanging.load(Ordering::SeqCst) < 2 { tokio::task::yield_now().await } } => {}
+    }
+    let waiting = w.get("/api/v1/query?query=m&timeout=10ms").await;
+    check_error(&waiting, 503, "timeout", "query timed out in query queue");
+    // Dropping the requests is what the server does when the connections close.
+    drop(two);
+    assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
+}
+
+#[tokio::test]
+async fn labels_and_values_are_listed() {
+    let w = world();
+    check_data(&w.get("/api/v1/labels").await, json!(["__name__", "http.status", "i", "job"]));
+    check_data(&w.post("/api/v1/labels", "match[]=m").await, json!(["__name__", "i"]));
+    check_data(&w.get("/api/v1/labels?match[]=n&match[]=m").await, json!(["__name__", "http.status", "i", "job"]));
+    check_data(&w.get("/api/v1/label/__name__/values").await, json!(["m", "n"]));
+    check_data(&w.get("/api/v1/label/i/values?match[]=%7Bi=%220%22%7D").await, json!(["0"]));
+    check_data(&w.get("/api/v1/label/U__http_2e_status/values").await, json!(["200"]));
+    check_data(&w.get("/api/v1/label/http.status/values").await, json!(["200"]));
+    check_data(&w.get("/api/v1/label/none/values").await, json!([]));
+    let cut = w.get("/api/v1/label/i/values?limit=1").await.json();
+    assert_eq!((&cut["data"], &cut["warnings"][0]), (&json!(["0"]), &json!("results truncated due to limit")));
+    let message = "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher";
+    check_error(&w.get("/api/v1/labels?match[]=%7Ba=~%22.*%22%7D").await, 400, "bad_data", message);
+}
+
+#[tokio::test]
+async fn series_are_listed_once_and_sorted() {
+    let w = world();
+    let both = json!([{"__name__": "m", "i": "0"}, {"__name__": "m", "i": "1"}]);
+    check_data(&w.get("/api/v1/series?match[]=m").await, both.clone());
+    check_data(&w.post("/api/v1/series", "match[]=m&match[]=%7Bi=%221%22%7D").await, both);
+    check_data(&w.get("/api/v1/series?match[]=m&limit=1").await, json!([{"__name__": "m", "i": "0"}]));
+    check_data(&w.get("/api/v1/series?match[]=absent").await, json!([]));
+    check_error(&w.get("/api/v1/series").await, 400, "bad_data", "no match[] parameter provided");
+    let answer = w.get("/api/v1/series?match[]=a%7B").await;
+    assert!(answer.status == 400 && answer.text().contains("invalid parameter \\\"match[]\\\": 1:"));
+}
+
+#[tokio::test]
+async fn targets_are_filtered_by_state_and_pool() {
+    let w = world();
+    let all = w.get("/api/v1/targets").await.json()["data"].clone();
+    assert_eq!(
+        all["activeTargets"][0],
+        json!({
+            "discoveredLabels": {"__address__": "a:1", "job": "x"}, "labels": {"job": "x"}, "scrapePool": "x",
+            "scrapeUrl": "http://a:1/metrics", "globalUrl": "http://host:1/metrics", "lastError": "",
+            "lastScrape": "2023-11-14T22:13:20.5Z", "lastScrapeDuration": 0.25, "health": "up",
+            "scrapeInterval": "15s", "scrapeTimeout": "10s",
+        })
+    );
+    assert_eq!(all["activeTargets"][1]["lastScrape"], "0001-01-01T00:00:00Z");
+    assert_eq!(all["droppedTargetCounts"], json!({"x": 0, "y": 1}));
+    let active = w.get("/api/v1/targets?state=Active&scrapePool=y").await.json()["data"].clone();
+    assert_eq!(active["activeTargets"].as_array().unwrap().len(), 1);
+    assert_eq!((&active["droppedTargets"], &active["droppedTargetCounts"]), (&json!([]), &json!(null)));
+    let none = json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": null});
+    check_data(&w.get("/api/v1/targets?state=zzz").await, none);
+    check_data(&w.get("/api/v1/scrape_pools").await, json!({"scrapePools": ["x", "y"]}));
+}
+
+#[tokio::test]
+async fn metadata_is_limited_by_metric_and_entry() {
+    let w = world();
+    let entry = |help: &str| json!({"type": "counter", "help": help, "unit": "s"});
+    let all = json!({"a": [entry("one"), entry("two")], "b": [entry("three")]});
+    check_data(&w.get("/api/v1/metadata").await, all);
+    check_data(&w.get("/api/v1/metadata?metric=b").await, json!({"b": [entry("three")]}));
+    check_data(&w.get("/api/v1/metadata?limit=1&limit_per_metric=1").await, json!({"a": [entry("one")]}));
+    check_error(&w.get("/api/v1/metadata?limit=x").await, 400, "bad_data", "limit must be a number");
+}
+
+#[tokio::test]
+async fn status_tells_about_the_server() {
+    let w = world();
+    check_data(&w.get("/api/v1/status/config").await, json!({"yaml": "global: {}\n"}));
+    check_data(&w.get("/api/v1/status/flags").await, json!({"query.timeout": "2m"}));
+    assert_eq!(w.get("/api/v1/status/buildinfo").await.json()["data"]["version"], "3.14.0");
+    let runtime = w.get("/api/v1/status/runtimeinfo").await.json()["data"].clone();
+    assert_eq!((&runtime["serverTime"], &runtime["storageRetention"]), (&json!("1970-01-01T00:01:40Z"), &json!("15d")));
+    let tsdb = w.get("/api/v1/status/tsdb?limit=2").await.json()["data"].clone();
+    assert_eq!(tsdb["headStats"]["numSeries"], 3);
+    assert_eq!(tsdb["seriesCountByMetricName"], json!([{"name": "m0", "value": 0}, {"name": "m1", "value": 1}]));
+    check_error(&w.get("/api/v1/status/tsdb?limit=0").await, 400, "bad_data", "limit must be a positive number");
+    check_data(&w.get("/api/v1/rules").await, json!({"groups": []}));
+    check_data(&w.get("/api/v1/alerts").await, json!({"alerts": []}));
+    check_data(&w.get("/api/v1/query_exemplars?query=m").await, json!([]));
+}
+
+#[tokio::test]
+async fn queries_are_formatted_and_parsed() {
+    let w = world();
+    check_data(&w.get("/api/v1/format_query?query=sum(m)by(i)").await, json!("sum by (i) (m)"));
+    let tree = w.post("/api/v1/parse_query", "query=-1").await.json()["data"].clone();
+    assert!(tree["type"].is_string(), "{tree}");
+    assert_eq!(w.get("/api/v1/format_query?query=(").await.status, 400);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_plain_text() {
+    let w = world();
+    let answer = w.get("/api/v1/x").await;
+    assert_eq!((answer.status, answer.text()), (404, "404 page not found\n".to_owned()));
+    let answer = w.post("/api/v1/targets", "").await;
+    assert_eq!((answer.status, answer.text()), (405, "Method Not Allowed\n".to_owned()));
+    let answer = w.get("/-/reload").await;
+    assert_eq!((answer.status, answer.text()), (405, "Only POST or PUT requests allowed".to_owned()));
+}
+
+#[tokio::test]
+async fn other_origins_may_read_where_the_flag_allows() {
+    let strict = World::new(HttpOptions { cors_origin: Regex::new("https?://ok").unwrap(), ..options() });
+    for (origin, allowed) in [("http://ok", "http://ok"), ("http://ok.evil", "")] {
+        let answer = strict.get_with("/api/v1/labels", &[("origin", origin)]).await;
+        assert_eq!(answer.header("access-control-allow-origin"), allowed, "{origin}");
+        assert_eq!(answer.header("access-control-allow-methods"), "GET, POST, OPTIONS");
+    }
+    let request = Request::options("/api/v1/query").header("origin", "http://ok").body(Body::empty()).unwrap();
+    let preflight = strict.send(request).await;
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, "http://ok"));
+    let plain = strict.get("/api/v1/labels").await;
+    assert!(plain.headers.get("access-control-allow-methods").is_none());
+    assert!(plain.headers.get_all("vary").iter().any(|v| v == "Origin"));
+}
+
+#[tokio::test]
+async fn answers_are_compressed_on_request() {
+    let w = world();
+    let path = "/api/v1/query_range?query=m&start=10&end=90&step=10";
+    let plain = w.get(path).await;
+    let packed = w.get_with(path, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).unwrap();
+    assert_eq!(text, plain.text());
+}
+
+#[tokio::test]
+async fn nothing_that_needs_data_is_answered_before_the_data_is_there() {
+    let w = world();
+    w.backend.starting.store(true, Ordering::SeqCst);
+    for path in ["/api/v1/query?query=m", "/-/ready"] {
+        let answer = w.get(path).await;
+        assert_eq!((answer.status, answer.text()), (503, "Service Unavailable".to_owned()));
+        assert_eq!(answer.header("x-prometheus-stopping"), "false");
+    }
+    assert_eq!(w.get("/-/healthy").await.text(), "Prometheus Server is Healthy.\n");
+    assert_eq!(w.get("/metrics").await.status, 200);
+    w.backend.starting.store(false, Ordering::SeqCst);
+    assert_eq!(w.get("/-/ready").await.text(), "Prometheus Server is Ready.\n");
+}
+
+#[tokio::test]
+async fn lifecycle_needs_its_flag() {
+    let off = World::new(HttpOptions { enable_lifecycle: false, ..options() });
+    for path in ["/-/reload", "/-/quit"] {
+        let answer = off.post(path, "").await;
+        assert_eq!((answer.status, answer.text()), (403, "Lifecycle API is not enabled.".to_owned()));
+    }
+    assert_eq!(off.backend.reloads.load(Ordering::SeqCst), 0);
+    let on = world();
+    assert_eq!((on.post("/-/reload", "").await.status, on.backend.reloads.load(Ordering::SeqCst)), (200, 1));
+    on.backend.reload_fails.store(true, Ordering::SeqCst);
+    let failed = on.post("/-/reload", "").await;
+    assert_eq!((failed.status, failed.text()), (500, "failed to reload config: x.yml:1:1: no".to_owned()));
+    assert_eq!(on.post("/-/quit", "").await.text(), "Requesting termination... Goodbye!");
+    assert_eq!(on.post("/-/quit", "").await.text(), "Termination already in progress.");
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route() {
+    let w = world();
+    w.clock.advance(5);
+    w.get("/api/v1/label/i/values").await;
+    w.get("/api/v1/query?query=(").await;
+    w.get("/api/v1/made/up").await;
+    let metrics = w.get("/metrics").await;
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let text = metrics.text();
+    for line in [
+        "# TYPE prometheus_http_requests_total counter",
+        "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"200\"} 1",
+        "prometheus_http_requests_total{handler=\"/api/v1/query\",code=\"400\"} 1",
+        "prometheus_engine_queries_concurrent_max 2",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in {text}");
+    }
+    assert!(!text.contains("made/up") && !text.contains("# EOF"), "{text}");
+    let open = w.get_with("/metrics", &[("accept", "application/openmetrics-text;version=1.0.0")]).await;
+    assert!(
+        open.header("content-type").starts_with("application/openmetrics-text") && open.text().ends_with("# EOF\n")
+    );
+}
