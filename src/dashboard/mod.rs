@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "the pages that use it come with the router")]
 
+pub(crate) mod builtin;
 pub(crate) mod color;
 pub(crate) mod json;
 pub(crate) mod load;
