@@ -7,12 +7,24 @@
 
 pub(crate) mod builtin;
 pub(crate) mod color;
+pub(crate) mod field;
+pub(crate) mod frame;
+pub(crate) mod html;
+pub(crate) mod interpolate;
 pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod model;
+pub(crate) mod panels;
+pub(crate) mod query;
 pub(crate) mod reduce;
+pub(crate) mod scene;
+pub mod source;
+pub(crate) mod ticks;
 pub(crate) mod timerange;
 pub(crate) mod units;
+pub(crate) mod variables;
 
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod testing;

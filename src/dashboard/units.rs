@@ -12,7 +12,7 @@ mod table;
 
 use jiff::tz::TimeZone;
 
-pub(crate) use special::Special;
+pub(crate) use special::{Special, moment};
 
 /// A way to write numbers.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,260 @@
+//! One panel: from its data to HTML.
+
+mod bargauge;
+mod gauge;
+mod heatmap;
+pub(crate) mod legend;
+mod paths;
+mod pie;
+mod stat;
+mod status;
+mod table;
+mod text;
+pub(crate) mod timeseries;
+
+use std::collections::HashSet;
+
+use jiff::tz::TimeZone;
+
+use super::color::Theme;
+use super::field::{Look, Settings};
+use super::frame::{Field, Frame};
+use super::interpolate::Binding;
+use super::json;
+use super::model::Panel;
+use super::query::PanelData;
+use super::reduce::reduce;
+use super::timerange::Window;
+
+/// What drawing depends on besides panel and data.
+pub(crate) struct DrawContext<'a> {
+    pub(crate) theme: Theme,
+    pub(crate) tz: &'a TimeZone,
+    /// Space for the body, CSS pixels. A guess on the first load, exact afterwards.
+    pub(crate) width_px: f64,
+    pub(crate) height_px: f64,
+    /// Names of series that the reader switched off.
+    pub(crate) hidden: &'a HashSet<String>,
+    /// What a variable's name stands for.
+    pub(crate) lookup: &'a dyn Fn(&str) -> Option<Binding>,
+    /// Unique on the page.
+    pub(crate) key: &'a str,
+}
+
+impl DrawContext<'_> {
+    fn look(&self) -> Look<'_> {
+        Look { theme: self.theme, tz: self.tz }
+    }
+
+    fn text(&self, text: &str) -> String {
+        super::interpolate::interpolate(text, super::interpolate::Context::Text, self.lookup)
+    }
+}
+
+/// Panel types that are drawn.
+pub(crate) const DRAWN: [&str; 12] = [
+    "timeseries",
+    "stat",
+    "gauge",
+    "bargauge",
+    "table",
+    "text",
+    "heatmap",
+    "piechart",
+    "state-timeline",
+    "status-history",
+    "barchart",
+    "row",
+];
+
+/// Whether the panel type takes queries.
+pub(crate) fn needs_data(kind: &str) -> bool {
+    !matches!(kind, "text" | "row" | "news" | "dashlist" | "alertlist" | "welcome")
+}
+
+/// The body of a panel.
+pub(crate) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>) -> String {
+    let mut out = String::with_capacity(8 * 1024);
+    if let Some(kind) = &panel.foreign_source {
+        placeholder(&format!("Data source “{kind}” is not available here."), &mut out);
+        return out;
+    }
+    if needs_data(&panel.kind) && DRAWN.contains(&panel.kind.as_str()) {
+        for (ref_id, message) in &data.errors {
+            error(ref_id, message, &mut out);
+        }
+        if !data.errors.is_empty() && data.frames.is_empty() {
+            return out;
+        }
+        if panel.targets.is_empty() {
+            placeholder("This panel has no query.", &mut out);
+            return out;
+        }
+    }
+    match panel.kind.as_str() {
+        "text" => text::draw(panel, context, &mut out),
+        "timeseries" | "barchart" => timeseries::draw(panel, data, window, context, &mut out),
+        "stat" => stat::draw(panel, data, context, &mut out),
+        "gauge" => gauge::draw(panel, data, context, &mut out),
+        "bargauge" => bargauge::draw(panel, data, context, &mut out),
+        "table" => table::draw(panel, data, context, &mut out),
+        "heatmap" => heatmap::draw(panel, data, window, context, &mut out),
+        "piechart" => pie::draw(panel, data, context, &mut out),
+        "state-timeline" | "status-history" => status::draw(panel, data, window, context, &mut out),
+        kind => placeholder(&format!("Panels of type “{kind}” are not drawn yet."), &mut out),
+    }
+    out
+}
+
+/// A plain box with a reason.
+fn placeholder(reason: &str, out: &mut String) {
+    out.push_str("<div class=\"empty\">");
+    super::html::escape_into(reason, out);
+    out.push_str("</div>");
+}
+
+fn error(ref_id: &str, message: &str, out: &mut String) {
+    out.push_str("<div class=\"query-error\" role=\"alert\"><b>");
+    super::html::escape_into(ref_id, out);
+    out.push_str("</b> ");
+    super::html::escape_into(message, out);
+    out.push_str("</div>");
+}
+
+/// What a panel without data says.
+fn no_data(panel: &Panel, out: &mut String) {
+    let text = json::text(&panel.field_config.defaults, "noValue").unwrap_or("No data");
+    out.push_str("<div class=\"empty\">");
+    super::html::escape_into(text, out);
+    out.push_str("</div>");
+}
+
+/// A value field with its settings.
+pub(crate) struct Styled<'a> {
+    pub(crate) field: &'a Field,
+    pub(crate) frame: &'a Frame,
+    pub(crate) settings: Settings,
+    /// Number among the value fields of the panel; picks the colour.
+    pub(crate) index: usize,
+    /// Display name after overrides.
+    pub(crate) name: String,
+    /// Smallest and largest value for colours and gauges.
+    pub(crate) range: (f64, f64),
+}
+
+/// The value fields of all frames, configured.
+pub(crate) fn styled<'a>(
+    panel: &Panel,
+    frames: &'a [Frame],
+    default_color: &str,
+    context: &DrawContext<'_>,
+) -> Vec<Styled<'a>> {
+    let interpolate = |text: &str| context.text(text);
+    let fields = frames.iter().flat_map(|frame| frame.fields.iter().map(move |f| (frame, f)));
+    let mut out: Vec<Styled<'a>> = fields
+        .filter(|(_, f)| f.is_number())
+        .enumerate()
+        .map(|(index, (frame, field))| {
+            let config = panel.field_config.of(field, &frame.ref_id, &interpolate);
+            let settings = Settings::of(&config, default_color);
+            let name = match &settings.display_name {
+                Some(name) => field_text(&interpolate(name), field),
+                None if field.display.is_empty() => field.name.clone(),
+                None => field.display.clone(),
+            };
+            Styled { field, frame, settings, index, name, range: (0.0, 100.0) }
+        })
+        .collect();
+    let bounds = |all: &mut dyn Iterator<Item = &Styled<'_>>| {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for s in all {
+            let values = s.field.numbers().unwrap_or(&[]);
+            low = low.min(reduce("min", values).unwrap_or(f64::INFINITY));
+            high = high.max(reduce("max", values).unwrap_or(f64::NEG_INFINITY));
+        }
+        if low <= high { (low, high) } else { (0.0, 100.0) }
+    };
+    let overall = bounds(&mut out.iter());
+    let own: Vec<(f64, f64)> = out.iter().map(|s| bounds(&mut std::iter::once(s))).collect();
+    for (s, own) in out.iter_mut().zip(own) {
+        let found = if s.settings.field_min_max { own } else { overall };
+        s.range = (s.settings.min.unwrap_or(found.0), s.settings.max.unwrap_or(found.1));
+    }
+    out
+}
+
+/// Replaces `${__field.labels.x}` and the like in a display name.
+fn field_text(text: &str, field: &Field) -> String {
+    if !text.contains("__") {
+        return text.to_owned();
+    }
+    let mut out = text.replace("${__field.name}", &field.name).replace("${__series.name}", &field.display);
+    while let Some(start) = out.find("${__field.labels.") {
+        let Some(end) = out[start..].find('}') else { break };
+        let name = &out[start + "${__field.labels.".len()..start + end];
+        let name = name.trim_matches(['"', '[', ']']);
+        let value = field.labels.get(name).unwrap_or("").to_owned();
+        out.replace_range(start..=start + end, &value);
+    }
+    out
+}
+
+/// One number with its name, for panels that show single values.
+pub(crate) struct Single<'a> {
+    pub(crate) styled: &'a Styled<'a>,
+    pub(crate) name: String,
+    pub(crate) value: Option<f64>,
+    /// Set when the field holds text.
+    pub(crate) calc: String,
+}
+
+/// Values that a panel shows at most.
+const SINGLES_MAX: usize = 100;
+
+/// Reduces every field by `reduceOptions`.
+pub(crate) fn singles<'a>(panel: &Panel, fields: &'a [Styled<'a>], default_calc: &str) -> Vec<Single<'a>> {
+    let options = &panel.options;
+    let mut calcs = json::strings(options, "reduceOptions.calcs");
+    if calcs.is_empty() {
+        calcs.push(default_calc.to_owned());
+    }
+    let limit = json::integer(options, "reduceOptions.limit").unwrap_or(25).clamp(1, SINGLES_MAX as i64) as usize;
+    let only = json::text(options, "reduceOptions.fields").filter(|f| !f.is_empty());
+    let only = only.and_then(|p| super::variables::js_regex(p).ok());
+    let every_row = json::flag(options, "reduceOptions.values").unwrap_or(false);
+    let mut out = Vec::new();
+    for styled in fields {
+        if styled.settings.custom_flag("hideFrom.viz") {
+            continue;
+        }
+        if only.as_ref().is_some_and(|p| !p.is_match(&styled.name) && !p.is_match(&styled.field.name)) {
+            continue;
+        }
+        let values = styled.field.numbers().unwrap_or(&[]);
+        if every_row {
+            for (row, value) in values.iter().enumerate().take(limit) {
+                let name = row_name(styled, row);
+                out.push(Single { styled, name, value: *value, calc: "last".to_owned() });
+            }
+            continue;
+        }
+        for calc in &calcs {
+            let name = match calcs.len() {
+                1 => styled.name.clone(),
+                _ => format!("{} {}", super::reduce::title(calc), styled.name),
+            };
+            out.push(Single { styled, name, value: reduce(calc, values), calc: calc.clone() });
+        }
+    }
+    out.truncate(if every_row { limit } else { SINGLES_MAX.min(limit.max(25)) });
+    out
+}
+
+/// The text of a row: its first text column, else the field's name.
+fn row_name(styled: &Styled<'_>, row: usize) -> String {
+    let text = styled.frame.fields.iter().find_map(|f| match &f.values {
+        super::frame::Values::Text(all) => all.get(row).cloned().flatten(),
+        _ => None,
+    });
+    text.unwrap_or_else(|| styled.name.clone())
+}

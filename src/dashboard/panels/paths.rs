@@ -1,0 +1,211 @@
+//! Values along time into path data.
+
+use std::fmt::Write as _;
+
+use crate::dashboard::scene::{BOX, coordinate};
+
+/// A point in the view box.
+pub(super) type Point = (f64, f64);
+
+/// How points are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interpolation {
+    Linear,
+    Smooth,
+    StepBefore,
+    StepAfter,
+}
+
+impl Interpolation {
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "smooth" => Self::Smooth,
+            "stepBefore" => Self::StepBefore,
+            "stepAfter" => Self::StepAfter,
+            _ => Self::Linear,
+        }
+    }
+}
+
+/// Gaps that are bridged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum SpanNulls {
+    Never,
+    Always,
+    /// Gaps shorter than so many ms.
+    Below(f64),
+}
+
+/// Runs of neighbouring points: cut at gaps unless they are bridged.
+pub(super) fn runs(times: &[i64], values: &[Option<f64>], span: SpanNulls) -> Vec<Vec<(i64, f64)>> {
+    let mut out: Vec<Vec<(i64, f64)>> = Vec::new();
+    let mut gap = true;
+    for (t, v) in times.iter().zip(values) {
+        let Some(v) = v.filter(|v| v.is_finite()) else {
+            gap = true;
+            continue;
+        };
+        let bridged = match (span, out.last().and_then(|run| run.last())) {
+            (_, None) => false,
+            (SpanNulls::Always, _) => true,
+            (SpanNulls::Below(ms), Some((last, _))) if gap => ((t - last) as f64) < ms,
+            _ => !gap,
+        };
+        match out.last_mut() {
+            Some(run) if bridged => run.push((*t, v)),
+            _ => out.push(vec![(*t, v)]),
+        }
+        gap = false;
+    }
+    out
+}
+
+fn push_point(d: &mut String, command: char, p: Point) {
+    let _ = write!(d, "{command}{} {}", coordinate(p.0), coordinate(p.1));
+}
+
+/// Appends the line through `points`, beginning with `first` (`M` or `L`).
+pub(super) fn line(points: &[Point], how: Interpolation, first: char, d: &mut String) {
+    let Some(start) = points.first() else { return };
+    push_point(d, first, *start);
+    match how {
+        Interpolation::Linear => points[1..].iter().for_each(|p| push_point(d, 'L', *p)),
+        Interpolation::StepAfter => {
+            for p in &points[1..] {
+                let _ = write!(d, "H{}V{}", coordinate(p.0), coordinate(p.1));
+            }
+        }
+        Interpolation::StepBefore => {
+            for p in &points[1..] {
+                let _ = write!(d, "V{}H{}", coordinate(p.1), coordinate(p.0));
+            }
+        }
+        Interpolation::Smooth => smooth(points, d),
+    }
+}
+
+/// Monotone cubic curve: passes through the points and never overshoots them.
+fn smooth(points: &[Point], d: &mut String) {
+    let n = points.len();
+    let slope = |i: usize| {
+        let (a, b) = (points[i], points[i + 1]);
+        if b.0 > a.0 { (b.1 - a.1) / (b.0 - a.0) } else { 0.0 }
+    };
+    let tangent = |i: usize| {
+        if i == 0 || i + 1 == n {
+            return if n < 2 { 0.0 } else { slope(i.min(n - 2)) };
+        }
+        let (left, right) = (slope(i - 1), slope(i));
+        if left * right <= 0.0 { 0.0 } else { 2.0 * left * right / (left + right) }
+    };
+    for i in 0..n.saturating_sub(1) {
+        let (a, b) = (points[i], points[i + 1]);
+        let third = (b.0 - a.0) / 3.0;
+        let _ = write!(
+            d,
+            "C{} {} {} {} {} {}",
+            coordinate(a.0 + third),
+            coordinate(a.1 + third * tangent(i)),
+            coordinate(b.0 - third),
+            coordinate(b.1 - third * tangent(i + 1)),
+            coordinate(b.0),
+            coordinate(b.1)
+        );
+    }
+}
+
+/// Appends the area between `top` and `bottom` (same x, given left to right).
+pub(super) fn area(top: &[Point], bottom: &[Point], how: Interpolation, d: &mut String) {
+    line(top, how, 'M', d);
+    let back: Vec<Point> = bottom.iter().rev().copied().collect();
+    let reverse = match how {
+        Interpolation::StepAfter => Interpolation::StepBefore,
+        Interpolation::StepBefore => Interpolation::StepAfter,
+        other => other,
+    };
+    // A level bottom needs its ends only.
+    let is_level = back.iter().all(|p| (p.1 - back[0].1).abs() < 0.05);
+    match (is_level, back.first(), back.last()) {
+        (true, Some(first), Some(last)) => {
+            push_point(d, 'L', *first);
+            push_point(d, 'L', *last);
+        }
+        _ if how == Interpolation::Smooth => line_back_smooth(&back, d),
+        _ => line(&back, reverse, 'L', d),
+    }
+    d.push('Z');
+}
+
+fn line_back_smooth(back: &[Point], d: &mut String) {
+    let Some(first) = back.first() else { return };
+    push_point(d, 'L', *first);
+    // The curve through mirrored points is the mirror of the curve.
+    let mirrored: Vec<Point> = back.iter().map(|p| (BOX - p.0, p.1)).collect();
+    let n = mirrored.len();
+    let mut forward = String::new();
+    if n > 1 {
+        smooth(&mirrored, &mut forward);
+    }
+    let mut numbers = forward.split(['C', ' ']).filter(|t| !t.is_empty()).filter_map(|t| t.parse::<f64>().ok());
+    while let (Some(x1), Some(y1), Some(x2), Some(y2), Some(x), Some(y)) =
+        (numbers.next(), numbers.next(), numbers.next(), numbers.next(), numbers.next(), numbers.next())
+    {
+        let _ = write!(
+            d,
+            "C{} {} {} {} {} {}",
+            coordinate(BOX - x1),
+            coordinate(y1),
+            coordinate(BOX - x2),
+            coordinate(y2),
+            coordinate(BOX - x),
+            coordinate(y)
+        );
+    }
+}
+
+/// Appends a dot at every point.
+pub(super) fn dots(points: impl Iterator<Item = Point>, d: &mut String) {
+    for p in points {
+        push_point(d, 'M', p);
+        d.push_str("h0");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(values: &[Option<f64>], span: SpanNulls, expected: &[usize]) {
+        let times: Vec<i64> = (0..values.len() as i64).map(|i| i * 1000).collect();
+        let lengths: Vec<usize> = runs(&times, values, span).iter().map(Vec::len).collect();
+        assert_eq!(lengths, expected, "{values:?} {span:?}");
+    }
+
+    #[test]
+    fn gaps_break_lines_unless_bridged() {
+        let values = [Some(1.0), None, Some(2.0), Some(f64::NAN), None, None, Some(3.0), Some(4.0)];
+        check(&values, SpanNulls::Never, &[1, 1, 2]);
+        check(&values, SpanNulls::Always, &[4]);
+        check(&values, SpanNulls::Below(3000.0), &[2, 2]);
+        check(&[None, None], SpanNulls::Always, &[]);
+    }
+
+    #[test]
+    fn lines_step_and_curve() {
+        let points = [(0.0, 0.0), (10.0, 5.0), (20.0, 0.0)];
+        for (how, expected) in [
+            (Interpolation::Linear, "M0 0L10 5L20 0"),
+            (Interpolation::StepAfter, "M0 0H10V5H20V0"),
+            (Interpolation::StepBefore, "M0 0V5H10V0H20"),
+            (Interpolation::Smooth, "M0 0C3.3 1.7 6.7 5 10 5C13.3 5 16.7 1.7 20 0"),
+        ] {
+            let mut d = String::new();
+            line(&points, how, 'M', &mut d);
+            assert_eq!(d, expected, "{how:?}");
+        }
+        let mut d = String::new();
+        area(&points, &[(0.0, 9.0), (10.0, 9.0), (20.0, 9.0)], Interpolation::Linear, &mut d);
+        assert_eq!(d, "M0 0L10 5L20 0L20 9L0 9Z");
+    }
+}

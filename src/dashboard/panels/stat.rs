@@ -1,0 +1,182 @@
+//! The stat panel: big numbers, with a sparkline.
+//!
+//! Numbers are SVG text in a view box as wide as the text, so that they fill their cell at any size of window.
+
+use std::fmt::Write as _;
+
+use crate::dashboard::color;
+use crate::dashboard::field::Shown;
+use crate::dashboard::frame::Values;
+use crate::dashboard::html::{escape, escape_into};
+use crate::dashboard::json::{flag, string, text};
+use crate::dashboard::model::Panel;
+use crate::dashboard::query::PanelData;
+use crate::dashboard::reduce::is_unitless;
+use crate::dashboard::scene::{BOX, coordinate};
+use crate::dashboard::ticks::{RangeConfig, scale};
+
+use super::paths::{self, Interpolation, Point, SpanNulls};
+use super::{DrawContext, Single, no_data, singles, styled};
+
+/// Width of a character as a share of the font size, on average.
+const CHAR_EM: f64 = 0.58;
+
+pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, out: &mut String) {
+    let fields = styled(panel, &data.frames, "thresholds", context);
+    let values = singles(panel, &fields, "lastNotNull");
+    let texts = text_values(panel, data);
+    if values.is_empty() && texts.is_empty() {
+        no_data(panel, out);
+        return;
+    }
+    let orientation = match text(&panel.options, "orientation").unwrap_or("auto") {
+        "horizontal" => "rows",
+        "vertical" => "columns",
+        _ if context.width_px > context.height_px => "columns",
+        _ => "rows",
+    };
+    let _ = write!(out, "<div class=\"stats {orientation}\">");
+    if texts.is_empty() {
+        let many = values.len() > 1;
+        values.iter().for_each(|single| cell(panel, single, many, context, out));
+    } else {
+        for shown in texts {
+            let look = Shown { color: color::resolve("text", context.theme), text: shown };
+            out.push_str("<div class=\"stat\">");
+            big_text(&look.text, &look.color, "value", out);
+            out.push_str("</div>");
+        }
+    }
+    out.push_str("</div>");
+}
+
+/// Values of text fields that `reduceOptions.fields` names.
+fn text_values(panel: &Panel, data: &PanelData) -> Vec<String> {
+    let pattern = text(&panel.options, "reduceOptions.fields").filter(|f| !f.is_empty());
+    let Some(pattern) = pattern.and_then(|p| crate::dashboard::variables::js_regex(p).ok()) else { return Vec::new() };
+    let fields = data.frames.iter().flat_map(|f| &f.fields).filter(|f| pattern.is_match(&f.display));
+    let texts = fields.filter_map(|f| match &f.values {
+        Values::Text(all) => all.iter().rev().flatten().next().cloned(),
+        _ => None,
+    });
+    texts.take(25).collect()
+}
+
+/// Text and colour of a single value.
+pub(super) fn shown(panel: &Panel, single: &Single<'_>, context: &DrawContext<'_>) -> Shown {
+    let s = single.styled;
+    let mut shown = s.settings.show(single.value, s.range, s.index, &s.name, &context.look());
+    if is_unitless(&single.calc)
+        && let Some(v) = single.value
+    {
+        shown.text = crate::dashboard::units::js_number(v);
+    }
+    if shown.text.is_empty() {
+        shown.text = "No data".to_owned();
+    }
+    let (prefix, postfix) = (string(&panel.options, "prefix"), string(&panel.options, "postfix"));
+    if !prefix.is_empty() || !postfix.is_empty() {
+        shown.text = format!("{}{}{}", context.text(&prefix), shown.text, context.text(&postfix));
+    }
+    shown
+}
+
+fn cell(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_>, out: &mut String) {
+    let shown = shown(panel, single, context);
+    let options = &panel.options;
+    let mode = text(options, "colorMode").unwrap_or("value");
+    let text_mode = text(options, "textMode").unwrap_or("auto");
+    let (with_value, with_name) = match text_mode {
+        "value" => (true, false),
+        "name" => (false, true),
+        "value_and_name" => (true, true),
+        "none" => (false, false),
+        _ => (true, many),
+    };
+    let sparkline = text(options, "graphMode").unwrap_or("area") == "area";
+    let is_background = mode.starts_with("background");
+    let ink = match mode {
+        _ if is_background => color::text_on(&shown.color).to_owned(),
+        "none" => color::resolve("text", context.theme),
+        _ => shown.color.clone(),
+    };
+    let name = context.text(&single.name);
+    out.push_str("<div class=\"stat\">");
+    if is_background {
+        let _ = write!(
+            out,
+            "<svg class=\"back\" aria-hidden=\"true\"><rect width=\"100%\" height=\"100%\" rx=\"2\" fill=\"{}\"/></svg>",
+            shown.color
+        );
+    }
+    if sparkline {
+        let line = if is_background { "#ffffff".to_owned() } else { shown.color.clone() };
+        spark(single, &line, out);
+    }
+    out.push_str("<div class=\"words\">");
+    if with_name {
+        let _ = write!(
+            out,
+            "<svg class=\"name\" aria-hidden=\"true\"><text x=\"50%\" y=\"13\" text-anchor=\"middle\" fill=\"{}\">",
+            if is_background { ink.as_str() } else { "currentColor" }
+        );
+        escape_into(&name, out);
+        out.push_str("</text></svg>");
+    }
+    if with_value {
+        big_text(&shown.text, &ink, "value", out);
+    }
+    let _ = write!(out, "</div><span class=\"sr\">{}: {}</span></div>", escape(&name), escape(&shown.text));
+    let _ = flag(options, "wideLayout");
+}
+
+/// One line of text that fills its box.
+pub(super) fn big_text(text: &str, color: &str, class: &str, out: &mut String) {
+    let chars = text
+        .chars()
+        .map(|c| if matches!(c, '.' | ',' | ':' | 'i' | 'l' | ' ' | '/') { 0.55 } else { 1.0 })
+        .sum::<f64>();
+    let width = (chars * CHAR_EM * 100.0 + 10.0).max(140.0).ceil();
+    let _ = write!(
+        out,
+        "<svg class=\"big {class}\" viewBox=\"0 0 {width} 110\" aria-hidden=\"true\"><text x=\"50%\" y=\"90\" \
+         text-anchor=\"middle\" font-size=\"100\" fill=\"{color}\">"
+    );
+    escape_into(text, out);
+    out.push_str("</text></svg>");
+}
+
+/// The series under the number.
+pub(super) fn spark(single: &Single<'_>, color: &str, out: &mut String) {
+    let values = single.styled.field.numbers().unwrap_or(&[]);
+    let Some(times) = single.styled.frame.times() else { return };
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
+    if times.len() < 2 || first == last {
+        return;
+    }
+    let finite = values.iter().flatten().copied().filter(|v| v.is_finite());
+    let bounds = finite.fold(None, |b: Option<(f64, f64)>, v| Some(b.map_or((v, v), |(l, h)| (l.min(v), h.max(v)))));
+    if bounds.is_none() {
+        return;
+    }
+    let settings = &single.styled.settings;
+    let scale = scale(bounds, RangeConfig { min: settings.min, max: settings.max, ..RangeConfig::default() });
+    let length = (last - first) as f64;
+    let point = |t: i64, v: f64| -> Point {
+        ((t - first) as f64 / length * BOX, (1.0 - scale.position(v).clamp(0.0, 1.0)) * BOX)
+    };
+    let (mut line, mut fill) = (String::new(), String::new());
+    for run in paths::runs(times, values, SpanNulls::Always) {
+        let points: Vec<Point> = run.iter().map(|(t, v)| point(*t, *v)).collect();
+        let bottom: Vec<Point> = points.iter().map(|p| (p.0, BOX)).collect();
+        paths::line(&points, Interpolation::Linear, 'M', &mut line);
+        paths::area(&points, &bottom, Interpolation::Linear, &mut fill);
+    }
+    let _ = write!(
+        out,
+        "<svg class=\"spark\" viewBox=\"0 0 {0} {0}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
+         <path d=\"{fill}\" fill=\"{color}\" fill-opacity=\".2\"/><path d=\"{line}\" fill=\"none\" stroke=\"{color}\" \
+         stroke-width=\"1\" vector-effect=\"non-scaling-stroke\"/></svg>",
+        coordinate(BOX)
+    );
+}

@@ -1,0 +1,280 @@
+//! A plot as shapes in fractions of its area, and its form as fluid HTML with SVG.
+//!
+//! Nothing here has a size in pixels except text, strokes and gutters: the marks lie in a view box of 1000 × 1000
+//! that stretches with the page while strokes keep their width, and ticks are placed in percent. So a page fits any
+//! window without a script. Only presentation attributes are used, no inline style, as the page's policy demands.
+
+use std::fmt::Write as _;
+
+use super::html::{escape, escape_into};
+
+/// Width of one character of a tick label, CSS pixels at the page's 11 px.
+const CHAR_PX: f64 = 6.3;
+
+/// A plot area with axes.
+#[derive(Debug, Default)]
+pub(crate) struct Plot {
+    /// Unique on the page; prefix of ids.
+    pub(crate) key: String,
+    /// What is to be seen, for those who do not see it.
+    pub(crate) label: String,
+    pub(crate) left: Option<Axis>,
+    pub(crate) right: Option<Axis>,
+    /// Share of the width and label.
+    pub(crate) x_ticks: Vec<(f64, String)>,
+    /// Shares of the height, from the top.
+    pub(crate) grid: Vec<f64>,
+    pub(crate) bands: Vec<Band>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) marks: Vec<SeriesMarks>,
+    /// Definitions of gradients.
+    pub(crate) gradients: Vec<Gradient>,
+}
+
+/// A vertical axis.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Axis {
+    /// Share of the height from the top, and label.
+    pub(crate) ticks: Vec<(f64, String)>,
+    pub(crate) label: String,
+}
+
+/// A horizontal stripe; shares of the height from the top.
+#[derive(Debug)]
+pub(crate) struct Band {
+    pub(crate) top: f64,
+    pub(crate) bottom: f64,
+    pub(crate) color: String,
+}
+
+/// A horizontal line.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) y: f64,
+    pub(crate) color: String,
+    pub(crate) dashed: bool,
+}
+
+/// What is drawn of one series.
+#[derive(Debug)]
+pub(crate) struct SeriesMarks {
+    /// Number of the series in the panel's data.
+    pub(crate) series: usize,
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// One path in the view box.
+#[derive(Debug)]
+pub(crate) enum Mark {
+    Fill { d: String, paint: String, opacity: f64 },
+    Stroke { d: String, color: String, width: f64, dash: String },
+    Dots { d: String, color: String, size: f64 },
+}
+
+/// A vertical gradient.
+#[derive(Debug)]
+pub(crate) struct Gradient {
+    pub(crate) id: String,
+    /// Offset 0–1 from the top, colour, opacity.
+    pub(crate) stops: Vec<(f64, String, f64)>,
+    /// Whether offsets are shares of the plot rather than of the shape.
+    pub(crate) over_plot: bool,
+}
+
+/// Side of the marks' view box.
+pub(crate) const BOX: f64 = 1000.0;
+
+/// A coordinate in the view box, with one decimal at most.
+pub(crate) fn coordinate(v: f64) -> String {
+    let v = if v.is_finite() { v.clamp(-20_000.0, 20_000.0) } else { 0.0 };
+    let text = format!("{v:.1}");
+    match text.strip_suffix(".0") {
+        Some("-0") => "0".to_owned(),
+        Some(whole) => whole.to_owned(),
+        None => text,
+    }
+}
+
+impl Axis {
+    fn width_px(&self) -> i64 {
+        let chars = self.ticks.iter().map(|(_, t)| t.chars().count()).max().unwrap_or(0);
+        (chars as f64 * CHAR_PX).ceil() as i64 + 12
+    }
+}
+
+impl Plot {
+    /// Writes the plot.
+    pub(crate) fn write(&self, out: &mut String) {
+        out.push_str("<div class=\"plot\">");
+        if let Some(axis) = &self.left {
+            write_axis(axis, false, out);
+        }
+        out.push_str("<div class=\"canvas\">");
+        self.write_grid(out);
+        self.write_marks(out);
+        out.push_str("</div>");
+        if let Some(axis) = &self.right {
+            write_axis(axis, true, out);
+        }
+        out.push_str("</div>");
+    }
+
+    fn write_grid(&self, out: &mut String) {
+        out.push_str("<svg class=\"grid\" aria-hidden=\"true\">");
+        for band in &self.bands {
+            let _ = write!(
+                out,
+                "<rect x=\"0\" width=\"100%\" y=\"{}%\" height=\"{}%\" fill=\"{}\" fill-opacity=\".15\"/>",
+                percent(band.top),
+                percent(band.bottom - band.top),
+                band.color
+            );
+        }
+        for y in &self.grid {
+            let y = percent(*y);
+            let _ = write!(out, "<line x1=\"0\" x2=\"100%\" y1=\"{y}%\" y2=\"{y}%\"/>");
+        }
+        for (x, _) in &self.x_ticks {
+            let x = percent(*x);
+            let _ = write!(out, "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"100%\"/>");
+        }
+        out.push_str("</svg><svg class=\"xaxis\" aria-hidden=\"true\">");
+        for (i, (x, label)) in self.x_ticks.iter().enumerate() {
+            // Labels at the very ends would be cut off.
+            let anchor = if *x < 0.03 {
+                "start"
+            } else if *x > 0.97 {
+                "end"
+            } else {
+                "middle"
+            };
+            let odd = if i % 2 == 1 { " class=\"odd\"" } else { "" };
+            let _ = write!(out, "<text{odd} x=\"{}%\" y=\"14\" text-anchor=\"{anchor}\">", percent(*x));
+            escape_into(label, out);
+            out.push_str("</text>");
+        }
+        out.push_str("</svg>");
+    }
+
+    fn write_marks(&self, out: &mut String) {
+        let _ = write!(
+            out,
+            "<svg class=\"marks\" viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">",
+            escape(&self.label)
+        );
+        if !self.gradients.is_empty() {
+            out.push_str("<defs>");
+            for gradient in &self.gradients {
+                let over = if gradient.over_plot {
+                    " gradientUnits=\"userSpaceOnUse\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"1000\""
+                } else {
+                    " x1=\"0\" x2=\"0\" y1=\"0\" y2=\"1\""
+                };
+                let _ = write!(out, "<linearGradient id=\"{}\"{over}>", gradient.id);
+                for (offset, color, opacity) in &gradient.stops {
+                    let _ = write!(
+                        out,
+                        "<stop offset=\"{}\" stop-color=\"{color}\" stop-opacity=\"{}\"/>",
+                        short(*offset),
+                        short(*opacity)
+                    );
+                }
+                out.push_str("</linearGradient>");
+            }
+            out.push_str("</defs>");
+        }
+        for group in &self.marks {
+            let _ = write!(out, "<g data-s=\"{}\">", group.series);
+            for mark in &group.marks {
+                mark.write(out);
+            }
+            out.push_str("</g>");
+        }
+        for rule in &self.rules {
+            let y = coordinate(rule.y * BOX);
+            let dash = if rule.dashed { " stroke-dasharray=\"10 10\"" } else { "" };
+            let _ = write!(
+                out,
+                "<path d=\"M0 {y}H1000\" stroke=\"{}\" stroke-width=\"2\" stroke-opacity=\".7\"{dash} \
+                 vector-effect=\"non-scaling-stroke\"/>",
+                rule.color
+            );
+        }
+        out.push_str("</svg>");
+    }
+}
+
+impl Mark {
+    fn write(&self, out: &mut String) {
+        let _ = match self {
+            Self::Fill { d, paint, opacity } => {
+                write!(out, "<path d=\"{d}\" fill=\"{paint}\" fill-opacity=\"{}\"/>", short(*opacity))
+            }
+            Self::Stroke { d, color, width, dash } => {
+                let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
+                write!(
+                    out,
+                    "<path d=\"{d}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{}\"{dash} stroke-linejoin=\"round\" \
+                     vector-effect=\"non-scaling-stroke\"/>",
+                    short(*width)
+                )
+            }
+            // A stroke of no length with round ends is a circle that the stretched box does not squeeze.
+            Self::Dots { d, color, size } => write!(
+                out,
+                "<path d=\"{d}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{}\" stroke-linecap=\"round\" \
+                 vector-effect=\"non-scaling-stroke\"/>",
+                short(*size)
+            ),
+        };
+    }
+}
+
+fn write_axis(axis: &Axis, is_right: bool, out: &mut String) {
+    let side = if is_right { "right" } else { "left" };
+    let label = |out: &mut String| {
+        if !axis.label.is_empty() {
+            let _ = write!(out, "<span class=\"axis-label\">{}</span>", escape(&axis.label));
+        }
+    };
+    if !is_right {
+        label(out);
+    }
+    let width = axis.width_px();
+    let _ = write!(out, "<svg class=\"yaxis {side}\" width=\"{width}\" aria-hidden=\"true\">");
+    let (x, anchor) = if is_right { (6, "start") } else { (width - 6, "end") };
+    for (y, text) in &axis.ticks {
+        let _ = write!(out, "<text x=\"{x}\" y=\"{}%\" text-anchor=\"{anchor}\">", percent(*y));
+        escape_into(text, out);
+        out.push_str("</text>");
+    }
+    out.push_str("</svg>");
+    if is_right {
+        label(out);
+    }
+}
+
+/// A share as percent with two decimals at most.
+pub(crate) fn percent(share: f64) -> String {
+    let share = if share.is_finite() { share.clamp(-10.0, 10.0) } else { 0.0 };
+    short((share * 10_000.0).round() / 100.0)
+}
+
+/// A number with two decimals at most.
+pub(crate) fn short(v: f64) -> String {
+    let text = format!("{v:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" || text.is_empty() { "0".to_owned() } else { text.to_owned() }
+}
+
+/// A number for the page's data with six significant digits; `null` when it is not finite.
+pub(crate) fn data_number(v: Option<f64>) -> String {
+    match v {
+        Some(v) if v.is_finite() => {
+            let rounded: f64 = format!("{v:.5e}").parse().unwrap_or(v);
+            let plain = super::units::js_number(rounded);
+            if plain.len() > 12 { format!("{rounded:e}") } else { plain }
+        }
+        _ => "null".to_owned(),
+    }
+}

@@ -1,0 +1,90 @@
+//! Where panels and variables get their data.
+
+use std::sync::Arc;
+
+use promontory_model::{Cancel, Labels, ReadError, TimeRange};
+use promontory_promql::error::{ParseError, QueryError};
+use promontory_promql::value::QueryOutput;
+
+/// Something that answers PromQL. Calls block; they come from worker threads.
+pub trait DataSource: Send + Sync {
+    /// The value of `query` at `t_ms`.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the query does not parse or cannot be evaluated.
+    fn instant(&self, query: &str, t_ms: i64, cancel: &Cancel) -> Result<QueryOutput, SourceError>;
+
+    /// The values of `query` at every step.
+    ///
+    /// # Errors
+    /// As [`DataSource::instant`].
+    fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError>;
+
+    /// Sorted values of a label over the series that match `selector` (all when `None`).
+    ///
+    /// # Errors
+    /// As [`DataSource::instant`].
+    fn label_values(
+        &self,
+        name: &str,
+        selector: Option<&str>,
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Sorted label names over the series that match `selector`.
+    ///
+    /// # Errors
+    /// As [`DataSource::instant`].
+    fn label_names(
+        &self,
+        selector: Option<&str>,
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Label sets of the series that match `selector`.
+    ///
+    /// # Errors
+    /// As [`DataSource::instant`].
+    fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError>;
+}
+
+/// A shared data source.
+pub type SharedSource = Arc<dyn DataSource>;
+
+/// Evaluation times: from `start_ms` to `end_ms` inclusive, every `step_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// First.
+    pub start_ms: i64,
+    /// Upper bound of the last.
+    pub end_ms: i64,
+    /// Positive.
+    pub step_ms: i64,
+}
+
+impl Steps {
+    /// Number of steps.
+    #[must_use]
+    pub fn count(self) -> usize {
+        usize::try_from((self.end_ms - self.start_ms) / self.step_ms.max(1) + 1).unwrap_or(0)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SourceError {
+    /// The text is not PromQL.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The evaluation failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A selector was expected.
+    #[error("{0:?} is not a series selector")]
+    NotASelector(String),
+}
