@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use promontory_model::{Cancel, Labels, MetricMetadata, Queryable};
-use promontory_promql::ast::Expr;
-use promontory_promql::error::QueryError;
-use promontory_promql::value::QueryOutput;
+use promontory_model::{Labels, MetricMetadata};
+use promontory_promql::engine::EngineOptions;
 
 /// The rest of the server.
 ///
@@ -47,35 +45,29 @@ pub trait Backend: Send + Sync {
 
     /// Begins to stop the server. Answers whether this is the first time.
     fn quit(&self) -> bool;
+
+    /// How queries are evaluated; the step of subqueries changes with the configuration.
+    fn engine_options(&self) -> EngineOptions;
+
+    /// A query was asked, and from now on waits or runs until [`Backend::query_ended`].
+    fn query_began(&self);
+
+    /// A query ended, in whichever way.
+    fn query_ended(&self, cost: QueryCost);
+
+    /// Content type and text of the server's own metrics for a client that sent `accept`.
+    fn metrics(&self, accept: &str) -> (&'static str, String);
 }
 
-/// Evaluates queries: the engine, or the reference evaluator in its stead.
-pub trait Evaluator: Send + Sync {
-    /// The value of `expr` at one instant.
-    ///
-    /// # Errors
-    /// [`QueryError`] when it has none.
-    fn instant(&self, query: &Query<'_>, t_ms: i64) -> Result<QueryOutput, QueryError>;
-
-    /// The values of `expr` from `start_ms` to `end_ms`, both inclusive, every `step_ms`.
-    ///
-    /// # Errors
-    /// As [`Evaluator::instant`].
-    fn range(&self, query: &Query<'_>, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<QueryOutput, QueryError>;
-}
-
-/// A query to evaluate.
-pub struct Query<'a> {
-    /// What is asked of.
-    pub data: &'a dyn Queryable,
-    /// What is asked.
-    pub expr: &'a Expr,
-    /// Its text, to which the places in annotations refer.
-    pub text: &'a str,
-    /// Another lookback delta than the server's.
-    pub lookback_ms: Option<i64>,
-    /// Stops the work.
-    pub cancel: &'a Cancel,
+/// What a query took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryCost {
+    /// Time that it waited for a place among those that run.
+    pub queue_seconds: f64,
+    /// Time that it ran.
+    pub run_seconds: f64,
+    /// Stored samples that it read; zero where it failed.
+    pub samples_read: u64,
 }
 
 /// Whether the server can answer.

@@ -1,8 +1,8 @@
-//! What happens around every request: readiness, CORS, counting.
+//! What happens around every request: readiness and CORS.
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -58,22 +58,4 @@ pub(crate) async fn no_sniff(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// Counts requests and their time by route.
-pub(crate) async fn instrument(State(http): State<Arc<Http>>, request: Request, next: Next) -> Response {
-    let handler = request.extensions().get::<MatchedPath>().map(|path| handler_name(path.as_str()));
-    let started = http.clock.monotonic_ns();
-    let response = next.run(request).await;
-    // Only routes are counted: unknown paths are chosen by clients and would be series without end.
-    if let Some(handler) = handler {
-        let seconds = http.clock.monotonic_ns().saturating_sub(started) as f64 / 1e9;
-        http.metrics.request(&handler, response.status().as_u16(), seconds);
-    }
-    response
-}
-
-/// `/label/{name}/values` as Prometheus writes it, `/label/:name/values`.
-fn handler_name(route: &str) -> String {
-    route.replace('{', ":").replace('}', "")
 }

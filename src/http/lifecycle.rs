@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::Http;
 use super::answer::text;
 use super::backend::Readiness;
-use super::{Http, exposition};
 
 /// `/-/healthy`: the process serves requests.
 pub(crate) async fn healthy() -> Response {
@@ -67,14 +67,6 @@ pub(crate) async fn quit(State(http): State<Arc<Http>>) -> Response {
 /// `/metrics`.
 pub(crate) async fn metrics(State(http): State<Arc<Http>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let mut open_metrics = String::new();
-    if let Err(e) = prometheus_client::encoding::text::encode(&mut open_metrics, &http.registry) {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("write metrics: {e}"));
-    }
-    let (kind, body) = if accept.contains("application/openmetrics-text") {
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics)
-    } else {
-        ("text/plain; version=0.0.4; charset=utf-8", exposition::plain(&open_metrics))
-    };
+    let (kind, body) = http.backend.metrics(accept);
     ([(header::CONTENT_TYPE, kind)], body).into_response()
 }

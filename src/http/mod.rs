@@ -7,12 +7,10 @@
 mod answer;
 mod backend;
 mod body;
-mod exposition;
 mod histogram;
 mod json;
 mod layers;
 mod lifecycle;
-mod metrics;
 mod params;
 mod query;
 mod series;
@@ -25,7 +23,6 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, on};
-use prometheus_client::registry::Registry;
 use promontory_model::{Duration, Queryable, Regex};
 use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
@@ -33,10 +30,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 pub use backend::{
-    ActiveTarget, Backend, BuildInfo, DroppedTarget, Evaluator, Health, Query, Readiness, RuntimeInfo, Targets,
-    TsdbStatus,
+    ActiveTarget, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets, TsdbStatus,
 };
-pub use metrics::HttpMetrics;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 
 /// What the API is made of.
@@ -45,15 +40,9 @@ pub struct HttpParts {
     pub backend: Arc<dyn Backend>,
     /// Where queries read.
     pub data: Arc<dyn Queryable>,
-    /// What evaluates them.
-    pub evaluator: Arc<dyn Evaluator>,
     /// The time of queries that name none.
     pub clock: Arc<dyn Clock>,
-    /// What `/metrics` shows.
-    pub registry: Arc<Registry>,
-    /// The HTTP server's own metrics, registered there.
-    pub metrics: HttpMetrics,
-    /// Routes of other parts below `/api/v1`; they get the same readiness gate, compression, CORS and metrics.
+    /// Routes of other parts below `/api/v1`; they get the same readiness gate, compression and CORS.
     pub api_routes: Router,
     /// Flags.
     pub options: HttpOptions,
@@ -76,19 +65,16 @@ pub struct HttpOptions {
 pub(crate) struct Http {
     backend: Arc<dyn Backend>,
     data: Arc<dyn Queryable>,
-    evaluator: Arc<dyn Evaluator>,
     clock: Arc<dyn Clock>,
-    registry: Arc<Registry>,
-    metrics: HttpMetrics,
     query_places: Arc<Semaphore>,
     options: HttpOptions,
 }
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
-    let HttpParts { backend, data, evaluator, clock, registry, metrics, api_routes, options } = parts;
+    let HttpParts { backend, data, clock, api_routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
-    let http = Arc::new(Http { backend, data, evaluator, clock, registry, metrics, query_places, options });
+    let http = Arc::new(Http { backend, data, clock, query_places, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let api = api()
@@ -108,8 +94,8 @@ pub fn router(parts: HttpParts) -> Router {
             answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
         })
         .route("/metrics", get(lifecycle::metrics).layer(compression))
-        .with_state(http.clone());
-    own.nest("/api/v1", api).layer(from_fn(layers::no_sniff)).layer(from_fn_with_state(http, layers::instrument))
+        .with_state(http);
+    own.nest("/api/v1", api).layer(from_fn(layers::no_sniff))
 }
 
 fn api() -> Router<Arc<Http>> {

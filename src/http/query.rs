@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use promontory_model::{Cancel, Cancelled};
 use promontory_promql::ast::{Expr, ValueType};
-use promontory_promql::value::{QueryOutput, QueryStats, Value};
+use promontory_promql::engine::{Engine, EngineOptions};
+use promontory_promql::value::{QueryOutput, QueryStats, RangeSpec, Value};
 use promontory_promql::{parser, printer};
 use serde_json::json;
 
 use super::answer::{ApiError, ErrorType, Remarks, success, success_value};
-use super::backend::Query;
+use super::backend::{Backend, QueryCost};
 use super::params::{Params, parse_duration};
 use super::{Http, body, json, tree};
 
@@ -26,9 +27,8 @@ pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Re
     let (expr, text) = parse(&params)?;
     let run = http.clone();
     let output = http
-        .run(settings.timeout_ms, move |cancel| {
-            let query = settings.query(&run, &expr, &text, cancel);
-            let output = run.evaluator.instant(&query, t_ms)?;
+        .run_query(settings.timeout_ms, move |cancel| {
+            let output = settings.engine(&run).instant(&*run.data, &expr, &text, t_ms, cancel)?;
             Ok((output, text))
         })
         .await?;
@@ -68,9 +68,9 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
     }
     let run = http.clone();
     let output = http
-        .run(settings.timeout_ms, move |cancel| {
-            let query = settings.query(&run, &expr, &text, cancel);
-            let output = run.evaluator.range(&query, start_ms, end_ms, step_ms)?;
+        .run_query(settings.timeout_ms, move |cancel| {
+            let steps = RangeSpec { start_ms, end_ms, step_ms };
+            let output = settings.engine(&run).range(&*run.data, &expr, &text, steps, cancel)?;
             Ok((output, text))
         })
         .await?;
@@ -98,8 +98,9 @@ impl Settings {
         Ok(Self { timeout_ms, lookback_ms: lookback_ms.filter(|ms| *ms > 0) })
     }
 
-    fn query<'a>(self, http: &'a Http, expr: &'a Expr, text: &'a str, cancel: &'a Cancel) -> Query<'a> {
-        Query { data: &*http.data, expr, text, lookback_ms: self.lookback_ms, cancel }
+    fn engine(self, http: &Http) -> Engine {
+        let options = http.backend.engine_options();
+        Engine::new(EngineOptions { lookback_ms: self.lookback_ms.unwrap_or(options.lookback_ms), ..options })
     }
 }
 
@@ -182,7 +183,43 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Tells the backend that a query ended, even when its request's future is dropped.
+struct Meter {
+    backend: Arc<dyn Backend>,
+    cost: QueryCost,
+}
+
+impl Meter {
+    fn new(backend: &Arc<dyn Backend>) -> Self {
+        backend.query_began();
+        let cost = QueryCost { queue_seconds: 0.0, run_seconds: 0.0, samples_read: 0 };
+        Self { backend: backend.clone(), cost }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.backend.query_ended(self.cost);
+    }
+}
+
 impl Http {
+    /// [`Http::run`] for queries, which are counted.
+    async fn run_query(
+        self: &Arc<Self>,
+        timeout_ms: i64,
+        work: impl FnOnce(&Cancel) -> Result<(QueryOutput, String), ApiError> + Send + 'static,
+    ) -> Result<Ran<(QueryOutput, String)>, ApiError> {
+        let mut meter = Meter::new(&self.backend);
+        let ran = self.run(timeout_ms, work).await?;
+        meter.cost = QueryCost {
+            queue_seconds: ran.queue_ns as f64 / 1e9,
+            run_seconds: ran.run_ns as f64 / 1e9,
+            samples_read: ran.value.0.stats.samples_read,
+        };
+        Ok(ran)
+    }
+
     /// Runs `work` on a thread of its own, when one of `query.max-concurrency` places is free and for at most
     /// `timeout_ms`, waiting included. The place is given back when the work ends, not when the answer is sent.
     pub(crate) async fn run<T: Send + 'static>(
@@ -204,9 +241,8 @@ impl Http {
         };
         let started_ns = self.clock.monotonic_ns();
         let flag = cancel.clone();
-        let running = self.metrics.query_started();
         let handle = tokio::task::spawn_blocking(move || {
-            let (_place, _running) = (place, running);
+            let _place = place;
             work(&flag)
         });
         let result = tokio::select! {
@@ -222,9 +258,7 @@ impl Http {
         })?;
         let ended_ns = self.clock.monotonic_ns();
         let queue_ns = started_ns.saturating_sub(asked_ns);
-        let run_ns = ended_ns.saturating_sub(started_ns);
-        self.metrics.query_ended(queue_ns, run_ns);
-        Ok(Ran { value, queue_ns, run_ns })
+        Ok(Ran { value, queue_ns, run_ns: ended_ns.saturating_sub(started_ns) })
     }
 }
 

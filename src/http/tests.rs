@@ -4,18 +4,15 @@ mod api;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use promontory_model::{Columns, Labels, MetricMetadata, MetricType, Select, TimeRange, Timestamp};
-use promontory_promql::annotations::Annotations;
-use promontory_promql::ast::{Expr, Span};
-use promontory_promql::error::QueryError;
-use promontory_promql::value::{MatrixSeries, QueryOutput, QueryStats, SampleValue, Value, VectorSample};
+use promontory_model::{Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp};
+use promontory_promql::engine::EngineOptions;
 use promontory_storage::clock::ManualClock;
 use promontory_storage::vfs::RealVfs;
 use promontory_storage::{Db, DbOptions};
@@ -49,7 +46,6 @@ impl Answer {
 pub(super) struct World {
     router: Router,
     pub(super) backend: Arc<FakeBackend>,
-    pub(super) clock: Arc<ManualClock>,
     pub(super) hanging: Arc<AtomicUsize>,
     pub(super) db: Db,
     _dir: tempfile::TempDir,
@@ -63,19 +59,14 @@ impl World {
         let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), db_options).unwrap();
         let backend = Arc::new(FakeBackend::default());
         let hanging = Arc::new(AtomicUsize::new(0));
-        let mut registry = Registry::default();
-        let metrics = HttpMetrics::register(&mut registry, options.query_max_concurrency);
         let router = router(HttpParts {
             backend: backend.clone(),
-            data: Arc::new(db.clone()),
-            evaluator: Arc::new(LastSample { hanging: hanging.clone() }),
-            clock: clock.clone(),
-            registry: Arc::new(registry),
-            metrics,
+            data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone() }),
+            clock,
             api_routes: Router::new(),
             options,
         });
-        Self { router, backend, clock, hanging, db, _dir: dir }
+        Self { router, backend, hanging, db, _dir: dir }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
@@ -125,85 +116,41 @@ pub(super) fn world() -> World {
     world
 }
 
-/// Evaluates numbers, texts and plain selectors; `hang` runs until it is stopped, `boom` panics.
-struct LastSample {
+/// The database, but that selecting `hang` waits until it is stopped, and selecting `boom` panics.
+struct Traps {
+    db: Db,
     hanging: Arc<AtomicUsize>,
 }
 
-impl LastSample {
-    fn series(&self, query: &Query<'_>, range: TimeRange) -> Result<Vec<MatrixSeries>, QueryError> {
-        let Expr::Vector(selector) = query.expr else {
-            return Err(QueryError::Execution { message: "no such expression here".to_owned(), span: None });
-        };
-        match selector.name.as_deref() {
-            Some("hang") => {
-                self.hanging.fetch_add(1, Ordering::SeqCst);
-                loop {
-                    if let Err(reason) = query.cancel.check() {
-                        self.hanging.fetch_sub(1, Ordering::SeqCst);
-                        return Err(reason.into());
-                    }
-                    std::thread::yield_now();
-                }
-            }
-            Some("boom") => panic!("boom"),
-            Some("many") => return Err(QueryError::TooManySamples { allowed: 1 }),
-            _ => {}
-        }
-        let select = Select { range, matchers: &selector.matchers, cancel: query.cancel };
-        let selection = query.data.snapshot()?.select(&select)?;
-        let mut found = Vec::new();
-        let mut columns = Columns::default();
-        for batch in &selection.batches {
-            batch.read(0..batch.n_series(), range, &mut columns)?;
-            for i in 0..batch.n_series() {
-                let column = columns.column(i);
-                let rows = (0..columns.n_rows()).filter(|row| column.is_present(*row));
-                let floats = rows.map(|row| (columns.timestamps()[row], column.values[row])).collect();
-                found.push(MatrixSeries { labels: batch.labels(i), floats, histograms: Vec::new() });
-            }
-        }
-        found.retain(|s: &MatrixSeries| !s.floats.is_empty());
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(found)
+struct TrapsSnapshot(Arc<dyn Snapshot>, Arc<AtomicUsize>);
+
+impl Queryable for Traps {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
+        Ok(Arc::new(TrapsSnapshot(self.db.snapshot()?, self.hanging.clone())))
     }
 }
 
-fn output(value: Value) -> QueryOutput {
-    let mut annotations = Annotations::default();
-    if let Value::Scalar(_, v) = value
-        && v < 0.0
-    {
-        for i in 0..12 {
-            annotations.warn(format!("number {i} below zero"), Span { start: 1, end: 2 });
+impl Snapshot for TrapsSnapshot {
+    fn select(&self, select: &Select<'_>) -> Result<Selection, ReadError> {
+        let selects = |name: &str| select.matchers.iter().any(|m| m.name() == "__name__" && m.value() == name);
+        assert!(!selects("boom"), "boom");
+        if selects("hang") {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            while select.cancel.check().is_ok() {
+                std::thread::yield_now();
+            }
+            self.1.fetch_sub(1, Ordering::SeqCst);
         }
-        annotations.info("just so", Span::default());
-    }
-    let stats = QueryStats { samples_read: 7, samples_peak: 3, ..QueryStats::default() };
-    QueryOutput { value, annotations, stats }
-}
-
-impl Evaluator for LastSample {
-    fn instant(&self, query: &Query<'_>, t_ms: i64) -> Result<QueryOutput, QueryError> {
-        match query.expr {
-            Expr::Number(n) => return Ok(output(Value::Scalar(t_ms, n.value))),
-            Expr::String(s) => return Ok(output(Value::String(t_ms, s.value.clone()))),
-            _ => {}
-        }
-        let range = TimeRange::new(t_ms - query.lookback_ms.unwrap_or(300_000) + 1, t_ms);
-        let samples = self.series(query, range)?.into_iter().map(|s| {
-            let (_, v) = s.floats[s.floats.len() - 1];
-            VectorSample { labels: s.labels, t: t_ms, value: SampleValue::Float(v) }
-        });
-        Ok(output(Value::Vector(samples.collect())))
+        select.cancel.check()?;
+        self.0.select(select)
     }
 
-    fn range(&self, query: &Query<'_>, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<QueryOutput, QueryError> {
-        let mut series = self.series(query, TimeRange::new(start_ms, end_ms))?;
-        for s in &mut series {
-            s.floats.retain(|(t, _)| (t - start_ms) % step_ms == 0);
-        }
-        Ok(output(Value::Matrix(series)))
+    fn label_names(&self, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
+        self.0.label_names(select)
+    }
+
+    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
+        self.0.label_values(name, select)
     }
 }
 
@@ -213,6 +160,9 @@ pub(super) struct FakeBackend {
     pub(super) stopping: AtomicBool,
     pub(super) reload_fails: AtomicBool,
     pub(super) reloads: AtomicUsize,
+    /// Queries that began and did not end.
+    pub(super) active: AtomicUsize,
+    pub(super) samples_read: AtomicU64,
 }
 
 impl Backend for FakeBackend {
@@ -280,6 +230,30 @@ impl Backend for FakeBackend {
     fn reload(&self) -> Result<(), String> {
         self.reloads.fetch_add(1, Ordering::SeqCst);
         if self.reload_fails.load(Ordering::SeqCst) { Err("x.yml:1:1: no".to_owned()) } else { Ok(()) }
+    }
+
+    fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            lookback_ms: 300_000,
+            max_samples: 500,
+            memory_bytes_max: 1 << 30,
+            subquery_step_ms: 60_000,
+            delayed_name_removal: false,
+            threads: 1,
+        }
+    }
+
+    fn query_began(&self) {
+        self.active.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn query_ended(&self, cost: QueryCost) {
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        self.samples_read.fetch_add(cost.samples_read, Ordering::SeqCst);
+    }
+
+    fn metrics(&self, accept: &str) -> (&'static str, String) {
+        ("text/plain; version=0.0.4", format!("# {accept}\nup 1\n"))
     }
 
     fn quit(&self) -> bool {

@@ -89,7 +89,7 @@ async fn bad_queries_say_what_is_wrong() {
     ] {
         check_error(&w.get(&format!("/api/v1/{path}")).await, 400, "bad_data", message);
     }
-    assert_eq!(w.get("/api/v1/query_range?query=m&start=0&end=11000&step=1").await.status, 200);
+    assert_eq!(w.get("/api/v1/query_range?query=1&start=0&end=11000&step=1").await.status, 200);
     let long = format!("query={}", "x".repeat(QUERY_BYTES_MAX + 1));
     let answer = w.post("/api/v1/query", &long).await;
     assert!(answer.status == 400 && answer.text().contains("query_bytes_max"), "{}", answer.text());
@@ -102,7 +102,8 @@ async fn bad_queries_say_what_is_wrong() {
 async fn failures_of_evaluation_have_their_codes() {
     let w = world();
     let message = "query processing would load too many samples into memory in query execution";
-    check_error(&w.get("/api/v1/query?query=many").await, 422, "execution", message);
+    let many = "/api/v1/query_range?query=m&start=0&end=10000&step=1";
+    check_error(&w.get(many).await, 422, "execution", message);
     let answer = w.get("/api/v1/query?query=boom").await;
     assert_eq!((answer.status, &answer.json()["errorType"]), (500, &json!("internal")));
     assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
@@ -111,12 +112,16 @@ async fn failures_of_evaluation_have_their_codes() {
 #[tokio::test]
 async fn remarks_are_limited_and_carry_places() {
     let w = world();
-    let body = w.get("/api/v1/query?query=-1").await.json();
+    let body = w.get("/api/v1/query?query=quantile(2,m)&time=90").await.json();
+    let warning = "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)";
+    assert_eq!(body["warnings"], json!([warning]));
+    let body = w.get("/api/v1/query?query=rate(m%5B1m%5D)&time=90").await.json();
+    let info = body["infos"][0].as_str().unwrap();
+    assert!(info.starts_with("PromQL info: metric might not be a counter") && info.ends_with(" (1:6)"), "{info}");
+    let many: Vec<_> = (2..14).map(|i| format!("quantile({i},m)")).collect();
+    let body = w.post("/api/v1/query", &format!("query={}&time=90", many.join("%2B"))).await.json();
     let warnings = body["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 11);
-    assert_eq!(warnings[0], "PromQL warning: number 0 below zero (1:2)");
-    assert_eq!(warnings[10], "2 more warning annotations omitted");
-    assert_eq!(body["infos"], json!(["PromQL info: just so (1:1)"]));
+    assert_eq!((warnings.len(), &warnings[10]), (11, &json!("2 more warning annotations omitted")));
     let body = w.get("/api/v1/query?query=m&limit=1").await.json();
     assert_eq!(body["data"]["result"].as_array().unwrap().len(), 1);
     assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
@@ -128,7 +133,9 @@ async fn statistics_come_on_request() {
     let w = world();
     assert!(w.get("/api/v1/query?query=m").await.json()["data"].get("stats").is_none());
     let stats = &w.get("/api/v1/query?query=m&stats=all").await.json()["data"]["stats"];
-    assert_eq!(stats["samples"], json!({"totalQueryableSamples": 7, "samplesRead": 7, "peakSamples": 3}));
+    let read = stats["samples"]["samplesRead"].as_u64().unwrap();
+    assert!(read > 0 && stats["samples"]["peakSamples"].as_u64().unwrap() > 0);
+    assert_eq!(w.backend.samples_read.load(Ordering::SeqCst), 2 * read);
     assert!(stats["timings"]["execTotalTime"].is_number());
     let body = w.get("/api/v1/query?query=m&stats=foo").await.json();
     assert!(body["warnings"][0].as_str().unwrap().starts_with("value \"foo\" for parameter \"stats\" is deprecated"));
@@ -158,6 +165,7 @@ async fn queries_beyond_the_limit_wait_and_end_with_their_clients() {
     check_error(&waiting, 503, "timeout", "query timed out in query queue");
     // Dropping the requests is what the server does when the connections close.
     drop(two);
+    assert_eq!(w.backend.active.load(Ordering::SeqCst), 0);
     assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
 }
 
@@ -323,26 +331,9 @@ async fn lifecycle_needs_its_flag() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_route() {
+async fn own_metrics_are_negotiated_by_their_owner() {
     let w = world();
-    w.clock.advance(5);
-    w.get("/api/v1/label/i/values").await;
-    w.get("/api/v1/query?query=(").await;
-    w.get("/api/v1/made/up").await;
-    let metrics = w.get("/metrics").await;
-    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    let text = metrics.text();
-    for line in [
-        "# TYPE prometheus_http_requests_total counter",
-        "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"200\"} 1",
-        "prometheus_http_requests_total{handler=\"/api/v1/query\",code=\"400\"} 1",
-        "prometheus_engine_queries_concurrent_max 2",
-    ] {
-        assert!(text.lines().any(|l| l == line), "no {line} in {text}");
-    }
-    assert!(!text.contains("made/up") && !text.contains("# EOF"), "{text}");
-    let open = w.get_with("/metrics", &[("accept", "application/openmetrics-text;version=1.0.0")]).await;
-    assert!(
-        open.header("content-type").starts_with("application/openmetrics-text") && open.text().ends_with("# EOF\n")
-    );
+    let metrics = w.get_with("/metrics", &[("accept", "application/openmetrics-text")]).await;
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4");
+    assert_eq!(metrics.text(), "# application/openmetrics-text\nup 1\n");
 }
