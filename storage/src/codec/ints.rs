@@ -74,17 +74,30 @@ impl Plan {
             };
         }
         let factor = if divide { common_factor(&deltas) } else { 1 };
+        let mut quotients = Vec::new();
+        let mut numbers = ints;
         if factor > 1 {
+            // One division per number; the numbers follow from their differences.
             let divisor = factor as i64;
-            deltas.iter_mut().for_each(|d| *d /= divisor);
+            quotients.reserve(ints.len());
+            quotients.push(0);
+            let mut at = 0i64;
+            for d in &mut deltas {
+                *d /= divisor;
+                at = at.wrapping_add(*d);
+                quotients.push(at);
+            }
+            numbers = &quotients;
         }
-        let least = ints.iter().copied().min().unwrap_or(first);
+        let least_number = numbers.iter().copied().min().unwrap_or(0);
+        let least =
+            if factor > 1 { first.wrapping_add(least_number.wrapping_mul(factor as i64)) } else { least_number };
         let least_delta = deltas.iter().copied().min().unwrap_or(0);
-        let form = choose(ints, &deltas, least, least_delta, factor);
+        let form = choose(numbers, &deltas, least_number, least_delta);
         let packed = match form {
-            Form::Offset => offsets(ints, least, factor).collect(),
-            Form::DeltaOffset => deltas.iter().map(|d| d.wrapping_sub(least_delta) as u64).collect(),
-            Form::DeltaDelta => deltas.windows(2).map(|w| zigzag(w[1].wrapping_sub(w[0]))).collect(),
+            Form::Offset => offsets(numbers, least_number).collect(),
+            Form::DeltaOffset => offsets(&deltas, least_delta).collect(),
+            Form::DeltaDelta => changes(&deltas).collect(),
             Form::Delta | Form::Constant | Form::Linear => deltas.iter().map(|d| zigzag(*d)).collect(),
         };
         let (head, n_head) = match form {
@@ -107,11 +120,12 @@ impl Plan {
     }
 }
 
-fn offsets(ints: &[i64], least: i64, factor: u64) -> impl Iterator<Item = u64> {
-    ints.iter().map(move |m| {
-        let distance = m.wrapping_sub(least) as u64;
-        if factor > 1 { distance / factor } else { distance }
-    })
+fn offsets(numbers: &[i64], least: i64) -> impl Iterator<Item = u64> {
+    numbers.iter().map(move |m| m.wrapping_sub(least) as u64)
+}
+
+fn changes(deltas: &[i64]) -> impl Iterator<Item = u64> {
+    deltas.windows(2).map(|w| zigzag(w[1].wrapping_sub(w[0])))
 }
 
 /// The greatest common divisor of the differences.
@@ -139,32 +153,24 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 }
 
 /// Judges the transforms on up to four blocks spread over the column.
-fn choose(ints: &[i64], deltas: &[i64], least: i64, least_delta: i64, factor: u64) -> Form {
+fn choose(numbers: &[i64], deltas: &[i64], least: i64, least_delta: i64) -> Form {
     let n_blocks = deltas.len().div_ceil(BLOCK);
     let step = n_blocks.div_ceil(SAMPLED_BLOCKS_MAX).max(1);
     let mut cost = [0u64; 4];
     let mut block = [0u64; BLOCK];
-    let mut measure = |slot: &mut u64, values: &mut dyn Iterator<Item = u64>| {
-        let mut n = 0;
-        for (b, v) in block.iter_mut().zip(values) {
-            *b = v;
-            n += 1;
-        }
-        *slot += pack::cost_bytes(&block[..n]);
-    };
     for index in (0..n_blocks).step_by(step) {
         let from = index * BLOCK;
         let to = (from + BLOCK).min(deltas.len());
         let d = &deltas[from..to];
         let [offset, delta, delta_offset, delta_delta] = &mut cost;
-        measure(offset, &mut offsets(&ints[from..to], least, factor));
+        *offset += measure(&mut block, offsets(&numbers[from..to], least));
         // Differences of one sign are cheaper as distances to the least one, others as zigzag.
         if least_delta < 0 {
-            measure(delta, &mut d.iter().map(|d| zigzag(*d)));
+            *delta += measure(&mut block, d.iter().map(|d| zigzag(*d)));
         } else {
-            measure(delta_offset, &mut d.iter().map(|d| d.wrapping_sub(least_delta) as u64));
+            *delta_offset += measure(&mut block, offsets(d, least_delta));
         }
-        measure(delta_delta, &mut d.windows(2).map(|w| zigzag(w[1].wrapping_sub(w[0]))));
+        *delta_delta += measure(&mut block, changes(d));
     }
     let [offset, delta, delta_offset, delta_delta] = cost;
     let (by_delta, form) = if least_delta < 0 { (delta, Form::Delta) } else { (delta_offset, Form::DeltaOffset) };
@@ -176,6 +182,15 @@ fn choose(ints: &[i64], deltas: &[i64], least: i64, least_delta: i64, factor: u6
     } else {
         Form::DeltaDelta
     }
+}
+
+fn measure(block: &mut [u64; BLOCK], values: impl Iterator<Item = u64>) -> u64 {
+    let mut n = 0;
+    for (b, v) in block.iter_mut().zip(values) {
+        *b = v;
+        n += 1;
+    }
+    pack::cost_bytes(&block[..n])
 }
 
 /// Reads `n ≥ 1` integers and appends the floats that `map` makes of them.
