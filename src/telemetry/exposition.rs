@@ -5,19 +5,19 @@ use std::fmt::Write;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use super::summary::Summary;
+use super::figures::Figures;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
-pub(super) fn render(registry: &Registry, summaries: &[Summary], accept: &str) -> (&'static str, String) {
+pub(super) fn render(registry: &Registry, figures: &[Figures], accept: &str) -> (&'static str, String) {
     let mut out = String::new();
     text::encode_registry(&mut out, registry).expect("writing to a string cannot fail");
     let openmetrics = accept.contains("application/openmetrics-text");
     if !openmetrics {
         out = to_text_format(&out);
     }
-    summaries.iter().for_each(|summary| summary.write(&mut out));
+    figures.iter().for_each(|figures| figures.write(openmetrics, &mut out));
     if openmetrics {
         out.push_str("# EOF\n");
         (OPENMETRICS, out)
@@ -53,12 +53,10 @@ mod tests {
 
     #[track_caller]
     fn check(accept: &str, content_type: &str, expected: &str) {
-        let (mut registry, summary) = (Registry::default(), Summary::new("s", "Sums", "l"));
+        let mut registry = Registry::default();
         registry.register("c", "Counts", Counter::<u64>::default());
-        summary.observe("x", 2.0);
-        let quantiles = ["0.5", "0.9", "0.99"].map(|q| format!("s{{l=\"x\",quantile=\"{q}\"}} 2\n")).concat();
-        let expected = expected.replace("<quantiles>", &quantiles);
-        assert_eq!(render(&registry, &[summary], accept), (content_type, expected));
+        let figures = [Figures::counter("f", "Figures", 2.0)];
+        assert_eq!(render(&registry, &figures, accept), (content_type, expected.to_owned()));
     }
 
     #[test]
@@ -66,14 +64,13 @@ mod tests {
         check(
             "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1",
             OPENMETRICS,
-            "# HELP c Counts.\n# TYPE c counter\nc_total 0\n# HELP s Sums.\n# TYPE s summary\n<quantiles>\
-             s_sum{l=\"x\"} 2\ns_count{l=\"x\"} 1\n# EOF\n",
+            "# HELP c Counts.\n# TYPE c counter\nc_total 0\n# HELP f Figures.\n# TYPE f counter\nf_total 2\n# EOF\n",
         );
         check(
             "",
             TEXT,
-            "# HELP c_total Counts.\n# TYPE c_total counter\nc_total 0\n# HELP s Sums.\n# TYPE s summary\n<quantiles>\
-             s_sum{l=\"x\"} 2\ns_count{l=\"x\"} 1\n",
+            "# HELP c_total Counts.\n# TYPE c_total counter\nc_total 0\n# HELP f_total Figures.\n# TYPE f_total \
+             counter\nf_total 2\n",
         );
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use super::families::Figures;
+use super::figures::Figures;
 
 /// Clock ticks per second in `/proc`: 100 on every architecture that Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;

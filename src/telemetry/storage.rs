@@ -2,7 +2,7 @@
 
 use promontory_storage::DbStatus;
 
-use super::families::Figures;
+use super::figures::Figures;
 
 /// The figures of a database, read from its status at the time of the scrape.
 #[must_use]

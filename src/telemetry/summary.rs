@@ -3,8 +3,9 @@
 //! The client library has histograms only, but dashboards query some of Prometheus' own metrics by `quantile`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use super::figures::{Figures, FiguresKind, Labelled};
 
 /// Observations that the quantiles are taken over.
 const WINDOW: usize = 512;
@@ -62,27 +63,32 @@ impl Summary {
         change(by_value.entry(key.to_owned()).or_default());
     }
 
-    /// Appends the summary in the text format, which is the same in OpenMetrics.
-    pub(super) fn write(&self, out: &mut String) {
-        let Self { name, help, label, by_value } = self;
-        let by_value = by_value.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_value.is_empty() {
-            return;
-        }
-        let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} summary");
-        for (value, observations) in by_value.iter() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let mut sorted = observations.latest.clone();
-            sorted.sort_by(f64::total_cmp);
-            for quantile in QUANTILES {
-                let at = ((sorted.len() as f64 * quantile).ceil() as usize).saturating_sub(1);
-                let observed = sorted.get(at).copied().unwrap_or(f64::NAN);
-                let _ = writeln!(out, "{name}{{{label}=\"{value}\",quantile=\"{quantile}\"}} {observed}");
+    /// What it shows now.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let by_value = self.by_value.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = Vec::new();
+        for (label_value, observations) in by_value.iter() {
+            let label = || (self.label, label_value.clone());
+            for (quantile, value) in QUANTILES.iter().zip(observations.quantiles()) {
+                values.push(Labelled { suffix: "", labels: vec![label(), ("quantile", quantile.to_string())], value });
             }
-            let (sum, count) = (observations.sum, observations.count);
-            let _ =
-                writeln!(out, "{name}_sum{{{label}=\"{value}\"}} {sum}\n{name}_count{{{label}=\"{value}\"}} {count}");
+            values.push(Labelled { suffix: "_sum", labels: vec![label()], value: observations.sum });
+            values.push(Labelled { suffix: "_count", labels: vec![label()], value: observations.count as f64 });
         }
+        Figures { name: self.name, help: self.help, kind: FiguresKind::Summary, values }
+    }
+}
+
+impl Observations {
+    /// NaN while there are none.
+    fn quantiles(&self) -> [f64; QUANTILES.len()] {
+        let mut sorted = self.latest.clone();
+        sorted.sort_by(f64::total_cmp);
+        QUANTILES.map(|quantile| {
+            let at = ((sorted.len() as f64 * quantile).ceil() as usize).saturating_sub(1);
+            sorted.get(at).copied().unwrap_or(f64::NAN)
+        })
     }
 }
 
@@ -92,7 +98,7 @@ mod tests {
 
     fn text(summary: &Summary) -> String {
         let mut out = String::new();
-        summary.write(&mut out);
+        summary.figures().write(false, &mut out);
         out
     }
 
