@@ -4,12 +4,16 @@
 //! compensated sums, so that a result depends neither on timing nor on the number of threads.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-use promontory_model::{Labels, METRIC_NAME};
+use promontory_model::histogram::CounterResetHint;
+use promontory_model::{FloatHistogram, Labels, METRIC_NAME};
 
 use super::notes::{self, Notes};
 use super::vector::{Series, Vector};
 use crate::ast::{AggregateOp, Grouping};
+use crate::histogram;
 use crate::kernels::sum::{self, Mean};
 use crate::kernels::{ABSENT, is_absent};
 
@@ -106,6 +110,76 @@ pub(crate) struct Accumulator {
     cells: Cells,
     /// What each cell has seen; kept only once there are histograms.
     seen: Vec<u8>,
+    /// Histograms summed so far, by cell.
+    histograms: HashMap<usize, HistogramCell, rapidhash::fast::RandomState>,
+}
+
+/// The sum (or, once that overflows, the mean) of the histograms of one cell.
+#[derive(Debug)]
+struct HistogramCell {
+    total: histogram::Accumulator,
+    count: f64,
+    is_mean: bool,
+    /// Exponential and custom buckets met: there is no sum.
+    is_broken: bool,
+    saw_reset: bool,
+    saw_no_reset: bool,
+}
+
+impl HistogramCell {
+    fn new(h: &FloatHistogram) -> Self {
+        Self {
+            total: histogram::Accumulator::new(h),
+            count: 1.0,
+            is_mean: false,
+            is_broken: false,
+            saw_reset: h.counter_reset_hint == CounterResetHint::Reset,
+            saw_no_reset: h.counter_reset_hint == CounterResetHint::NotReset,
+        }
+    }
+
+    /// Adds a histogram that is the sum of `count`; a mean weighs it by that.
+    fn add(&mut self, h: &FloatHistogram, count: f64, average: bool, notes: &mut Notes<'_>) {
+        if self.is_broken {
+            return;
+        }
+        let all = self.count + count;
+        self.saw_reset |= h.counter_reset_hint == CounterResetHint::Reset;
+        self.saw_no_reset |= h.counter_reset_hint == CounterResetHint::NotReset;
+        let before = self.total.clone();
+        let mut result = if self.is_mean { self.add_to_mean(h, all) } else { self.total.add(h) };
+        if result.is_ok() && average && !self.is_mean && self.total.has_overflow() {
+            self.is_mean = true;
+            self.total = before;
+            self.total.scale(1.0 / self.count);
+            result = self.add_to_mean(h, all);
+        }
+        match result {
+            Ok(merged) if merged.bounds_reconciled => notes.info(&notes::bounds_reconciled("aggregation"), 0),
+            Ok(_) => {}
+            Err(histogram::Incompatible) => {
+                notes.warn(&notes::mixed_buckets(""), 0);
+                self.is_broken = true;
+            }
+        }
+        self.count = all;
+    }
+
+    fn add_to_mean(&mut self, h: &FloatHistogram, all: f64) -> Result<histogram::Merged, histogram::Incompatible> {
+        self.total.scale(self.count / all);
+        self.total.add(&histogram::divided(h, all))
+    }
+
+    fn finish(&self, average: bool, notes: &mut Notes<'_>) -> Option<FloatHistogram> {
+        if self.is_broken {
+            return None;
+        }
+        if self.saw_reset && self.saw_no_reset {
+            notes.warn(&notes::reset_collision("aggregation"), 0);
+        }
+        let total = self.total.finish();
+        Some(if average && !self.is_mean { histogram::divided(&total, self.count) } else { total })
+    }
 }
 
 impl Accumulator {
@@ -119,7 +193,7 @@ impl Accumulator {
             AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Deviation(Vec::new()),
             _ => return None,
         };
-        Some(Self { op, n_steps, groups: Groups::default(), cells, seen: Vec::new() })
+        Some(Self { op, n_steps, groups: Groups::default(), cells, seen: Vec::new(), histograms: HashMap::default() })
     }
 
     /// Bytes that the cells take.
@@ -226,8 +300,16 @@ impl Accumulator {
                         self.seen[id * self.n_steps + step] |= SAW_FLOAT;
                     }
                 }
-                for (step, _) in histograms {
-                    self.seen[id * self.n_steps + *step as usize] |= SAW_HISTOGRAM;
+                let average = self.op == AggregateOp::Avg;
+                for (step, h) in histograms {
+                    let cell = id * self.n_steps + *step as usize;
+                    self.seen[cell] |= SAW_HISTOGRAM;
+                    match self.histograms.entry(cell) {
+                        Entry::Occupied(mut e) => e.get_mut().add(h, 1.0, average, notes),
+                        Entry::Vacant(e) => {
+                            e.insert(HistogramCell::new(h));
+                        }
+                    }
                 }
             }
             (_, op) => {
@@ -247,7 +329,7 @@ impl Accumulator {
     }
 
     /// Adds all that `other`, an accumulator of the same operator over later series, has seen.
-    pub(crate) fn merge(&mut self, mut other: Self) {
+    pub(crate) fn merge(&mut self, mut other: Self, notes: &mut Notes<'_>) {
         if self.groups.series.is_empty() {
             *self = other;
             return;
@@ -263,6 +345,11 @@ impl Accumulator {
             let series = other.groups.series[from].clone();
             let into = self.group(series.labels, series.drop_name);
             let (a, b) = (into * n..(into + 1) * n, from * n..(from + 1) * n);
+            for step in 0..if other.histograms.is_empty() { 0 } else { n } {
+                if let Some(cell) = other.histograms.remove(&(from * n + step)) {
+                    self.merge_histograms(into * n + step, cell, notes);
+                }
+            }
             if !self.seen.is_empty() {
                 self.seen[a.clone()].iter_mut().zip(&other.seen[b.clone()]).for_each(|(a, b)| *a |= b);
             }
@@ -286,6 +373,26 @@ impl Accumulator {
                     d1[a].iter_mut().zip(&d2[b]).for_each(|(a, b)| a.merge(b));
                 }
                 _ => unreachable!("accumulators of one aggregation have one kind of cells"),
+            }
+        }
+    }
+
+    fn merge_histograms(&mut self, at: usize, cell: HistogramCell, notes: &mut Notes<'_>) {
+        let average = self.op == AggregateOp::Avg;
+        match self.histograms.entry(at) {
+            Entry::Vacant(e) => {
+                e.insert(cell);
+            }
+            Entry::Occupied(mut e) => {
+                let mine = e.get_mut();
+                let mut total = cell.total.finish();
+                if cell.is_mean {
+                    total = histogram::scaled(&total, cell.count);
+                }
+                mine.add(&total, cell.count, average, notes);
+                mine.is_broken |= cell.is_broken;
+                mine.saw_reset |= cell.saw_reset;
+                mine.saw_no_reset |= cell.saw_no_reset;
             }
         }
     }
@@ -334,6 +441,14 @@ impl Accumulator {
         if mixed {
             notes.warn("encountered a mix of histograms and floats for aggregation", 0);
         }
+        let mut cells: Vec<_> = self.histograms.into_iter().filter(|(at, _)| self.seen[*at] == SAW_HISTOGRAM).collect();
+        cells.sort_unstable_by_key(|(at, _)| *at);
+        for (at, cell) in cells {
+            if let Some(h) = cell.finish(self.op == AggregateOp::Avg, notes) {
+                out.histograms.resize(out.series.len(), Vec::new());
+                out.histograms[at / self.n_steps].push(((at % self.n_steps) as u32, Arc::new(h)));
+            }
+        }
         out.drop_empty();
         out
     }
@@ -379,7 +494,7 @@ mod tests {
         for chunk in chunks {
             let mut part = Accumulator::new(op, 1).unwrap();
             part.add(&vector(chunk), &Grouping::default(), &mut notes);
-            total.merge(part);
+            total.merge(part, &mut notes);
         }
         total.finish(&mut notes).values.first().copied()
     }

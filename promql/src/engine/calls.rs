@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use promontory_model::Labels;
 
-use super::classic::{Answer, Histograms};
 use super::exec::{Exec, Value, broken};
+use super::quantiles::{Answer, Histograms};
 use super::ranked::check_quantiles;
 use super::relabel;
 use super::vector::{Series, Vector};
 use crate::error::QueryError;
 use crate::functions::FunctionId;
+use crate::histogram;
 use crate::kernels::{datetime, is_absent, math};
 use crate::plan::{Grid, NodeId};
 
@@ -78,7 +79,11 @@ impl Exec<'_> {
             FunctionId::HistogramQuantile | FunctionId::HistogramQuantiles | FunctionId::HistogramFraction => {
                 self.histogram(id, function, args, grid)
             }
-            FunctionId::HistogramCount | FunctionId::HistogramSum | FunctionId::HistogramAvg => {
+            FunctionId::HistogramCount
+            | FunctionId::HistogramSum
+            | FunctionId::HistogramAvg
+            | FunctionId::HistogramStddev
+            | FunctionId::HistogramStdvar => {
                 let held = self.vector(args[0])?;
                 let mut out = Vector::new(grid.n);
                 for (i, series) in held.vector.series.iter().enumerate() {
@@ -87,7 +92,9 @@ impl Exec<'_> {
                         row[*step as usize] = match function {
                             FunctionId::HistogramCount => h.count,
                             FunctionId::HistogramSum => h.sum,
-                            _ => h.sum / h.count,
+                            FunctionId::HistogramAvg => histogram::average(h),
+                            FunctionId::HistogramStdvar => histogram::stdvar(h),
+                            _ => histogram::stdvar(h).sqrt(),
                         };
                     }
                 }

@@ -360,8 +360,7 @@ impl<'a> Exec<'a> {
     /// Whether a node changes each value by itself.
     fn is_stage(&self, id: NodeId) -> bool {
         match &self.plan.get(id).node {
-            Node::Negate(_) => true,
-            Node::VectorScalar { op, .. } => !matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper),
+            Node::Negate(_) | Node::VectorScalar { .. } => true,
             Node::Call { function, args } => {
                 let vector_first =
                     args.first().is_some_and(|a| self.plan.get(*a).value_type == ValueType::InstantVector);
@@ -501,7 +500,7 @@ impl<'a> Exec<'a> {
                     },
                     |(sums, noted)| {
                         annotations.extend(noted);
-                        total.merge(sums);
+                        total.merge(sums, &mut Notes::new(sites, annotations));
                         drop(held.take());
                         held = Some(ctx.budget.charge(0, total.heap_bytes())?);
                         Ok(())

@@ -4,13 +4,12 @@
 //! sides have samples, so two series of one group that never meet are no error.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use promontory_model::{FloatHistogram, Labels, METRIC_NAME};
+use promontory_model::{Labels, METRIC_NAME};
 
-use super::notes::{self, Notes};
+use super::notes::Notes;
+use super::operands::{Operand, combine};
 use super::vector::{HistogramRow, Series, Vector, remove_metadata};
-use super::windows::same_histogram;
 use crate::ast::{BinaryOp, Cardinality, VectorMatching};
 use crate::error::QueryError;
 use crate::kernels::{ABSENT, is_absent, math};
@@ -132,22 +131,6 @@ fn push_filtered(out: &mut Vector, from: &Vector, i: usize, keep: impl Fn(usize)
     }
 }
 
-/// One side of an operator at one step.
-#[derive(Clone, Copy)]
-enum Operand<'a> {
-    Float(f64),
-    Histogram(&'a Arc<FloatHistogram>),
-}
-
-impl Operand<'_> {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Float(_) => "float",
-            Self::Histogram(_) => "histogram",
-        }
-    }
-}
-
 fn operand(v: &Vector, i: usize, step: usize) -> Option<Operand<'_>> {
     let float = v.row(i)[step];
     if !is_absent(float) {
@@ -178,11 +161,8 @@ pub(crate) fn arithmetic(
     let matches = Matches::new(left, right, join.matching);
     let (many, one) = if swapped { (right, left) } else { (left, right) };
     let (many_ids, one_ids) = if swapped { (&matches.right, &matches.left) } else { (&matches.left, &matches.right) };
-    let (fill_many, fill_one) = if swapped {
-        (join.matching.fill_right, join.matching.fill_left)
-    } else {
-        (join.matching.fill_left, join.matching.fill_right)
-    };
+    // As in Prometheus, `fill_left` fills the "many" side whichever side that is.
+    let (fill_many, fill_one) = (join.matching.fill_left, join.matching.fill_right);
     let mut many_of: Vec<Vec<usize>> = vec![Vec::new(); matches.n()];
     let mut one_of: Vec<Vec<usize>> = vec![Vec::new(); matches.n()];
     many_ids.iter().enumerate().for_each(|(i, g)| many_of[*g].push(i));
@@ -288,10 +268,10 @@ impl Sides<'_> {
                     ));
                 }
                 met = true;
-                self.combine(left, right, (*many, one.unwrap_or(FILLED)), labels, step, out, notes);
+                self.cell(left, right, (*many, one.unwrap_or(FILLED)), labels, step, out, notes);
             }
             if let (false, Some(one), Some(fill)) = (met, one, self.fill_many) {
-                self.combine(Operand::Float(fill), right, (FILLED, one), labels, step, out, notes);
+                self.cell(Operand::Float(fill), right, (FILLED, one), labels, step, out, notes);
             }
         }
         Ok(())
@@ -324,7 +304,7 @@ impl Sides<'_> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one cell of a join: two operands, their pair, group and step")]
-    fn combine(
+    fn cell(
         &self,
         many: Operand<'_>,
         one: Operand<'_>,
@@ -335,21 +315,7 @@ impl Sides<'_> {
         notes: &mut Notes<'_>,
     ) {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        let mut histogram = None;
-        let value = match (left, right) {
-            (Operand::Float(a), Operand::Float(b)) => self.floats(a, b),
-            (Operand::Histogram(a), Operand::Histogram(b)) if matches!(self.join.op, BinaryOp::Eq | BinaryOp::Ne) => {
-                let holds = same_histogram(a, b) == (self.join.op == BinaryOp::Eq);
-                if !self.join.return_bool && holds {
-                    histogram = Some(a.clone());
-                }
-                if self.join.return_bool { f64::from(u8::from(holds)) } else { ABSENT }
-            }
-            (a, b) => {
-                notes.info_whole(&notes::incompatible_types(self.join.op, a.name(), b.name()));
-                ABSENT
-            }
-        };
+        let (value, histogram) = combine(self.join.op, left, right, self.join.return_bool, notes);
         if is_absent(value) && histogram.is_none() {
             return;
         }
@@ -370,25 +336,13 @@ impl Sides<'_> {
         }
     }
 
-    fn floats(&self, a: f64, b: f64) -> f64 {
-        if let Some(f) = math::arithmetic(self.join.op) {
-            return f(a, b);
-        }
-        let Some(holds) = math::comparison(self.join.op) else { return ABSENT };
-        match (self.join.return_bool, holds(a, b)) {
-            (true, holds) => f64::from(u8::from(holds)),
-            (false, true) => a,
-            (false, false) => ABSENT,
-        }
-    }
-
     /// The labels of the answer for a pair.
     fn series(&self, (many, one): (usize, usize), group: &Labels) -> Series {
         let of = |v: &Vector, i: usize| if i == FILLED { group.clone() } else { v.series[i].labels.clone() };
         let (many_labels, one_labels) = (of(self.many, many), of(self.one, one));
         let matching = self.join.matching;
         let mut labels = many_labels.to_builder();
-        if math::comparison(self.join.op).is_none() {
+        if math::arithmetic(self.join.op).is_some() {
             remove_metadata(&mut labels);
         }
         if self.is_one_to_one() {

@@ -8,14 +8,17 @@
 mod aggregate;
 mod budget;
 mod calls;
-mod classic;
+
 mod exec;
 mod histogram_text;
+mod histogram_windows;
 mod info;
 mod join;
 mod notes;
+mod operands;
 mod output;
 mod pool;
+mod quantiles;
 mod ranked;
 mod relabel;
 mod select;

@@ -58,6 +58,59 @@ pub(crate) fn histograms_ignored(name: &str) -> String {
     format!("ignored histograms in a range containing both floats and histograms{}", for_metric(name))
 }
 
+/// Exponential and custom buckets in one series.
+pub(crate) fn mixed_buckets(name: &str) -> String {
+    format!("vector contains a mix of histograms with exponential and custom buckets schemas{}", for_metric(name))
+}
+
+/// A function of counters got a gauge.
+pub(crate) fn not_a_counter(name: &str) -> String {
+    format!("this native histogram metric is not a counter: {}", promontory_model::labels::Quoted(name))
+}
+
+/// A function of gauges got a counter.
+pub(crate) fn not_a_gauge(name: &str) -> String {
+    format!("this native histogram metric is not a gauge: {}", promontory_model::labels::Quoted(name))
+}
+
+/// Custom bounds differed; `what` is `addition`, `subtraction` or `aggregation`.
+pub(crate) fn bounds_reconciled(what: &str) -> String {
+    format!("mismatched custom buckets were reconciled during {what}")
+}
+
+/// Counter resets contradict each other.
+pub(crate) fn reset_collision(what: &str) -> String {
+    format!("conflicting counter resets during histogram {what}")
+}
+
+/// Exponential and custom buckets on the two sides of an operator.
+pub(crate) fn incompatible_buckets(op: BinaryOp) -> String {
+    format!("incompatible bucket layout encountered for binary operator {}", operator(op))
+}
+
+/// Classic and native histograms with the same labels.
+pub(crate) fn classic_and_native(name: &str) -> String {
+    format!("vector contains a mix of classic and native histograms{}", for_metric(name))
+}
+
+/// A quantile lies among NaN observations.
+pub(crate) fn quantile_is_nan(name: &str) -> String {
+    format!("input to histogram_quantile has NaN observations, result is NaN{}", for_metric(name))
+}
+
+/// NaN observations count as larger than all others.
+pub(crate) fn quantile_is_skewed(name: &str) -> String {
+    format!("input to histogram_quantile has NaN observations, result is skewed higher{}", for_metric(name))
+}
+
+/// NaN observations are between no bounds.
+pub(crate) fn fraction_without_nan(name: &str) -> String {
+    format!(
+        "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
+        for_metric(name)
+    )
+}
+
 /// `rate` of something that is not called like a counter.
 pub(crate) fn maybe_not_a_counter(name: &str) -> String {
     let name = promontory_model::labels::Quoted(name);

@@ -3,12 +3,14 @@
 
 use std::cmp::Ordering;
 
+use promontory_model::Labels;
+
 use super::aggregate::{Groups, group_labels};
 use super::notes::{self, Notes};
 use super::vector::Vector;
 use crate::ast::{AggregateOp, Grouping};
 use crate::error::QueryError;
-use crate::kernels::{ABSENT, is_absent, quantile};
+use crate::kernels::{ABSENT, is_absent, quantile, xxh64};
 
 /// The first argument of an aggregation.
 pub(crate) enum Param<'a> {
@@ -103,7 +105,7 @@ pub(crate) fn limit_ratio(input: &Vector, ratios: &[f64], notes: &mut Notes<'_>)
     let mut chosen = Chosen::new(input);
     for (i, series) in input.series.iter().enumerate() {
         // A place in 0…1 that depends on the labels only.
-        let place = rapidhash::v3::rapidhash_v3(series.labels.as_bytes()) as f64 / u64::MAX as f64;
+        let place = xxh64::hash(&hashed_bytes(&series.labels)) as f64 / u64::MAX as f64;
         for (step, ratio) in ratios.iter().enumerate() {
             let ratio = ratio.clamp(-1.0, 1.0);
             let keep = if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio };
@@ -113,6 +115,22 @@ pub(crate) fn limit_ratio(input: &Vector, ratios: &[f64], notes: &mut Notes<'_>)
         }
     }
     Ok(chosen.finish(input))
+}
+
+/// The bytes that Prometheus hashes: each name and value after its length.
+fn hashed_bytes(labels: &Labels) -> Vec<u8> {
+    let mut out = Vec::with_capacity(labels.as_bytes().len());
+    for part in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(part.len()) {
+            Ok(len) if len < 255 => out.push(len),
+            _ => {
+                out.push(255);
+                out.extend_from_slice(&(part.len() as u32).to_le_bytes()[..3]);
+            }
+        }
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
 }
 
 /// `quantile` of each group.
@@ -263,7 +281,7 @@ mod tests {
     fn one_step(values: &[f64]) -> Vector {
         let mut v = Vector::new(1);
         for (i, x) in values.iter().enumerate() {
-            let labels = promontory_model::Labels::from_pairs([("i", i.to_string().as_str())]);
+            let labels = Labels::from_pairs([("i", i.to_string().as_str())]);
             v.push(Series::new(labels))[0] = *x;
         }
         v

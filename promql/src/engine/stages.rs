@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::notes::{self, Notes};
+use super::operands::{Operand, combine};
 use super::vector::Vector;
 use crate::ast::BinaryOp;
+use crate::histogram;
 use crate::kernels::{ABSENT, is_absent, math};
 
 /// A scalar at each step.
@@ -39,7 +41,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    /// Changes all values of `vector`.
+    /// Changes all values of `vector`. Functions of floats forget histograms; operators have their own rules.
     pub(crate) fn apply(&self, vector: &mut Vector, delayed_names: bool, notes: &mut Notes<'_>) {
         match self {
             Self::Map(f) => each(vector, |v, _| f(v)),
@@ -54,28 +56,48 @@ impl Stage {
             Self::ClampMax(upper) => each(vector, |v, step| math::min(upper[step], v)),
             Self::Round(to) => each(vector, |v, step| math::round(v, to[step])),
             Self::Scalar { op, scalar, scalar_left, return_bool } => {
-                self.note_histograms(*op, *scalar_left, vector, notes);
+                let floats = vector.values.iter().any(|v| !is_absent(*v));
+                if floats && math::arithmetic(*op).is_none() && math::comparison(*op).is_none() {
+                    notes.info_whole(&notes::incompatible_types(*op, "float", "float"));
+                }
                 binary(vector, *op, scalar, *scalar_left, *return_bool);
             }
         }
-        vector.drop_histograms();
+        if vector.has_histograms() {
+            self.apply_to_histograms(vector, notes);
+        }
         if self.drops_name() {
             vector.series.iter_mut().for_each(|s| s.drop_name(delayed_names));
         }
     }
 
+    fn apply_to_histograms(&self, vector: &mut Vector, notes: &mut Notes<'_>) {
+        let mut rows = std::mem::take(&mut vector.histograms);
+        for (i, row) in rows.iter_mut().enumerate() {
+            for (step, h) in std::mem::take(row) {
+                let (float, histogram) = match self {
+                    Self::Negate => (ABSENT, Some(Arc::new(histogram::scaled(&h, -1.0)))),
+                    Self::Scalar { op, scalar, scalar_left, return_bool } => {
+                        let (h, s) = (Operand::Histogram(&h), Operand::Float(scalar[step as usize]));
+                        let (left, right) = if *scalar_left { (s, h) } else { (h, s) };
+                        combine(*op, left, right, *return_bool, notes)
+                    }
+                    _ => (ABSENT, None),
+                };
+                if !is_absent(float) {
+                    vector.row_mut(i)[step as usize] = float;
+                }
+                row.extend(histogram.map(|h| (step, h)));
+            }
+        }
+        vector.histograms = rows;
+    }
+
     /// Whether the result is no longer the metric.
     pub(crate) fn drops_name(&self) -> bool {
         match self {
-            Self::Scalar { op, return_bool, .. } => math::comparison(*op).is_none() || *return_bool,
+            Self::Scalar { op, return_bool, .. } => math::arithmetic(*op).is_some() || *return_bool,
             _ => true,
-        }
-    }
-
-    fn note_histograms(&self, op: BinaryOp, scalar_left: bool, vector: &Vector, notes: &mut Notes<'_>) {
-        if vector.has_histograms() {
-            let (left, right) = if scalar_left { ("float", "histogram") } else { ("histogram", "float") };
-            notes.info_whole(&notes::incompatible_types(op, left, right));
         }
     }
 }

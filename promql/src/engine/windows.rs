@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use promontory_model::FloatHistogram;
 
+use super::histogram_windows::{self, Extended, Report, Timed};
 use super::notes::{self, Notes};
 use super::vector::HistogramRow;
 use crate::ast::RangeExtension;
 use crate::error::QueryError;
 use crate::functions::FunctionId;
+use crate::histogram;
 use crate::kernels::extended::{self, Edge};
 use crate::kernels::rate::{self, Extrapolation, Kind};
 use crate::kernels::window::{self, Bounds, Rows};
@@ -95,8 +97,7 @@ impl WindowFunction {
 
     fn rows(&self, times: &[i64], out: &mut Vec<Rows>) {
         window::rows(times, &self.reads, out);
-        let counts_pairs = matches!(self.id, FunctionId::Changes | FunctionId::Resets);
-        if self.extension == Some(RangeExtension::Anchored) && counts_pairs {
+        if self.extension == Some(RangeExtension::Anchored) && self.counts_pairs() {
             extended::anchor(times, out, &self.windows);
         }
     }
@@ -239,7 +240,7 @@ impl WindowFunction {
     pub(crate) fn with_histograms(
         &self,
         column: Column<'_>,
-        histograms: &[(i64, Arc<FloatHistogram>)],
+        histograms: &[Timed],
         metric: &str,
         out: &mut [f64],
         notes: &mut Notes<'_>,
@@ -250,77 +251,118 @@ impl WindowFunction {
         let (mut float_rows, mut histogram_rows) = (Vec::new(), Vec::new());
         window::rows(&t, &self.reads, &mut float_rows);
         window::rows(&times, &self.reads, &mut histogram_rows);
+        let mut report = Report { notes, metric, arg: self.params_before() };
         let mut row = HistogramRow::new();
         for step in 0..out.len() {
-            if histogram_rows[step].len() == 0 {
-                continue;
-            }
-            let window = Mixed {
+            let mut w = Mixed {
                 floats: Samples { t: &t[float_rows[step].range()], v: &v[float_rows[step].range()] },
                 histograms: &histograms[histogram_rows[step].range()],
             };
-            let (float, histogram) = self.mixed(window, metric, out[step], notes);
+            if self.extension == Some(RangeExtension::Anchored) && self.counts_pairs() {
+                w = w.anchored(self.windows[step].start);
+                if w.histograms.is_empty() && w.floats.v.is_empty() {
+                    out[step] = ABSENT;
+                    continue;
+                }
+            } else if w.histograms.is_empty() {
+                continue;
+            }
+            let (float, histogram) = self.mixed(w, step, out[step], &mut report);
             out[step] = float;
             row.extend(histogram.map(|h| (step as u32, h)));
         }
         row
     }
 
+    fn counts_pairs(&self) -> bool {
+        matches!(self.id, FunctionId::Changes | FunctionId::Resets)
+    }
+
     /// The value of a window with at least one histogram; `floats_only` is what the floats alone give.
     fn mixed(
         &self,
         w: Mixed<'_>,
-        metric: &str,
+        step: usize,
         floats_only: f64,
-        notes: &mut Notes<'_>,
+        report: &mut Report<'_, '_>,
     ) -> (f64, Option<Arc<FloatHistogram>>) {
-        let arg = self.params_before();
-        let first_histogram = &w.histograms[0];
-        let last_histogram = &w.histograms[w.histograms.len() - 1];
-        let first_is_float = w.floats.t.first().is_some_and(|t| *t < first_histogram.0);
-        let last_is_float = w.floats.t.last().is_some_and(|t| *t > last_histogram.0);
+        if self.counts_pairs() {
+            return (w.count_pairs(self.id == FunctionId::Changes), None);
+        }
+        let [Some(first), Some(last)] = [w.histograms.first(), w.histograms.last()] else {
+            return (floats_only, None);
+        };
+        let first_is_float = w.floats.t.first().is_some_and(|t| *t < first.0);
+        let last_is_float = w.floats.t.last().is_some_and(|t| *t > last.0);
         match self.id {
             FunctionId::CountOverTime => ((w.floats.v.len() + w.histograms.len()) as f64, None),
             FunctionId::PresentOverTime => (1.0, None),
-            FunctionId::FirstOverTime if !first_is_float => (ABSENT, Some(first_histogram.1.clone())),
-            FunctionId::LastOverTime if !last_is_float => (ABSENT, Some(last_histogram.1.clone())),
-            FunctionId::TsOfFirstOverTime if !first_is_float => (first_histogram.0 as f64 / 1000.0, None),
-            FunctionId::TsOfLastOverTime if !last_is_float => (last_histogram.0 as f64 / 1000.0, None),
+            FunctionId::FirstOverTime if !first_is_float => (ABSENT, Some(first.1.clone())),
+            FunctionId::LastOverTime if !last_is_float => (ABSENT, Some(last.1.clone())),
+            FunctionId::TsOfFirstOverTime if !first_is_float => (first.0 as f64 / 1000.0, None),
+            FunctionId::TsOfLastOverTime if !last_is_float => (last.0 as f64 / 1000.0, None),
             FunctionId::FirstOverTime
             | FunctionId::LastOverTime
             | FunctionId::TsOfFirstOverTime
             | FunctionId::TsOfLastOverTime => (floats_only, None),
-            FunctionId::Changes | FunctionId::Resets => (w.count_pairs(self.id == FunctionId::Changes), None),
             FunctionId::SumOverTime
             | FunctionId::AvgOverTime
             | FunctionId::Rate
             | FunctionId::Increase
             | FunctionId::Delta => {
                 if !w.floats.v.is_empty() {
-                    notes.warn(&notes::mixed(metric), arg);
+                    report.notes.warn(&notes::mixed(report.metric), report.arg);
+                    return (ABSENT, None);
                 }
-                (ABSENT, None)
+                (ABSENT, self.histograms_only(w.histograms, step, report).map(Arc::new))
             }
-            FunctionId::Irate | FunctionId::Idelta => {
-                let newest_histograms = w.histograms.iter().rev().take(2).map(|(t, _)| (*t, false));
-                let newest_floats = w.floats.t.iter().rev().take(2).map(|t| (*t, true));
-                let mut newest: Vec<(i64, bool)> = newest_histograms.chain(newest_floats).collect();
-                newest.sort_unstable_by(|a, b| b.cmp(a));
-                match newest[..] {
-                    [(_, true), (_, true), ..] => (floats_only, None),
-                    [(_, a), (_, b), ..] if a != b => {
-                        notes.warn(&notes::mixed(metric), arg);
-                        (ABSENT, None)
-                    }
-                    _ => (ABSENT, None),
-                }
-            }
+            FunctionId::Irate | FunctionId::Idelta => self.newest_two(w, floats_only, report),
             _ => {
                 if !w.floats.v.is_empty() && !is_absent(floats_only) {
-                    notes.info(&notes::histograms_ignored(metric), arg);
+                    report.notes.info(&notes::histograms_ignored(report.metric), report.arg);
                 }
                 (floats_only, None)
             }
+        }
+    }
+
+    fn histograms_only(&self, points: &[Timed], step: usize, report: &mut Report<'_, '_>) -> Option<FloatHistogram> {
+        let window = self.windows[step];
+        match (self.rate_kind(), self.extension) {
+            (None, _) => histogram_windows::sum_or_average(points, self.id == FunctionId::AvgOverTime, report),
+            (Some((is_counter, is_rate)), None) => {
+                histogram_windows::rate(points, Kind { is_counter, is_rate }, window, report)
+            }
+            (Some((is_counter, per_second)), Some(extension)) => {
+                let smoothed = extension == RangeExtension::Smoothed;
+                let kind = Extended { smoothed, is_counter, per_second };
+                histogram_windows::extended(points, kind, window, report)
+            }
+        }
+    }
+
+    /// `irate` and `idelta` of the newest two samples, whichever they are.
+    fn newest_two(
+        &self,
+        w: Mixed<'_>,
+        floats_only: f64,
+        report: &mut Report<'_, '_>,
+    ) -> (f64, Option<Arc<FloatHistogram>>) {
+        let newest_histograms = w.histograms.iter().rev().take(2).map(|(t, _)| (*t, false));
+        let newest_floats = w.floats.t.iter().rev().take(2).map(|t| (*t, true));
+        let mut newest: Vec<(i64, bool)> = newest_histograms.chain(newest_floats).collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        match (&newest[..], w.histograms) {
+            ([(_, true), (_, true), ..], _) => (floats_only, None),
+            ([(_, false), (_, false), ..], [.., a, b]) => {
+                let per_second = self.id == FunctionId::Irate;
+                (ABSENT, histogram_windows::instant([a, b], per_second, report).map(Arc::new))
+            }
+            ([_, _, ..], _) => {
+                report.notes.warn(&notes::mixed(report.metric), report.arg);
+                (ABSENT, None)
+            }
+            _ => (ABSENT, None),
         }
     }
 
@@ -349,10 +391,26 @@ fn at_least_one(rows: &[Rows], mut f: impl FnMut(usize) -> Result<(), QueryError
 #[derive(Clone, Copy)]
 struct Mixed<'a> {
     floats: Samples<'a>,
-    histograms: &'a [(i64, Arc<FloatHistogram>)],
+    histograms: &'a [Timed],
 }
 
 impl Mixed<'_> {
+    /// Only the last sample at or before `start` and those after it; nothing when there are none after it.
+    fn anchored(self, start: i64) -> Self {
+        let floats_before = self.floats.t.partition_point(|t| *t <= start);
+        let histograms_before = self.histograms.partition_point(|(t, _)| *t <= start);
+        let float = floats_before.checked_sub(1).map(|i| self.floats.t[i]);
+        let histogram = histograms_before.checked_sub(1).map(|i| self.histograms[i].0);
+        let inside = self.floats.t.len() > floats_before || self.histograms.len() > histograms_before;
+        if !inside {
+            return Self { floats: Samples { t: &[], v: &[] }, histograms: &[] };
+        }
+        let float_from = floats_before - usize::from(float > histogram);
+        let histogram_from = histograms_before - usize::from(histogram > float);
+        let floats = Samples { t: &self.floats.t[float_from..], v: &self.floats.v[float_from..] };
+        Self { floats, histograms: &self.histograms[histogram_from..] }
+    }
+
     /// `changes` or `resets`: a switch between floats and histograms is both.
     fn count_pairs(self, changes: bool) -> f64 {
         let (mut f, mut h) = (0, 0);
@@ -374,8 +432,8 @@ impl Mixed<'_> {
                 (None, _) => false,
                 (Some(Either::Float(a)), Either::Float(b)) if changes => over_time::is_change(a, b),
                 (Some(Either::Float(a)), Either::Float(b)) => over_time::is_reset(a, b),
-                (Some(Either::Histogram(a)), Either::Histogram(b)) if changes => !same_histogram(a, b),
-                (Some(Either::Histogram(a)), Either::Histogram(b)) => b.count < a.count,
+                (Some(Either::Histogram(a)), Either::Histogram(b)) if changes => !histogram::equals(a, b),
+                (Some(Either::Histogram(a)), Either::Histogram(b)) => histogram::detect_reset(b, a),
                 _ => true,
             };
             count += f64::from(u8::from(counts));
@@ -389,9 +447,4 @@ impl Mixed<'_> {
 enum Either<'a> {
     Float(f64),
     Histogram(&'a FloatHistogram),
-}
-
-/// Whether two histograms hold the same, whatever is known about resets.
-pub(crate) fn same_histogram(a: &FloatHistogram, b: &FloatHistogram) -> bool {
-    FloatHistogram { counter_reset_hint: b.counter_reset_hint, ..a.clone() } == *b
 }

@@ -17,6 +17,7 @@ pub(crate) mod rate;
 pub(crate) mod regression;
 pub(crate) mod sum;
 pub(crate) mod window;
+pub(crate) mod xxh64;
 
 /// The mark of a step in which a series has no float sample.
 pub(crate) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);

@@ -50,15 +50,32 @@ impl Edges {
 
 /// The value of one window from its increase and first value.
 fn extrapolate(increase: f64, first: f64, edges: Edges, kind: Kind, range_secs: f64) -> f64 {
-    let mut to_start = edges.to_start;
+    increase * edges.factor(to_start(increase, first, edges, kind), kind, range_secs)
+}
+
+/// A counter starts at zero: no extrapolation beyond the point where it was zero.
+fn to_start(increase: f64, first: f64, edges: Edges, kind: Kind) -> f64 {
     if kind.is_counter && increase > 0.0 && first >= 0.0 {
-        // A counter starts at zero: no extrapolation beyond the point where it was zero.
         let to_zero = edges.sampled * (first / increase);
-        if to_zero < to_start {
-            to_start = to_zero;
+        if to_zero < edges.to_start {
+            return to_zero;
         }
     }
-    increase * edges.factor(to_start, kind, range_secs)
+    edges.to_start
+}
+
+/// The factor of one window from its increase and first value, for values that are more than a float.
+pub(crate) fn factor(
+    increase: f64,
+    first: f64,
+    times: (i64, i64),
+    n_minus_one: usize,
+    window: Bounds,
+    kind: Kind,
+) -> f64 {
+    let edges = Edges::new(times.0, times.1, n_minus_one, window);
+    let to_start = to_start(increase, first, edges, kind);
+    edges.factor(to_start, kind, (window.end - window.start) as f64 / 1000.0)
 }
 
 /// The part of the extrapolation that all series of a column of timestamps share.

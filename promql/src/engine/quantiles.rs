@@ -1,12 +1,13 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` of classic histograms.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, of classic and of native histograms.
 
 use std::collections::HashMap;
 
-use promontory_model::Labels;
+use promontory_model::{FloatHistogram, Labels};
 
 use super::notes::{self, Notes};
 use super::vector::{Series, Vector};
 use crate::error::QueryError;
+use crate::histogram;
 use crate::kernels::buckets::{self, Bucket, Repair};
 use crate::kernels::{datetime, is_absent};
 
@@ -28,8 +29,15 @@ pub(crate) enum Answer<'a> {
     Fraction(&'a [f64], &'a [f64]),
 }
 
-/// Histograms of a vector with their buckets; series without a bound are told and left out.
-pub(crate) struct Histograms(Vec<Histogram>);
+/// Histograms of a vector; series of floats without a bound are told and left out.
+pub(crate) struct Histograms {
+    /// Buckets of classic ones.
+    classic: Vec<Histogram>,
+    /// Series with native ones, and the steps at which a classic one with the same labels is there as well.
+    native: Vec<(usize, Vec<bool>)>,
+    /// For each classic one the steps at which a native one is there.
+    clashes: Vec<Vec<bool>>,
+}
 
 impl Histograms {
     /// `arg` is the argument that holds the buckets.
@@ -55,7 +63,29 @@ impl Histograms {
         for h in &mut all {
             h.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
-        Self(all)
+        let mut out = Self { clashes: vec![Vec::new(); all.len()], classic: all, native: Vec::new() };
+        for (i, s) in input.series.iter().enumerate().filter(|(i, _)| !input.histograms(*i).is_empty()) {
+            let clash = ids.get(&s.labels).map(|id| out.clash(*id, input, i)).unwrap_or_default();
+            if !clash.is_empty() {
+                notes.warn(&notes::classic_and_native(s.labels.metric_name()), arg);
+            }
+            out.native.push((i, clash));
+        }
+        out
+    }
+
+    /// The steps at which classic histogram `id` and native series `i` are both there; nothing when there are none.
+    fn clash(&mut self, id: usize, input: &Vector, i: usize) -> Vec<bool> {
+        let mut steps = vec![false; input.n_steps];
+        for (step, _) in input.histograms(i) {
+            let step = *step as usize;
+            steps[step] = self.classic[id].buckets.iter().any(|(_, b)| !is_absent(input.row(*b)[step]));
+        }
+        if !steps.contains(&true) {
+            return Vec::new();
+        }
+        self.clashes[id].clone_from(&steps);
+        steps
     }
 
     /// Adds the answer for each histogram to `out`.
@@ -72,14 +102,15 @@ impl Histograms {
         notes: &mut Notes<'_>,
     ) -> Result<(), QueryError> {
         let mut present = Vec::new();
-        for h in &self.0 {
+        self.answer_native(input, answer, (arg, delayed_names), out, notes);
+        for (h, clashes) in self.classic.iter().zip(&self.clashes) {
             let mut repairs = Repairs::default();
             let mut rows: HashMap<u64, usize> = HashMap::new();
             for step in 0..input.n_steps {
                 present.clear();
                 let at = h.buckets.iter().map(|(upper, i)| Bucket { upper: *upper, count: input.row(*i)[step] });
                 present.extend(at.filter(|b| !is_absent(b.count)));
-                if present.is_empty() {
+                if present.is_empty() || clashes.get(step) == Some(&true) {
                     continue;
                 }
                 let (value, label) = match answer {
@@ -90,21 +121,80 @@ impl Histograms {
                     Answer::Fraction(lower, upper) => (buckets::fraction(lower[step], upper[step], &mut present), None),
                 };
                 let key = label.map_or(0, |(_, q)| q.to_bits());
-                let row = *rows.entry(key).or_insert_with(|| {
-                    let mut series = h.series.clone();
-                    series.drop_name(delayed_names);
-                    if let Some((label, q)) = label {
-                        series.labels = series.labels.to_builder().set(label, &open_metrics_float(q)).build();
-                    }
-                    out.push(series);
-                    out.len() - 1
-                });
+                let row = *rows.entry(key).or_insert_with(|| push_answer(out, h.series.clone(), label, delayed_names));
                 out.row_mut(row)[step] = value;
             }
             repairs.tell(h.series.labels.metric_name(), arg, notes);
         }
         Ok(())
     }
+
+    fn answer_native(
+        &self,
+        input: &Vector,
+        answer: &Answer<'_>,
+        (arg, delayed_names): (usize, bool),
+        out: &mut Vector,
+        notes: &mut Notes<'_>,
+    ) {
+        for (i, clashes) in &self.native {
+            let series = &input.series[*i];
+            let name = series.labels.metric_name();
+            let mut rows: HashMap<u64, usize> = HashMap::new();
+            for (step, h) in input.histograms(*i) {
+                let step = *step as usize;
+                if clashes.get(step) == Some(&true) {
+                    continue;
+                }
+                let (value, label) = match answer {
+                    Answer::Quantile(q) => (native_quantile(q[step], h, name, arg, notes), None),
+                    Answer::LabelledQuantile(label, q) => {
+                        (native_quantile(q[step], h, name, arg, notes), Some((*label, q[step])))
+                    }
+                    Answer::Fraction(lower, upper) => {
+                        if has_nan_observations(h) {
+                            notes.info(&notes::fraction_without_nan(name), arg);
+                        }
+                        (histogram::fraction(lower[step], upper[step], h), None)
+                    }
+                };
+                let key = label.map_or(0, |(_, q)| q.to_bits());
+                let row = *rows.entry(key).or_insert_with(|| push_answer(out, series.clone(), label, delayed_names));
+                out.row_mut(row)[step] = value;
+            }
+        }
+    }
+}
+
+/// Adds the row of an answer, told apart by a label if there is one, and says which row it is.
+fn push_answer(out: &mut Vector, mut series: Series, label: Option<(&str, f64)>, delayed_names: bool) -> usize {
+    series.drop_name(delayed_names);
+    if let Some((label, q)) = label {
+        series.labels = series.labels.to_builder().set(label, &open_metrics_float(q)).build();
+    }
+    out.push(series);
+    out.len() - 1
+}
+
+/// Observations that are in no bucket, because they are NaN.
+fn has_nan_observations(h: &FloatHistogram) -> bool {
+    h.sum.is_nan() && bucketed(h) < h.count
+}
+
+/// Observations in buckets.
+fn bucketed(h: &FloatHistogram) -> f64 {
+    h.zero_count + h.positive_buckets.iter().sum::<f64>() + h.negative_buckets.iter().sum::<f64>()
+}
+
+fn native_quantile(q: f64, h: &FloatHistogram, name: &str, arg: usize, notes: &mut Notes<'_>) -> f64 {
+    if (0.0..=1.0).contains(&q) && has_nan_observations(h) {
+        if q * h.count > bucketed(h) {
+            notes.info(&notes::quantile_is_nan(name), arg);
+            return f64::NAN;
+        }
+        notes.info(&notes::quantile_is_skewed(name), arg);
+    }
+    histogram::quantile(q, h)
 }
 
 /// Upper bounds are floats as Go parses them.
