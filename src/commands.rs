@@ -2,8 +2,15 @@
 //!
 //! Each writes its report to `out` and answers whether all was well; the process ends with 1 when not.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use promontory_promql::engine::{Engine, EngineOptions};
+use promontory_promql::promqltest::{self, Evaluator};
+
+use crate::cli::TestPromqlArgs;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,101 @@ pub fn check_config(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, Comm
         }
     }
     Ok(all_good)
+}
+
+/// What scripts of Prometheus expect of an evaluator.
+const SCRIPT_OPTIONS: EngineOptions = EngineOptions {
+    lookback_ms: 5 * 60_000,
+    max_samples: 10_000,
+    memory_bytes_max: 1 << 30,
+    subquery_step_ms: 60_000,
+    delayed_name_removal: true,
+    threads: 1,
+};
+/// Bytes of one test script.
+const SCRIPT_BYTES_MAX: u64 = 16 << 20;
+
+/// Runs PromQL test scripts; prints failures, a line per file, and `N passed, N failed` last.
+///
+/// With a floor, well is when no file passes fewer evals than the floor names for it; else when none fails.
+///
+/// # Errors
+/// [`CommandError`] when a script, a folder or the floor cannot be read.
+pub fn test_promql(args: &TestPromqlArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let evaluator: Box<dyn Evaluator> = match args.evaluator {
+        crate::cli::Evaluator::Engine | crate::cli::Evaluator::Reference => Box::new(Engine::new(SCRIPT_OPTIONS)),
+    };
+    let floor = args.floor.as_deref().map(read_floor).transpose()?;
+    let (mut passed, mut failed, mut below) = (0, 0, Vec::new());
+    for file in scripts(&args.files)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let report = promqltest::run_file(&read(&file)?, &name, evaluator.as_ref());
+        if !args.summary {
+            for failure in &report.failures {
+                let at = format!("{}:{}", file.display(), failure.line);
+                writeln!(out, "{at}: {}\n  expected: {}\n  got: {}", failure.query, failure.expected, failure.got)?;
+            }
+        }
+        writeln!(out, "{name:<32} {:>5} passed {:>5} failed", report.passed, report.failed())?;
+        if let Some(least) = floor.as_ref().and_then(|f| f.get(&name)).filter(|least| report.passed < **least) {
+            below.push(format!("{name}: {} passed, the floor is {least}", report.passed));
+        }
+        passed += report.passed;
+        failed += report.failed();
+    }
+    for line in &below {
+        writeln!(out, "below the floor: {line}")?;
+    }
+    writeln!(out, "{passed} passed, {failed} failed")?;
+    Ok(if floor.is_some() { below.is_empty() } else { failed == 0 })
+}
+
+/// The files themselves, and the `*.test` files of folders, sorted.
+fn scripts(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CommandError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let error = |source| CommandError::Read { path: path.clone(), source };
+        let mut inside = Vec::new();
+        for entry in fs::read_dir(path).map_err(error)? {
+            inside.push(entry.map_err(error)?.path());
+        }
+        inside.retain(|p| p.extension().is_some_and(|e| e == "test"));
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<String, CommandError> {
+    let error = |source| CommandError::Read { path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(error)?.len();
+    if bytes > SCRIPT_BYTES_MAX {
+        let source = io::Error::other(format!("{bytes} bytes, a script may have {SCRIPT_BYTES_MAX}"));
+        return Err(error(source));
+    }
+    fs::read_to_string(path).map_err(error)
+}
+
+/// Lines of `name count`; `#` begins a comment.
+fn read_floor(path: &Path) -> Result<BTreeMap<String, usize>, CommandError> {
+    let mut floor = BTreeMap::new();
+    for (i, line) in read(path)?.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if line.is_empty() {
+            continue;
+        }
+        let parsed = line.split_once(char::is_whitespace).and_then(|(n, c)| Some((n, c.trim().parse().ok()?)));
+        let Some((name, count)) = parsed else {
+            let source = io::Error::other(format!("line {}: expected a name and a count, got {line:?}", i + 1));
+            return Err(CommandError::Read { path: path.to_owned(), source });
+        };
+        floor.insert(name.to_owned(), count);
+    }
+    Ok(floor)
 }
 
 /// `1 job`, `2 jobs`.

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use promontory::cli::{CheckCommand, Cli, Command};
+use promontory::cli::{CheckCommand, Cli, Command, TestCommand};
 use promontory::commands;
 
 /// Less CPU and memory than the system's allocator on series that come and go.
@@ -27,6 +27,7 @@ fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
     let all_good = match cli.command {
         None | Some(Command::Serve(_)) => true,
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
+        Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
         _ => true,
     };
     out.flush()?;
