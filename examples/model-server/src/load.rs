@@ -1,4 +1,4 @@
-//! A load generator: plays the [traffic](crate::traffic) of many clients against model servers over real HTTP.
+//! A load generator: plays the traffic of many clients against model servers over real HTTP.
 //!
 //! One connection per request, as independent clients have. What is in flight at once is bounded; an arrival beyond
 //! that is skipped and counted, so that a slow server does not pile up clients without end.
