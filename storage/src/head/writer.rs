@@ -125,6 +125,14 @@ impl GroupWriter {
         Ok(SeriesRef(id))
     }
 
+    /// A number that all references of one series share, as long as this writer holds one of them; `None` for an
+    /// unknown reference.
+    #[must_use]
+    pub fn identity(&self, series: SeriesRef) -> Option<u32> {
+        self.slots.get(series.0 as usize).filter(|slot| slot.lane != FREE)?;
+        self.series.get(series.0 as usize).copied()
+    }
+
     /// Forgets a series: its reference is no longer valid, and the head may drop it once its samples are in blocks.
     /// An unknown reference is ignored.
     pub fn release(&mut self, series: SeriesRef) {
