@@ -26,7 +26,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use promontory_storage::clock::Clock;
 
-pub use figures::{Figures, FiguresKind, Labelled};
+pub use figures::{Figures, Labelled};
 pub use logging::{LoggingError, init_logging};
 pub use storage::storage_figures;
 pub use summary::Summary;

@@ -2,16 +2,7 @@
 
 use std::fmt::{self, Write};
 
-/// What kind of numbers a metric's values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FiguresKind {
-    /// Only grows while the process lives.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Quantiles, and `_sum` and `_count`.
-    Summary,
-}
+use promontory_model::MetricType;
 
 /// A value and its labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +18,12 @@ pub struct Labelled {
 /// All values of one metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// The metric's name; without `_total` for counters.
+    /// The metric's name; a counter's with or without `_total`.
     pub name: &'static str,
-    /// What it is, without a final stop.
+    /// What it is, with or without a final stop.
     pub help: &'static str,
     /// What kind of numbers.
-    pub kind: FiguresKind,
+    pub kind: MetricType,
     /// Its values.
     pub values: Vec<Labelled>,
 }
@@ -42,13 +33,13 @@ impl Figures {
     #[must_use]
     pub fn counter(name: &'static str, help: &'static str, value: f64) -> Self {
         let values = vec![Labelled { suffix: "", labels: Vec::new(), value }];
-        Self { name, help, kind: FiguresKind::Counter, values }
+        Self { name, help, kind: MetricType::Counter, values }
     }
 
     /// A gauge without labels.
     #[must_use]
     pub fn gauge(name: &'static str, help: &'static str, value: f64) -> Self {
-        Self { kind: FiguresKind::Gauge, ..Self::counter(name, help, value) }
+        Self { kind: MetricType::Gauge, ..Self::counter(name, help, value) }
     }
 
     /// The same with a label at each value.
@@ -62,18 +53,20 @@ impl Figures {
 
     /// Appends the figures. The formats differ in one thing: where a counter's family has `_total` in its name.
     pub(super) fn write(&self, openmetrics: bool, out: &mut String) {
-        let Self { name, help, kind, values } = self;
-        if values.is_empty() {
+        if self.values.is_empty() {
             return;
         }
-        let (total, kind) = match kind {
-            FiguresKind::Counter => ("_total", "counter"),
-            FiguresKind::Gauge => ("", "gauge"),
-            FiguresKind::Summary => ("", "summary"),
-        };
+        let counter = self.kind == MetricType::Counter;
+        let name = if counter { self.name.trim_end_matches("_total") } else { self.name };
+        let total = if counter { "_total" } else { "" };
         let family_total = if openmetrics { "" } else { total };
+        let kind = match self.kind {
+            MetricType::Unknown if !openmetrics => "untyped",
+            kind => kind.as_str(),
+        };
+        let help = self.help.trim_end_matches('.');
         let _ = write!(out, "# HELP {name}{family_total} {help}.\n# TYPE {name}{family_total} {kind}\n");
-        for Labelled { suffix, labels, value } in values {
+        for Labelled { suffix, labels, value } in &self.values {
             let _ = writeln!(out, "{name}{total}{suffix}{} {}", LabelPairs(labels), Number(*value));
         }
     }
@@ -120,7 +113,9 @@ mod tests {
         let counter = Figures::counter("a", "Counts", 7.0).with_label("x", "1\"\n\\").with_label("y", "2");
         let sample = "a_total{x=\"1\\\"\\n\\\\\",y=\"2\"} 7\n";
         check(&counter, true, &format!("# HELP a Counts.\n# TYPE a counter\n{sample}"));
-        check(&counter, false, &format!("# HELP a_total Counts.\n# TYPE a_total counter\n{sample}"));
+        let plain = format!("# HELP a_total Counts.\n# TYPE a_total counter\n{sample}");
+        check(&counter, false, &plain);
+        check(&Figures { name: "a_total", help: "Counts.", ..counter }, false, &plain);
     }
 
     #[test]

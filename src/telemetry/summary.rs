@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::figures::{Figures, FiguresKind, Labelled};
+use promontory_model::MetricType;
+
+use super::figures::{Figures, Labelled};
 
 /// Observations that the quantiles are taken over.
 const WINDOW: usize = 512;
@@ -76,7 +78,7 @@ impl Summary {
             values.push(Labelled { suffix: "_sum", labels: vec![label()], value: observations.sum });
             values.push(Labelled { suffix: "_count", labels: vec![label()], value: observations.count as f64 });
         }
-        Figures { name: self.name, help: self.help, kind: FiguresKind::Summary, values }
+        Figures { name: self.name, help: self.help, kind: MetricType::Summary, values }
     }
 }
 
