@@ -116,6 +116,8 @@ pub fn scrape_config_yaml(addrs: &[SocketAddr], own_addr: SocketAddr) -> String 
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -140,6 +142,26 @@ mod tests {
         }
         demo.stop().await;
         assert!(tokio::net::TcpStream::connect(addrs[0]).await.is_err());
+    }
+
+    /// Names of older servers, which the dashboard accepts too.
+    const OLDER_NAMES: [&str; 2] = ["vllm:gpu_prefix_cache_hits_total", "vllm:gpu_prefix_cache_queries_total"];
+
+    #[tokio::test]
+    async fn servers_expose_every_metric_that_their_dashboard_asks_for() {
+        let demo = start(&DemoOptions { seed: 1, load: 1.0 }).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(demo.addrs()[0]).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut exposition = String::new();
+        stream.read_to_string(&mut exposition).await.unwrap();
+        demo.stop().await;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+        let dashboard = include_str!("dashboard/builtin/vllm.json");
+        let names =
+            dashboard.split(|c| !is_name(c)).filter(|word| word.starts_with("vllm:") || word.starts_with("ml_"));
+        for name in names.filter(|name| !OLDER_NAMES.contains(name)) {
+            assert!(exposition.contains(&format!("\n{name}{{")), "{name} is not exposed");
+        }
     }
 
     #[tokio::test]
