@@ -135,3 +135,51 @@ proptest! {
         let _ = decode(&out[..cut % out.len()], values.len(), &mut got);
     }
 }
+/// The examples of the format description: fence, input line, hex line.
+fn documented(fence: &str) -> Vec<(&'static str, Vec<u8>)> {
+    const PAGE: &str = include_str!("../../docs/format/codec.md");
+    let open = format!("```{fence}\n");
+    let examples: Vec<_> = PAGE
+        .split(open.as_str())
+        .skip(1)
+        .map(|rest| {
+            let mut lines = rest.lines();
+            let input = lines.next().unwrap();
+            let hex = lines.next().unwrap().split(' ').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
+            (input, hex)
+        })
+        .collect();
+    assert!(examples.len() > 2);
+    examples
+}
+
+#[test]
+fn documented_values_are_what_is_written() {
+    for (input, bytes) in documented("values") {
+        let value = |text: &str| match text {
+            "stale" => f64::from_bits(STALE_NAN_BITS),
+            "nan" => f64::from_bits(NORMAL_NAN_BITS),
+            number => number.parse().unwrap(),
+        };
+        let values: Vec<f64> = input.split(' ').map(value).collect();
+        let mut out = Vec::new();
+        encode(&values, &mut out);
+        assert_eq!(out, bytes, "{input}: {out:02x?}");
+        let mut got = Vec::new();
+        decode(&bytes, values.len(), &mut got).unwrap();
+        assert!(std::iter::zip(&got, &values).all(|(a, b)| a.to_bits() == b.to_bits()), "{input}");
+    }
+}
+
+#[test]
+fn documented_timestamps_are_what_is_written() {
+    for (input, bytes) in documented("timestamps") {
+        let times: Vec<i64> = input.split(' ').map(|t| t.parse().unwrap()).collect();
+        let mut out = Vec::new();
+        encode_timestamps(&times, &mut out);
+        assert_eq!(out, bytes, "{input}: {out:02x?}");
+        let mut got = Vec::new();
+        decode_timestamps(&bytes, times.len(), &mut got).unwrap();
+        assert_eq!(got, times);
+    }
+}

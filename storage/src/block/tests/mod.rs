@@ -13,6 +13,7 @@ use crate::vfs::SimVfs;
 
 mod crash;
 mod damage;
+mod documented;
 
 /// What a store should hold: label set, then time, then bits of the value.
 pub(crate) type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;
