@@ -9,5 +9,6 @@ pub mod dashboard;
 pub mod demo;
 pub mod http;
 pub mod listener;
+pub mod remote;
 pub mod scrape;
 pub mod telemetry;

@@ -1,0 +1,130 @@
+//! Remote read and remote write: other servers' samples in, ours out, as Prometheus 3.14 speaks them.
+//!
+//! Bodies are limited before and after decompression. Samples are acknowledged only after [`Db::commit`]. Knows the
+//! store and the wire; nothing of scraping, configuration or the query API.
+
+mod read;
+mod receiver;
+mod wire;
+mod write;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use promontory_model::{Duration, Labels};
+use promontory_storage::Db;
+use promontory_storage::clock::Clock;
+use tokio::sync::Semaphore;
+
+use receiver::Receiver;
+
+/// Bytes of a request's body, before and after decompression.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Samples of one write request.
+pub const WRITE_SAMPLES_MAX: usize = 2_000_000;
+/// Series of one write request.
+pub const WRITE_SERIES_MAX: usize = 500_000;
+/// Write requests that are decoded at once; more wait.
+pub const WRITE_CONCURRENCY_MAX: usize = 8;
+/// Samples of the answer to one read request.
+pub const READ_SAMPLES_MAX: usize = 5_000_000;
+/// Read requests that are answered at once; more wait.
+pub const READ_CONCURRENCY_MAX: usize = 4;
+
+/// What remote read and write are made of.
+pub struct RemoteParts {
+    /// Where samples go to and come from.
+    pub db: Db,
+    /// Tells which samples lie in the future, and which series nobody sent for long.
+    pub clock: Arc<dyn Clock>,
+    /// `--web.enable-remote-write-receiver`
+    pub enable_write: bool,
+    /// Longest time that a read may take: `--query.timeout`.
+    pub read_timeout: Duration,
+    /// The configuration's `external_labels` at this moment.
+    pub external_labels: Box<dyn Fn() -> Labels + Send + Sync>,
+}
+
+struct Remote {
+    db: Db,
+    /// Held while samples are appended, never across I/O.
+    receiver: Mutex<Receiver>,
+    clock: Arc<dyn Clock>,
+    enable_write: bool,
+    read_timeout: Duration,
+    external_labels: Box<dyn Fn() -> Labels + Send + Sync>,
+    write_places: Semaphore,
+    read_places: Arc<Semaphore>,
+}
+
+/// `/read` and `/write`, to be put below `/api/v1`.
+pub fn router(parts: RemoteParts) -> Router {
+    let RemoteParts { db, clock, enable_write, read_timeout, external_labels } = parts;
+    let remote = Remote {
+        receiver: Mutex::new(Receiver::new(db.clone())),
+        db,
+        clock,
+        enable_write,
+        read_timeout,
+        external_labels,
+        write_places: Semaphore::new(WRITE_CONCURRENCY_MAX),
+        read_places: Arc::new(Semaphore::new(READ_CONCURRENCY_MAX)),
+    };
+    Router::new().route("/read", post(read::read)).route("/write", post(write::write)).with_state(Arc::new(remote))
+}
+
+/// A refused request: status code and reason, as plain text.
+#[derive(Debug, PartialEq, Eq)]
+struct Refused(StatusCode, String);
+
+impl Refused {
+    fn bad(reason: impl fmt::Display) -> Self {
+        Self(StatusCode::BAD_REQUEST, reason.to_string())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], self.1 + "\n").into_response()
+    }
+}
+
+/// The body, still compressed.
+async fn read_body(body: Body) -> Result<bytes::Bytes, Refused> {
+    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|e| {
+        if std::error::Error::source(&e).is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
+            let reason = format!("body of more than {BODY_BYTES_MAX} bytes (body_bytes_max)");
+            return Refused(StatusCode::PAYLOAD_TOO_LARGE, reason);
+        }
+        Refused::bad(format_args!("read body: {e}"))
+    })
+}
+
+/// Undoes snappy's block format; the size is checked before anything is allocated.
+fn decompress(body: &[u8]) -> Result<Vec<u8>, Refused> {
+    let len = snap::raw::decompress_len(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))?;
+    if len > BODY_BYTES_MAX {
+        let reason = format!("decoded body of {len} bytes, more than {BODY_BYTES_MAX} (body_bytes_max)");
+        return Err(Refused::bad(reason));
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))
+}
+
+/// Snappy's block format is understood, and assumed where nothing is said.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refused> {
+    match headers.get(header::CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?")) {
+        None | Some("" | "snappy") => Ok(()),
+        Some(other) => Err(Refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("{other} encoding (compression) is not accepted by this server; only snappy is acceptable"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

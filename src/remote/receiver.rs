@@ -1,0 +1,218 @@
+//! The receiving end of remote write: knows senders' series by the bytes of their labels and appends their samples.
+//!
+//! Series of one job and instance arrive with the same timestamps, so each such pair has a writer of its own and its
+//! series share a column of timestamps. What nobody sent for a while is forgotten here, and the head may then drop it.
+
+use std::collections::HashMap;
+
+use promontory_model::{Labels, METRIC_NAME, Timestamp};
+use promontory_storage::{AppendError, Appended, Db, GroupWriter, SeriesRef};
+use rapidhash::fast::RandomState;
+
+use super::wire::{self, Request};
+
+/// Pairs of job and instance with a writer of their own; series of others share one.
+const SOURCES_MAX: usize = 20_000;
+/// A series is forgotten when it was not sent for this long.
+const IDLE_MS: i64 = 15 * 60_000;
+/// Time between two searches for idle series.
+const SWEEP_MS: i64 = 60_000;
+/// Samples this far ahead of the clock are refused.
+const FUTURE_MS: i64 = 10 * 60_000;
+
+/// What became of a request's samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) appended: Appended,
+    /// Samples too far in the future.
+    pub(crate) future: u64,
+    /// Series without a name, with bad labels or a label twice; their samples are left out without an error.
+    pub(crate) bad_series: u64,
+}
+
+pub(crate) struct Receiver {
+    db: Db,
+    series: HashMap<Box<[u8]>, Known, RandomState>,
+    sources: Vec<Source>,
+    /// Position in `sources` by job and instance.
+    source_of: HashMap<(String, String), usize>,
+    /// Positions in `sources` whose series are all forgotten.
+    free: Vec<usize>,
+    /// Positions in `sources` with pending samples.
+    touched: Vec<usize>,
+    swept_ms: i64,
+}
+
+/// A series that was sent before.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    source: usize,
+    series: SeriesRef,
+    /// When it was last sent.
+    used_ms: i64,
+}
+
+/// A job's instance, as far as it is sent.
+struct Source {
+    key: (String, String),
+    writer: GroupWriter,
+    n_series: usize,
+    pending: Vec<(SeriesRef, Timestamp, f64)>,
+}
+
+impl Receiver {
+    pub(crate) fn new(db: Db) -> Self {
+        Self {
+            db,
+            series: HashMap::default(),
+            sources: Vec::new(),
+            source_of: HashMap::new(),
+            free: Vec::new(),
+            touched: Vec::new(),
+            swept_ms: i64::MIN,
+        }
+    }
+
+    /// Appends all samples of `request` that can be appended. They are safe after the next commit.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the store takes nothing; then the request is to be sent again.
+    pub(crate) fn append(&mut self, request: &Request<'_>, now_ms: i64) -> Result<Received, AppendError> {
+        self.sweep(now_ms);
+        let mut received = Received::default();
+        let staged = self.stage(request, now_ms, &mut received);
+        let stored = self.store(&mut received, staged.is_ok());
+        staged.and(stored)?;
+        Ok(received)
+    }
+
+    /// Gives every sample to the source of its series.
+    fn stage(&mut self, request: &Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), AppendError> {
+        let mut start = 0;
+        for series in &request.series {
+            let samples = &request.samples[start..series.samples_end];
+            start = series.samples_end;
+            if samples.is_empty() {
+                continue;
+            }
+            let known = match self.series.get_mut(series.labels) {
+                Some(known) => {
+                    known.used_ms = now_ms;
+                    *known
+                }
+                None => match self.learn(series.labels, now_ms)? {
+                    Some(known) => known,
+                    None => {
+                        received.bad_series += 1;
+                        continue;
+                    }
+                },
+            };
+            let source = &mut self.sources[known.source];
+            if source.pending.is_empty() {
+                self.touched.push(known.source);
+            }
+            for &(t, v) in samples {
+                if t > now_ms.saturating_add(FUTURE_MS) {
+                    received.future += 1;
+                } else {
+                    source.pending.push((known.series, Timestamp(t), v));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what is pending, or drops it.
+    fn store(&mut self, received: &mut Received, is_wanted: bool) -> Result<(), AppendError> {
+        let mut result = Ok(());
+        for at in self.touched.drain(..) {
+            let source = &mut self.sources[at];
+            if is_wanted && result.is_ok() {
+                match source.writer.append_at(&source.pending) {
+                    Ok(appended) => received.appended.add(appended),
+                    Err(e) => result = Err(e),
+                }
+            }
+            source.pending.clear();
+        }
+        result
+    }
+
+    /// Takes a new series in; `None` when its labels are not valid.
+    fn learn(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Known>, AppendError> {
+        let Some(labels) = valid_labels(bytes) else { return Ok(None) };
+        let at = self.source(&labels);
+        let source = &mut self.sources[at];
+        let series = source.writer.resolve(&labels)?;
+        source.n_series += 1;
+        let known = Known { source: at, series, used_ms: now_ms };
+        self.series.insert(bytes.into(), known);
+        Ok(Some(known))
+    }
+
+    /// Position of the source of a series with these labels.
+    fn source(&mut self, labels: &Labels) -> usize {
+        let text = |name: &str| labels.get(name).unwrap_or("").to_owned();
+        let mut key = (text("job"), text("instance"));
+        if !self.source_of.contains_key(&key) && self.source_of.len() >= SOURCES_MAX {
+            key = (String::new(), String::new());
+        }
+        if let Some(at) = self.source_of.get(&key) {
+            return *at;
+        }
+        let source = Source { key: key.clone(), writer: self.db.writer(), n_series: 0, pending: Vec::new() };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.sources[at] = source;
+                at
+            }
+            None => {
+                self.sources.push(source);
+                self.sources.len() - 1
+            }
+        };
+        self.source_of.insert(key, at);
+        at
+    }
+
+    /// Forgets what was not sent for [`IDLE_MS`].
+    fn sweep(&mut self, now_ms: i64) {
+        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
+            // A clock that went back must not stop the sweeping for as long as it went.
+            self.swept_ms = self.swept_ms.min(now_ms);
+            return;
+        }
+        self.swept_ms = now_ms;
+        let Self { series, sources, source_of, free, .. } = self;
+        series.retain(|_, known| {
+            if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
+                return true;
+            }
+            let source = &mut sources[known.source];
+            source.writer.release(known.series);
+            source.n_series -= 1;
+            if source.n_series == 0 {
+                source_of.remove(&source.key);
+                free.push(known.source);
+            }
+            false
+        });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn n_known(&self) -> (usize, usize) {
+        (self.series.len(), self.source_of.len())
+    }
+}
+
+/// The label set, when it has a name, every label has one too and none comes twice.
+fn valid_labels(bytes: &[u8]) -> Option<Labels> {
+    let mut pairs = wire::labels(bytes)?;
+    pairs.sort_unstable();
+    let unique = pairs.windows(2).all(|w| w[0].0 != w[1].0);
+    let named = pairs.iter().all(|(name, _)| !name.is_empty());
+    pairs.retain(|(_, value)| !value.is_empty());
+    let has_metric = pairs.iter().any(|(name, _)| *name == METRIC_NAME);
+    (unique && named && has_metric).then(|| Labels::from_sorted(pairs))
+}

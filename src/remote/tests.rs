@@ -1,0 +1,274 @@
+//! Requests to the router in process, over a database in a temporary folder; messages by prost.
+
+use axum::http::Request;
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use promontory_model::{Cancel, Columns, Matcher, Queryable as _, Select, TimeRange, Timestamp, stale_nan};
+use promontory_storage::DbOptions;
+use promontory_storage::clock::ManualClock;
+use promontory_storage::vfs::RealVfs;
+use prost::Message as _;
+
+use super::*;
+
+/// Remote write 1.0 as senders write it.
+pub(super) mod messages {
+    use super::super::read::{Label, Sample, TimeSeries};
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(in super::super) struct WriteRequest {
+        #[prost(message, repeated, tag = "1")]
+        pub(in super::super) timeseries: Vec<TimeSeries>,
+    }
+
+    pub(in super::super) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
+        let label = |(n, v): &(&str, &str)| Label { name: (*n).to_owned(), value: (*v).to_owned() };
+        TimeSeries {
+            labels: labels.iter().map(label).collect(),
+            samples: samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect(),
+        }
+    }
+}
+
+use messages::{WriteRequest, series};
+use read::{LabelMatcher, Query, ReadRequest, TimeSeries};
+
+struct World {
+    router: Router,
+    db: Db,
+    clock: Arc<ManualClock>,
+    _dir: tempfile::TempDir,
+}
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+impl World {
+    fn new(enable_write: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(NOW_MS)));
+        let options = DbOptions { commit_interval_ms: None, out_of_order_window_ms: 0, ..DbOptions::server() };
+        let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), options).unwrap();
+        let router = router(RemoteParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            enable_write,
+            read_timeout: Duration::from_secs(60),
+            external_labels: Box::new(|| Labels::from_pairs([("cl", "x")])),
+        });
+        Self { router, db, clock, _dir: dir }
+    }
+
+    async fn send(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, HeaderMap, Vec<u8>) {
+        let request = headers.iter().fold(Request::post(path), |r, (n, v)| r.header(*n, *v));
+        let request = request.body(Body::from(body)).unwrap();
+        let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    async fn write(&self, timeseries: Vec<TimeSeries>) -> (u16, String) {
+        let body = pack(&WriteRequest { timeseries }.encode_to_vec());
+        let (status, _, body) = self.send("/write", &[("content-encoding", "snappy")], body).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    /// Labels, times and values of everything stored.
+    fn stored(&self) -> Vec<String> {
+        let cancel = Cancel::new();
+        let matchers = [Matcher::new("__name__", promontory_model::MatchOp::NotEqual, "").unwrap()];
+        let select = Select { range: TimeRange::ALL, matchers: &matchers, cancel: &cancel };
+        let selection = self.db.snapshot().unwrap().select(&select).unwrap();
+        let mut columns = Columns::default();
+        let mut out = Vec::new();
+        for batch in &selection.batches {
+            batch.read(0..batch.n_series(), TimeRange::ALL, &mut columns).unwrap();
+            for i in 0..batch.n_series() {
+                let column = columns.column(i);
+                let rows = columns.timestamps().iter().zip(column.values).enumerate();
+                let samples: Vec<_> = rows
+                    .filter(|(row, _)| column.is_present(*row))
+                    .map(|(_, (t, v))| format!("{}:{:x}", t - NOW_MS, v.to_bits() >> 48))
+                    .collect();
+                out.push(format!("{} {}", batch.labels(i), samples.join(" ")));
+            }
+        }
+        out.sort();
+        out
+    }
+}
+
+fn pack(bytes: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+}
+
+fn unpack(bytes: &[u8]) -> Vec<u8> {
+    snap::raw::Decoder::new().decompress_vec(bytes).unwrap()
+}
+
+fn bits(v: f64) -> String {
+    format!("{:x}", v.to_bits() >> 48)
+}
+
+#[tokio::test]
+async fn written_samples_are_stored_and_acknowledged() {
+    let w = World::new(true);
+    let a: &[(&str, &str)] = &[("__name__", "a"), ("instance", "i"), ("job", "j")];
+    assert_eq!(w.write(vec![series(a, &[(NOW_MS - 2000, 1.5), (NOW_MS - 1000, 2.5)])]).await, (204, String::new()));
+    assert_eq!(w.write(vec![series(a, &[(NOW_MS - 1000, 2.5)])]).await, (204, String::new()), "the same again");
+    // Labels out of order, one of them empty, and a staleness marker.
+    let second = [("job", "j"), ("instance", "i"), ("x", ""), ("__name__", "a")];
+    assert_eq!(w.write(vec![series(&second, &[(NOW_MS, stale_nan())])]).await.0, 204);
+    assert_eq!(w.write(Vec::new()).await.0, 204);
+    let (one, two, stale) = (bits(1.5), bits(2.5), bits(stale_nan()));
+    assert_eq!(w.stored(), [format!(r#"{{__name__="a", instance="i", job="j"}} -2000:{one} -1000:{two} 0:{stale}"#)]);
+}
+
+#[tokio::test]
+async fn invalid_series_are_left_out_and_the_others_stored() {
+    let w = World::new(true);
+    let sample = [(NOW_MS, 1.5)];
+    let written = w
+        .write(vec![
+            series(&[("job", "no name")], &sample),
+            series(&[("__name__", "a"), ("b", "1"), ("b", "2")], &sample),
+            series(&[("__name__", "a"), ("", "1")], &sample),
+            series(&[], &sample),
+            series(&[("__name__", "good")], &sample),
+        ])
+        .await;
+    assert_eq!(written, (204, String::new()));
+    assert_eq!(w.stored(), [format!(r#"{{__name__="good"}} 0:{}"#, bits(1.5))]);
+}
+
+#[tokio::test]
+async fn refused_samples_are_named_and_the_others_stored() {
+    let w = World::new(true);
+    let a: &[(&str, &str)] = &[("__name__", "a")];
+    assert_eq!(w.write(vec![series(a, &[(NOW_MS, 1.0)])]).await.0, 204);
+    let bad = vec![
+        series(a, &[(NOW_MS, 2.0), (NOW_MS - 1000, 1.0)]),
+        series(&[("__name__", "b")], &[(NOW_MS, 1.0), (NOW_MS + 3_600_000, 1.0)]),
+    ];
+    let (status, text) = w.write(bad).await;
+    assert_eq!(status, 400);
+    for reason in [
+        "out of order sample (1 of 4)",
+        "duplicate sample for timestamp (1 of 4)",
+        "out of bounds: timestamp is too far in the future (1 of 4)",
+    ] {
+        assert!(text.contains(reason), "{text}");
+    }
+    let one = bits(1.0);
+    assert_eq!(w.stored(), [format!(r#"{{__name__="a"}} 0:{one}"#), format!(r#"{{__name__="b"}} 0:{one}"#)]);
+}
+
+#[track_caller]
+fn check_refused(got: &(u16, HeaderMap, Vec<u8>), status: u16, text: &str) {
+    let body = String::from_utf8_lossy(&got.2);
+    assert!(got.0 == status && body.contains(text), "{} {body}", got.0);
+}
+
+#[tokio::test]
+async fn requests_that_are_not_understood_say_why() {
+    let w = World::new(true);
+    let gzip = w.send("/write", &[("content-encoding", "gzip")], Vec::new()).await;
+    check_refused(&gzip, 415, "gzip encoding (compression) is not accepted by this server; only snappy is acceptable");
+    let v2 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
+    check_refused(&w.send("/write", &v2, vec![1]).await, 415, "io.prometheus.write.v2.Request");
+    check_refused(&w.send("/write", &[("content-type", "text/plain")], vec![1]).await, 415, "application/x-protobuf");
+    check_refused(&w.send("/write", &[], vec![0xff; 9]).await, 400, "snappy: ");
+    check_refused(&w.send("/write", &[], pack(&[0x0a, 9])).await, 400, "proto: unexpected end at byte 2");
+    // A few bytes that claim to become a gigabyte.
+    let bomb = vec![0x80, 0x80, 0x80, 0x80, 0x04, 0];
+    check_refused(&w.send("/write", &[], bomb).await, 400, "body_bytes_max");
+    check_refused(&w.send("/write", &[], vec![0; BODY_BYTES_MAX + 1]).await, 413, "body_bytes_max");
+    assert_eq!(w.send("/write", &[("content-type", "application/x-protobuf")], pack(&[])).await.0, 204);
+    check_refused(&World::new(false).send("/write", &[], pack(&[])).await, 404, "--web.enable-remote-write-receiver");
+    assert!(w.stored().is_empty());
+}
+
+#[test]
+fn series_that_nobody_sends_are_forgotten() {
+    let w = World::new(true);
+    let mut receiver = Receiver::new(w.db.clone());
+    let mut send = |name: &str, job: &str| {
+        let request =
+            WriteRequest { timeseries: vec![series(&[("__name__", name), ("job", job)], &[(w.clock.now().0, 1.0)])] };
+        let bytes = request.encode_to_vec();
+        let appended = receiver.append(&wire::scan(&bytes, 10, 10).unwrap(), w.clock.now().0).unwrap().appended;
+        assert_eq!(appended.accepted, 1);
+        receiver.n_known()
+    };
+    assert_eq!(send("a", "x"), (1, 1));
+    assert_eq!(send("b", "x"), (2, 1));
+    assert_eq!(send("c", "y"), (3, 2));
+    w.clock.advance(10 * 60_000);
+    assert_eq!(send("a", "x"), (3, 2));
+    w.clock.advance(10 * 60_000);
+    assert_eq!(send("a", "x"), (1, 1), "b and c are idle for 20 minutes");
+    assert_eq!(send("c", "y"), (2, 2));
+    assert_eq!(w.stored().len(), 3);
+}
+
+fn query(start: i64, end: i64, matchers: &[(i32, &str, &str)]) -> Query {
+    let matcher = |&(op, n, v): &(i32, &str, &str)| LabelMatcher { op, name: n.to_owned(), value: v.to_owned() };
+    Query { start_timestamp_ms: start, end_timestamp_ms: end, matchers: matchers.iter().map(matcher).collect() }
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+impl World {
+    async fn read(&self, queries: Vec<Query>) -> Vec<QueryResult> {
+        let request = ReadRequest { queries, accepted_response_types: vec![1, 0] };
+        let (status, headers, body) = self.send("/read", &[], pack(&request.encode_to_vec())).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        assert_eq!(headers["content-encoding"], "snappy");
+        ReadResponse::decode(unpack(&body).as_slice()).unwrap().results
+    }
+}
+
+#[tokio::test]
+async fn samples_are_read_back_with_external_labels() {
+    let w = World::new(true);
+    let t = NOW_MS;
+    let written = vec![
+        series(&[("__name__", "a"), ("i", "2")], &[(t - 2000, 1.0), (t - 1000, 2.0), (t, 3.0)]),
+        series(&[("__name__", "a"), ("cl", "own"), ("i", "1")], &[(t, 4.0)]),
+    ];
+    assert_eq!(w.write(written).await.0, 204);
+    let results = w
+        .read(vec![
+            query(t - 1000, t, &[(0, "__name__", "a")]),
+            query(t, t, &[(2, "__name__", "a|b"), (0, "cl", "x")]),
+            query(t, t, &[(0, "cl", "y")]),
+        ])
+        .await;
+    let own = series(&[("__name__", "a"), ("cl", "own"), ("i", "1")], &[(t, 4.0)]);
+    let labels = [("__name__", "a"), ("cl", "x"), ("i", "2")];
+    assert_eq!(results[0].timeseries, [own, series(&labels, &[(t - 1000, 2.0), (t, 3.0)])]);
+    assert_eq!(results[1].timeseries, [series(&labels, &[(t, 3.0)])]);
+    assert_eq!((results[2].timeseries.len(), results.len()), (0, 3));
+}
+
+#[tokio::test]
+async fn reads_that_are_not_understood_say_why() {
+    let w = World::new(false);
+    check_refused(&w.send("/read", &[], vec![0xff; 9]).await, 400, "snappy: ");
+    check_refused(&w.send("/read", &[], pack(&[0x0a, 9])).await, 400, "");
+    let streamed = ReadRequest { queries: vec![], accepted_response_types: vec![1] };
+    check_refused(&w.send("/read", &[], pack(&streamed.encode_to_vec())).await, 400, "SAMPLES");
+    let bad = ReadRequest { queries: vec![query(0, 1, &[(2, "a", "(")])], accepted_response_types: vec![] };
+    check_refused(&w.send("/read", &[], pack(&bad.encode_to_vec())).await, 400, "error parsing regexp");
+}

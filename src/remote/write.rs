@@ -1,0 +1,91 @@
+//! `POST /api/v1/write`: remote write 1.0.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use promontory_storage::AppendError;
+
+use super::receiver::Received;
+use super::{Refused, Remote, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire};
+
+/// Stores the samples of a request and answers 204 once they are safe.
+pub(super) async fn write(
+    State(remote): State<Arc<Remote>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refused> {
+    if !remote.enable_write {
+        let reason = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+        return Err(Refused(StatusCode::NOT_FOUND, reason.to_owned()));
+    }
+    check_type(&headers)?;
+    check_encoding(&headers)?;
+    let place = remote.write_places.acquire().await;
+    let body = read_body(body).await?;
+    let worker = remote.clone();
+    // Not cancelled when the sender goes away: what was appended is committed in any case.
+    let result = tokio::task::spawn_blocking(move || store(&worker, &body)).await;
+    drop(place);
+    result.unwrap_or_else(|e| Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("store samples: {e}"))))
+}
+
+/// The message of version 1, which is also assumed where nothing is said.
+fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
+    let text = headers.get(header::CONTENT_TYPE).map_or("", |v| v.to_str().unwrap_or("?"));
+    let refuse = |reason: String| Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or("");
+    if !(media.is_empty() || media.eq_ignore_ascii_case("application/x-protobuf")) {
+        return refuse(format!("expected application/x-protobuf as the first (media) part, got {text:?} content-type"));
+    }
+    match parts.find_map(|p| p.strip_prefix("proto=")) {
+        None | Some("prometheus.WriteRequest") => Ok(()),
+        Some(proto) => refuse(format!(
+            "{proto} protobuf message is not accepted by this server; only prometheus.WriteRequest is acceptable"
+        )),
+    }
+}
+
+fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
+    let bytes = decompress(body)?;
+    let request = wire::scan(&bytes, WRITE_SERIES_MAX, WRITE_SAMPLES_MAX).map_err(Refused::bad)?;
+    let now_ms = remote.clock.now().0;
+    // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
+    let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(&request, now_ms);
+    let received = appended.map_err(refuse_append)?;
+    // Senders repeat a request that failed with 5xx, and the store accepts equal samples again.
+    remote.db.commit().map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    if received.bad_series > 0 {
+        tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
+    }
+    match refusal(received, request.samples.len(), request.n_histograms) {
+        Some(reason) => Err(Refused::bad(reason)),
+        None => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+fn refuse_append(e: AppendError) -> Refused {
+    let status = match e {
+        AppendError::EmptyLabels | AppendError::LabelsTooLong { .. } => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Refused(status, e.to_string())
+}
+
+/// What to answer when samples were refused. The others are stored: senders do not repeat what they get 400 for.
+fn refusal(received: Received, n_samples: usize, n_histograms: usize) -> Option<String> {
+    let a = received.appended;
+    let reasons = [
+        (a.out_of_order, "out of order sample"),
+        (a.duplicates, "duplicate sample for timestamp"),
+        (a.too_old, "too old sample"),
+        (a.out_of_bounds, "out of bounds"),
+        (received.future, "out of bounds: timestamp is too far in the future"),
+        (n_histograms as u64, "native histograms are not supported yet"),
+    ];
+    let texts: Vec<_> =
+        reasons.iter().filter(|(n, _)| *n > 0).map(|(n, reason)| format!("{reason} ({n} of {n_samples})")).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
