@@ -10,7 +10,7 @@ use super::select::{Context, Leaf, Scratch, note_non_counter};
 use super::stages::{Scalars, Stage};
 use super::vector::{METADATA_LABELS, Series, Vector};
 use super::windows::{self, Column, WindowFunction};
-use super::{join, pool};
+use super::{histogram_windows, join, pool};
 use crate::annotations::Annotations;
 use crate::ast::{AggregateOp, BinaryOp, Grouping, RangeExtension, ValueType};
 use crate::error::QueryError;
@@ -174,8 +174,8 @@ impl<'a> Exec<'a> {
                 self.value(out)
             }
             Node::Info { input, matchers, when } => {
-                let input = self.owned(*input)?;
-                let out = super::info::enrich(self, input.vector, matchers, *when, grid)?;
+                let input = self.vector(*input)?;
+                let out = super::info::enrich(self, &input.vector, matchers, *when, grid)?;
                 self.value(out)
             }
             Node::Aggregate { op, grouping, param, input } => self.aggregate(id, *op, grouping, *param, *input),
@@ -332,8 +332,9 @@ impl<'a> Exec<'a> {
                     f.floats(column, &shared, scratch, &mut row)?;
                     let mut histograms = Vec::new();
                     if !inner.histograms(i).is_empty() {
+                        let steps = inner.histograms(i).iter();
                         let timed: Vec<_> =
-                            inner.histograms(i).iter().map(|(step, h)| (times[*step as usize], h.clone())).collect();
+                            steps.map(|(step, h)| (times[*step as usize], histogram_windows::unhinted(h))).collect();
                         let name = series.labels.metric_name();
                         histograms = f.with_histograms(column, &timed, name, &mut row, &mut notes);
                     }

@@ -68,6 +68,28 @@ fn as_gauge(acc: &Accumulator) -> FloatHistogram {
     FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..acc.finish() }
 }
 
+/// The histogram without a hint about resets: between the steps of a subquery there were others, or none.
+pub(crate) fn unhinted(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match h.counter_reset_hint {
+        CounterResetHint::Unknown | CounterResetHint::Gauge => h.clone(),
+        _ => Arc::new(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..h.as_ref().clone() }),
+    }
+}
+
+/// The histogram at `t` for `smoothed`: between the one before and the one after, or the one before if it is the last.
+///
+/// # Errors
+/// When exponential and custom buckets meet.
+pub(crate) fn smoothed(points: &[Timed], t: i64) -> Result<Option<Arc<FloatHistogram>>, Incompatible> {
+    let after = points.partition_point(|(time, _)| *time <= t);
+    let Some(before) = after.checked_sub(1).map(|i| &points[i]) else { return Ok(None) };
+    let Some(next) = points.get(after).filter(|_| before.0 != t) else { return Ok(Some(before.1.clone())) };
+    if histogram::is_custom(&before.1) != histogram::is_custom(&next.1) {
+        return Err(Incompatible);
+    }
+    Ok(interpolated(before, next, t, !is_gauge(&next.1)).map(|(h, _)| Arc::new(h)))
+}
+
 /// `rate`, `increase` or `delta`, extrapolated to the edges of the window.
 pub(crate) fn rate(
     points: &[Timed],

@@ -38,7 +38,12 @@ pub(crate) fn join(vector: &mut Vector, dst: &str, separator: &str, sources: &[&
 }
 
 fn check_name(name: &str, what: &str) -> Result<(), QueryError> {
-    if name.is_empty() { Err(execution(&format!("invalid {what}: {name}"))) } else { Ok(()) }
+    // The parser writes U+FFFD for bytes that are not UTF-8.
+    if name.is_empty() || name.contains('\u{fffd}') {
+        Err(execution(&format!("invalid {what}: {name}")))
+    } else {
+        Ok(())
+    }
 }
 
 /// `sort` or `sort_desc` of a vector with one step: NaN last.

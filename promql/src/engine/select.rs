@@ -10,6 +10,7 @@ use std::sync::Arc;
 use promontory_model::{Cancel, ColumnRef, Columns, FloatHistogram, Select, SeriesBatch, Snapshot, TimeRange};
 
 use super::budget::{Budget, Charge};
+use super::histogram_windows::{self, Timed};
 use super::notes::{self, Notes};
 use super::vector::{HistogramRow, Series, Vector};
 use super::windows::{self, Column, Shared, WindowFunction};
@@ -17,6 +18,7 @@ use crate::annotations::{Annotation, Annotations, Severity};
 use crate::ast::RangeExtension;
 use crate::error::QueryError;
 use crate::functions::FunctionId;
+use crate::histogram::Incompatible;
 use crate::kernels::window::{self, Bounds, Rows};
 use crate::kernels::{ABSENT, Samples, is_absent, lookback};
 use crate::plan::{Grid, Selector, Site};
@@ -320,6 +322,16 @@ impl Instant {
                 if has_float && has_histogram {
                     notes.warn_whole(&notes::mixed(metric));
                     out[step] = ABSENT;
+                    continue;
+                }
+                if has_histogram {
+                    out[step] = ABSENT;
+                    let inside = column.histograms.iter().filter(|(_, r, _)| read.contains(&(*r as usize)));
+                    let points: Vec<Timed> = inside.map(|(_, r, h)| (times[*r as usize], h.clone())).collect();
+                    match histogram_windows::smoothed(&points, window.end) {
+                        Ok(h) => histograms.extend(h.map(|h| (step as u32, h))),
+                        Err(Incompatible) => notes.warn_whole(&notes::mixed_buckets(metric)),
+                    }
                     continue;
                 }
             }
