@@ -90,7 +90,6 @@ fn models(seed: u64) -> [(ServerConfig, f64); 2] {
         order: 6,
         seed: seed.wrapping_add(1),
         model_version: "2".to_owned(),
-        cache_blocks: 320,
         cost: StepCost {
             step: Duration::from_millis(22),
             prefill_token: Duration::from_micros(110),

@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, default_value_t = 24)]
     max_num_seqs: usize,
     /// Blocks of the context cache
-    #[arg(long, default_value_t = 384)]
+    #[arg(long, default_value_t = 336)]
     num_blocks: usize,
     /// Tokens of a prompt and its completion together
     #[arg(long, default_value_t = 1024)]

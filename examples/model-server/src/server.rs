@@ -25,8 +25,9 @@ use crate::scheduler::SchedulerLimits;
 
 /// Connections served at once; further ones wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 512;
-/// Time for a client to send the head of its next request.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time for a client to send the head of its next request. Longer than a scrape interval: a connection that is closed
+/// at the moment of the next scrape costs that scrape.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time for open answers to be written after a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the listener failed, most likely for want of file descriptors.
@@ -75,7 +76,7 @@ impl ServerConfig {
             running_max: 24,
             waiting_max: 256,
             step_tokens_max: 512,
-            cache_blocks: 384,
+            cache_blocks: 336,
             block_tokens: 16,
             model_tokens_max: 1_024,
             cost: StepCost {
