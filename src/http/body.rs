@@ -120,7 +120,7 @@ impl ValueBody {
     /// Answers whether the result is complete.
     fn push_result(&mut self, out: &mut Vec<u8>) -> bool {
         match &self.value {
-            Value::Scalar(t, v) => json::push_sample(out, *t, *v),
+            Value::Scalar(t, v) => json::push_scalar(out, *t, *v),
             Value::String(t, text) => {
                 out.push(b'[');
                 json::push_time(out, *t);

@@ -16,6 +16,15 @@ const EXACT_INTEGER_END: f64 = 9_007_199_254_740_992.0;
 
 /// Appends `v` without quotes: `1.5`, `1e-07`, `+Inf`, `NaN`.
 pub(crate) fn push_float(out: &mut Vec<u8>, v: f64) {
+    push_float_as(out, v, (PLAIN_MIN..PLAIN_END).contains(&v.abs()));
+}
+
+/// [`push_float`] that never uses an exponent, which is how scalars are written.
+fn push_plain_float(out: &mut Vec<u8>, v: f64) {
+    push_float_as(out, v, true);
+}
+
+fn push_float_as(out: &mut Vec<u8>, v: f64, plain: bool) {
     if v.fract() == 0.0 && v.abs() < EXACT_INTEGER_END {
         if v == 0.0 && v.is_sign_negative() {
             out.push(b'-');
@@ -34,7 +43,6 @@ pub(crate) fn push_float(out: &mut Vec<u8>, v: f64) {
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(v);
-    let plain = (PLAIN_MIN..PLAIN_END).contains(&v.abs());
     if plain && !text.contains('e') {
         out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
     } else {
@@ -112,6 +120,15 @@ pub(crate) fn push_sample(out: &mut Vec<u8>, ms: i64, v: f64) {
     push_time(out, ms);
     out.extend_from_slice(b",\"");
     push_float(out, v);
+    out.extend_from_slice(b"\"]");
+}
+
+/// Appends `[1.5,"2"]` for a scalar.
+pub(crate) fn push_scalar(out: &mut Vec<u8>, ms: i64, v: f64) {
+    out.push(b'[');
+    push_time(out, ms);
+    out.extend_from_slice(b",\"");
+    push_plain_float(out, v);
     out.extend_from_slice(b"\"]");
 }
 
@@ -243,6 +260,19 @@ mod tests {
         check(f64::NAN, "NaN");
         // 1658206780088562.25, half-way between two decimals: Go rounds the last digit to even.
         check(f64::from_bits(0x4317_9085_685d_83c9), "1658206780088562.2");
+    }
+
+    #[test]
+    fn scalars_have_no_exponent() {
+        for (v, expected) in [
+            (1e-7, "0.0000001"),
+            (-1.5e21, "-1500000000000000000000"),
+            (5e-324, &format!("0.{}5", "0".repeat(323))),
+            (f64::INFINITY, "+Inf"),
+            (2.5, "2.5"),
+        ] {
+            assert_eq!(show(|out| push_plain_float(out, v)), expected);
+        }
     }
 
     #[test]

@@ -100,7 +100,9 @@ impl Params {
 
     /// A time in ms that must be there.
     pub(crate) fn required_time(&self, name: &str) -> Result<i64, ApiError> {
-        self.time(name)?.ok_or_else(|| ApiError::parameter(name, "cannot parse \"\" to a valid timestamp"))
+        let text = self.get(name);
+        parse_time(text)
+            .ok_or_else(|| ApiError::parameter(name, format_args!("cannot parse \"{text}\" to a valid timestamp")))
     }
 
     /// A duration in ms; `None` when absent.

@@ -31,8 +31,12 @@ pub const WRITE_SAMPLES_MAX: usize = 2_000_000;
 pub const WRITE_SERIES_MAX: usize = 500_000;
 /// Write requests that are decoded at once; more wait.
 pub const WRITE_CONCURRENCY_MAX: usize = 8;
+/// Time that a sender may take for the body of a write request.
+pub const WRITE_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Samples of the answer to one read request.
 pub const READ_SAMPLES_MAX: usize = 5_000_000;
+/// Series that one query of a read request may select.
+pub const READ_SERIES_MAX: usize = 500_000;
 /// Read requests that are answered at once; more wait.
 pub const READ_CONCURRENCY_MAX: usize = 4;
 

@@ -12,7 +12,7 @@ use promontory_model::{
 use promontory_model::{Queryable as _, RegexError};
 use prost::Message;
 
-use super::{READ_SAMPLES_MAX, Refused, Remote, check_encoding, decompress, read_body};
+use super::{READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding, decompress, read_body};
 
 /// Queries of one request.
 const QUERIES_MAX: usize = 1000;
@@ -133,7 +133,7 @@ fn answer(remote: &Remote, body: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Refu
         let range = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
         let select = Select { range, matchers: &matchers, cancel };
         let result = run(&*snapshot, &select, &external, &mut left).map_err(|e| match e {
-            ReadError::Limit { allowed, .. } => Refused::bad(format_args!("exceeded sample limit ({allowed})")),
+            ReadError::Limit { limit: what, allowed, .. } => Refused::bad(format_args!("exceeded {what} ({allowed})")),
             other => internal(other),
         })?;
         // Field 1 of the response, which prost writes only for whole messages.
@@ -166,7 +166,15 @@ fn run(
     left: &mut usize,
 ) -> Result<Vec<u8>, ReadError> {
     let selection = snapshot.select(select)?;
-    let mut found: Vec<(Labels, &dyn SeriesBatch, usize)> = Vec::new();
+    let limit = |limit, allowed: usize| {
+        let allowed = allowed as u64;
+        ReadError::Limit { limit, needed: allowed + 1, allowed }
+    };
+    let n_series: usize = selection.batches.iter().map(|batch| batch.n_series()).sum();
+    if n_series > READ_SERIES_MAX {
+        return Err(limit("series limit read_series_max", READ_SERIES_MAX));
+    }
+    let mut found: Vec<(Labels, &dyn SeriesBatch, usize)> = Vec::with_capacity(n_series);
     for batch in &selection.batches {
         select.cancel.check()?;
         found.extend((0..batch.n_series()).map(|i| (with_external(&batch.labels(i), external), &**batch, i)));
@@ -183,12 +191,8 @@ fn run(
             .filter(|(row, _)| column.is_present(*row))
             .map(|(_, (&timestamp, &value))| Sample { value, timestamp })
             .collect();
-        let limit = || ReadError::Limit {
-            limit: "read_samples_max",
-            needed: READ_SAMPLES_MAX as u64 + 1,
-            allowed: READ_SAMPLES_MAX as u64,
-        };
-        *left = left.checked_sub(samples.len()).ok_or_else(limit)?;
+        *left =
+            left.checked_sub(samples.len()).ok_or_else(|| limit("sample limit read_samples_max", READ_SAMPLES_MAX))?;
         if !samples.is_empty() {
             let labels = labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect();
             prost::encoding::message::encode(1, &TimeSeries { labels, samples }, &mut result);

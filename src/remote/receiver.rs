@@ -13,6 +13,8 @@ use super::wire::{self, Request};
 
 /// Pairs of job and instance with a writer of their own; series of others share one.
 const SOURCES_MAX: usize = 20_000;
+/// Bytes of one series' labels.
+const LABELS_BYTES_MAX: usize = 64 << 10;
 /// A series is forgotten when it was not sent for this long.
 const IDLE_MS: i64 = 15 * 60_000;
 /// Time between two searches for idle series.
@@ -26,7 +28,10 @@ pub(crate) struct Received {
     pub(crate) appended: Appended,
     /// Samples too far in the future.
     pub(crate) future: u64,
-    /// Series without a name, with bad labels or a label twice; their samples are left out without an error.
+    /// Samples of new series for which the head has no room.
+    pub(crate) no_room: u64,
+    /// Series without a name, with bad or too long labels or a label twice; their samples are left out without an
+    /// error.
     pub(crate) bad_series: u64,
 }
 
@@ -100,12 +105,18 @@ impl Receiver {
                     known.used_ms = now_ms;
                     *known
                 }
-                None => match self.learn(series.labels, now_ms)? {
-                    Some(known) => known,
-                    None => {
+                None => match self.learn(series.labels, now_ms) {
+                    Ok(Some(known)) => known,
+                    Ok(None) | Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
                         received.bad_series += 1;
                         continue;
                     }
+                    // The series that are there already go on.
+                    Err(AppendError::IndexFull) => {
+                        received.no_room += samples.len() as u64;
+                        continue;
+                    }
+                    Err(e) => return Err(e),
                 },
             };
             let source = &mut self.sources[known.source];
@@ -208,6 +219,9 @@ impl Receiver {
 
 /// The label set, when it has a name, every label has one too and none comes twice.
 fn valid_labels(bytes: &[u8]) -> Option<Labels> {
+    if bytes.len() > LABELS_BYTES_MAX {
+        return None;
+    }
     let mut pairs = wire::labels(bytes)?;
     pairs.sort_unstable();
     let unique = pairs.windows(2).all(|w| w[0].0 != w[1].0);

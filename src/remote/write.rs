@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use promontory_storage::AppendError;
 
 use super::receiver::Received;
-use super::{Refused, Remote, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire};
+use super::{
+    Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body,
+    wire,
+};
 
 /// Stores the samples of a request and answers 204 once they are safe.
 pub(super) async fn write(
@@ -23,7 +25,11 @@ pub(super) async fn write(
     check_type(&headers)?;
     check_encoding(&headers)?;
     let place = remote.write_places.acquire().await;
-    let body = read_body(body).await?;
+    // A place is held while the body comes in, which bounds memory; a slow sender must not keep it.
+    let body = tokio::time::timeout(WRITE_BODY_TIMEOUT, read_body(body)).await.unwrap_or_else(|_| {
+        let seconds = WRITE_BODY_TIMEOUT.as_secs();
+        Err(Refused(StatusCode::REQUEST_TIMEOUT, format!("body took longer than {seconds} s (write_body_timeout)")))
+    })?;
     let worker = remote.clone();
     // Not cancelled when the sender goes away: what was appended is committed in any case.
     let result = tokio::task::spawn_blocking(move || store(&worker, &body)).await;
@@ -54,7 +60,7 @@ fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
     let now_ms = remote.clock.now().0;
     // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
     let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(&request, now_ms);
-    let received = appended.map_err(refuse_append)?;
+    let received = appended.map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     // Senders repeat a request that failed with 5xx, and the store accepts equal samples again.
     remote.db.commit().map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     if received.bad_series > 0 {
@@ -66,14 +72,6 @@ fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
     }
 }
 
-fn refuse_append(e: AppendError) -> Refused {
-    let status = match e {
-        AppendError::EmptyLabels | AppendError::LabelsTooLong { .. } => StatusCode::BAD_REQUEST,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Refused(status, e.to_string())
-}
-
 /// What to answer when samples were refused. The others are stored: senders do not repeat what they get 400 for.
 fn refusal(received: Received, n_samples: usize, n_histograms: usize) -> Option<String> {
     let a = received.appended;
@@ -83,6 +81,7 @@ fn refusal(received: Received, n_samples: usize, n_histograms: usize) -> Option<
         (a.too_old, "too old sample"),
         (a.out_of_bounds, "out of bounds"),
         (received.future, "out of bounds: timestamp is too far in the future"),
+        (received.no_room, "series limit of the head reached"),
         (n_histograms as u64, "native histograms are not supported yet"),
     ];
     let texts: Vec<_> =

@@ -32,7 +32,7 @@ async fn instant_queries_answer_at_their_time() {
     check_data(&w.get("/api/v1/query?query=m&time=45.5").await, expected.clone());
     check_data(&w.post("/api/v1/query", "query=m&time=45.5").await, expected.clone());
     check_data(&w.post("/api/v1/query?query=zzz{&time=3", "query=m&time=45.5").await, expected);
-    check_data(&w.get("/api/v1/query?query=2e-7").await, json!({"resultType": "scalar", "result": [100, "2e-07"]}));
+    check_data(&w.get("/api/v1/query?query=2e-7").await, json!({"resultType": "scalar", "result": [100, "0.0000002"]}));
     let text = w.get("/api/v1/query?query=%22x%22&time=1970-01-01T00:00:01.25Z").await;
     check_data(&text, json!({"resultType": "string", "result": [1.25, "x"]}));
     let recent = w.get("/api/v1/query?query=n&time=55&lookback_delta=5s").await;
