@@ -1,0 +1,92 @@
+//! Bodies, read up to a limit of what they are when decompressed.
+
+use std::io::{self, Write};
+
+use flate2::write::MultiGzDecoder;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// Bytes of an uncompressed body where the job sets no `body_size_limit`.
+pub const DEFAULT_BODY_BYTES_MAX: u64 = 256 << 20;
+
+/// A body that cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It reaches the job's `body_size_limit`.
+    #[error("body size limit exceeded")]
+    Limit,
+    /// It reaches the limit that holds where the job sets none.
+    #[error("body size limit exceeded ({DEFAULT_BODY_BYTES_MAX} bytes unless body_size_limit says otherwise)")]
+    DefaultLimit,
+    /// The connection broke.
+    #[error("read body: {0}")]
+    Read(#[source] hyper::Error),
+    /// It is not gzip, or ends early.
+    #[error("gzip: {0}")]
+    Gzip(#[source] io::Error),
+}
+
+impl BodyError {
+    /// Whether the body was too long.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Limit | Self::DefaultLimit)
+    }
+}
+
+/// Reads `incoming` into `out`, replacing its content.
+pub(super) async fn read(
+    mut incoming: Incoming,
+    gzip: bool,
+    limit: Option<u64>,
+    out: &mut Vec<u8>,
+) -> Result<(), BodyError> {
+    out.clear();
+    let over = || if limit.is_some() { BodyError::Limit } else { BodyError::DefaultLimit };
+    let max = usize::try_from(limit.unwrap_or(DEFAULT_BODY_BYTES_MAX)).unwrap_or(usize::MAX);
+    let mut sink = Capped { out, max, full: false };
+    if !gzip {
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(BodyError::Read)?;
+            if let Some(data) = frame.data_ref() {
+                sink.write_all(data).map_err(|_| over())?;
+            }
+        }
+        return Ok(());
+    }
+    let mut decoder = MultiGzDecoder::new(sink);
+    let gzip_error = |decoder: &MultiGzDecoder<Capped<'_>>, e| {
+        if decoder.get_ref().full { over() } else { BodyError::Gzip(e) }
+    };
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(BodyError::Read)?;
+        if let Some(data) = frame.data_ref() {
+            let written = decoder.write_all(data);
+            written.map_err(|e| gzip_error(&decoder, e))?;
+        }
+    }
+    let finished = decoder.try_finish();
+    finished.map_err(|e| gzip_error(&decoder, e))
+}
+
+/// Takes less than `max` bytes.
+struct Capped<'a> {
+    out: &'a mut Vec<u8>,
+    max: usize,
+    full: bool,
+}
+
+impl Write for Capped<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.out.len().saturating_add(data.len()) >= self.max {
+            self.full = true;
+            return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+        }
+        self.out.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Which format is asked for and which one was sent.
+
+use std::fmt::Write as _;
+
+use promontory_config::scrape::{EscapingScheme, ScrapeProtocol};
+
+use crate::scrape::exposition::Format;
+
+/// Weight, in tenths, of the protocol wanted most.
+const WEIGHT_MAX: usize = 6;
+
+/// The header `Accept`.
+pub(super) fn accept(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
+    let mut out = String::new();
+    let mut weight = WEIGHT_MAX;
+    for protocol in protocols {
+        let (media_type, escapes) = match protocol {
+            ScrapeProtocol::OpenMetricsText1_0_0 => ("application/openmetrics-text;version=1.0.0", true),
+            ScrapeProtocol::OpenMetricsText0_0_1 => ("application/openmetrics-text;version=0.0.1", false),
+            ScrapeProtocol::PrometheusText1_0_0 => ("text/plain;version=1.0.0", true),
+            ScrapeProtocol::PrometheusText0_0_4 => ("text/plain;version=0.0.4", false),
+        };
+        out.push_str(media_type);
+        if escapes {
+            let _ = write!(out, ";escaping={}", escaping.as_str());
+        }
+        let _ = write!(out, ";q=0.{weight},");
+        weight = weight.saturating_sub(1);
+    }
+    let _ = write!(out, "*/*;q=0.{weight}");
+    out
+}
+
+/// A `Content-Type` that says nothing usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NegotiateError {
+    #[error(
+        "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target"
+    )]
+    Blank,
+    #[error("cannot parse Content-Type {0:?} and no fallback_scrape_protocol for target")]
+    Malformed(String),
+    #[error("received unsupported Content-Type {0:?} and no fallback_scrape_protocol specified for target")]
+    Unsupported(String),
+}
+
+/// The format of a body with this `Content-Type`.
+pub(crate) fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<Format, NegotiateError> {
+    let fallback = fallback.map(|protocol| match protocol {
+        ScrapeProtocol::OpenMetricsText1_0_0 | ScrapeProtocol::OpenMetricsText0_0_1 => Format::OpenMetrics,
+        ScrapeProtocol::PrometheusText1_0_0 | ScrapeProtocol::PrometheusText0_0_4 => Format::Text,
+    });
+    if content_type.is_empty() {
+        return fallback.ok_or(NegotiateError::Blank);
+    }
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match media_type.as_str() {
+        "application/openmetrics-text" => Ok(Format::OpenMetrics),
+        "text/plain" => Ok(Format::Text),
+        // Never asked for; read as anything else it could only fail less clearly.
+        "application/vnd.google.protobuf" => Err(NegotiateError::Unsupported(content_type.to_owned())),
+        other => fallback.ok_or_else(|| {
+            let token = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+            if other.split_once('/').map_or_else(|| token(other), |(kind, sub)| token(kind) && token(sub)) {
+                NegotiateError::Unsupported(content_type.to_owned())
+            } else {
+                NegotiateError::Malformed(content_type.to_owned())
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_protocols_are_asked_for_as_prometheus_asks() {
+        assert_eq!(
+            accept(&ScrapeProtocol::DEFAULT, EscapingScheme::AllowUtf8),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        );
+        assert_eq!(
+            accept(&[ScrapeProtocol::PrometheusText1_0_0], EscapingScheme::Underscores),
+            "text/plain;version=1.0.0;escaping=underscores;q=0.6,*/*;q=0.5"
+        );
+    }
+
+    #[track_caller]
+    fn check(content_type: &str, expected: &str) {
+        let got = format_of(content_type, None).map_or_else(|e| e.to_string(), |f| format!("{f:?}"));
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn media_type_decides() {
+        check("text/plain; version=0.0.4; charset=utf-8", "Text");
+        check("text/plain", "Text");
+        check("application/openmetrics-text; version=1.0.0", "OpenMetrics");
+        check(
+            "",
+            "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target",
+        );
+        check(
+            "application/json",
+            "received unsupported Content-Type \"application/json\" and no fallback_scrape_protocol specified for target",
+        );
+        check("a b", "cannot parse Content-Type \"a b\" and no fallback_scrape_protocol for target");
+        assert_eq!(format_of("a b", Some(ScrapeProtocol::PrometheusText0_0_4)), Ok(Format::Text));
+        assert_eq!(format_of("", Some(ScrapeProtocol::OpenMetricsText1_0_0)), Ok(Format::OpenMetrics));
+    }
+}
