@@ -7,6 +7,7 @@ pub mod commands;
 pub mod dashboard;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod discovery;
 pub mod http;
 pub mod listener;
 pub mod remote;

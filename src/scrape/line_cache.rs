@@ -35,7 +35,7 @@ const KEY_BYTES_MAX: usize = u32::MAX as usize;
 
 /// A table of series that hands out references.
 pub trait SeriesTable {
-    /// Refers to a series.
+    /// Refers to a series. Each is given out once, also where two are of one series.
     type Ref: Copy + Eq + Hash + std::fmt::Debug;
     /// Why a series cannot be had.
     type Error;
@@ -48,6 +48,9 @@ pub trait SeriesTable {
 
     /// Gives a reference back.
     fn release(&mut self, series: Self::Ref);
+
+    /// Equal for references of one series.
+    fn identity(&self, series: Self::Ref) -> u32;
 }
 
 /// How lines are taken.
@@ -317,10 +320,13 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     /// What the table answers; the scrape is then to be aborted.
     pub fn resolve<T: SeriesTable<Ref = R>>(&mut self, batch: &mut Batch<R>, table: &mut T) -> Result<(), T::Error> {
         for new in batch.new.drain(..) {
-            let series = table.resolve(&new.labels)?;
-            if let Some(line) = self.lines.get_mut(new.line as usize) {
-                line.what = What::Series(series);
-            }
+            let line = &mut self.lines[new.line as usize];
+            let series = match line.what {
+                // Twice in the same scrape, with different timestamps.
+                What::Series(series) => series,
+                _ => table.resolve(&new.labels)?,
+            };
+            line.what = What::Series(series);
             match new.tail.timestamp_ms {
                 Some(t) => batch.timed.push((series, t, new.tail.value)),
                 None => batch.row.push((series, new.tail.value)),
@@ -344,7 +350,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         };
         let previous = std::mem::replace(&mut self.order, next);
         if was_live {
-            self.find_ended(&previous, &mut batch.stale);
+            self.find_ended(&previous, &mut batch.stale, table);
         }
         for (place, line) in self.order.iter().enumerate() {
             self.lines[*line as usize].place = u32::try_from(place).unwrap_or(u32::MAX);
@@ -361,33 +367,43 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     pub fn abort<T: SeriesTable<Ref = R>>(&mut self, stale: &mut Vec<R>, table: &mut T, families: &Families) {
         stale.clear();
         self.departed = None;
-        if std::mem::replace(&mut self.live, false) {
-            self.live_series(stale);
-        }
+        self.end_live(stale, table);
         if self.n_lines() > 2 * self.n_committed + SPARE_LINES {
             self.forced_flushes += 1;
             self.forget_before(self.committed, table, families);
         }
     }
 
-    /// Series whose samples no marker has ended yet, each once.
-    pub fn live_series(&self, out: &mut Vec<R>) {
+    /// Puts the series whose samples no marker has ended yet into `out`, each once; from now on they count as ended.
+    pub fn end_live<T: SeriesTable<Ref = R>>(&mut self, out: &mut Vec<R>, table: &T) {
+        if !std::mem::replace(&mut self.live, false) {
+            return;
+        }
         let mut seen = HashSet::new();
         for line in &self.order {
             let line = &self.lines[*line as usize];
             if let What::Series(series) = line.what
                 && line.tracked
-                && seen.insert(series)
+                && seen.insert(table.identity(series))
             {
                 out.push(series);
             }
         }
     }
 
-    /// Whether [`LineCache::live_series`] have samples that no marker has ended.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.live
+    /// Gives up the cache because its lines would now be read in another way. Series whose samples no marker has
+    /// ended yet are put into `live`, and are the caller's to release; all others are released.
+    pub fn retire<T: SeriesTable<Ref = R>>(mut self, live: &mut Vec<R>, table: &mut T) {
+        let first = live.len();
+        self.end_live(live, table);
+        let kept: HashSet<R> = live[first..].iter().copied().collect();
+        for line in &self.lines {
+            if let What::Series(series) = line.what
+                && !kept.contains(&series)
+            {
+                table.release(series);
+            }
+        }
     }
 
     fn key(&self, line: &Line<R>) -> &[u8] {
@@ -421,18 +437,8 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 let Some((tail, next)) = r.parser.tail_after(key_end) else { return false };
                 r.at = next;
                 r.batch.counts.scraped += 1;
-                r.batch.counts.kept += 1;
-                let timestamp = tail.timestamp_ms.filter(|_| r.rules.honor_timestamps);
-                if known.seen == self.scrape && timestamp.is_none() {
-                    r.batch.counts.duplicates += 1;
-                    return true;
-                }
-                r.batch.counts.added += u64::from(known.seen < self.committed);
-                known.tracked = timestamp.is_none() || r.rules.track_timestamps_staleness;
-                match timestamp {
-                    None => r.batch.row.push((series, tail.value)),
-                    Some(t) => r.batch.timed.push((series, t, tail.value)),
-                }
+                self.take_sample(line, series, tail, r);
+                return true;
             }
             What::Dropped => {
                 let Some((_, next)) = r.parser.tail_after(key_end) else { return false };
@@ -443,6 +449,24 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         }
         known.seen = self.scrape;
         true
+    }
+
+    /// Puts a sample of the known `line` into the batch.
+    fn take_sample(&mut self, line: u32, series: R, tail: Tail, r: &mut Reading<'_, R>) {
+        let known = &mut self.lines[line as usize];
+        r.batch.counts.kept += 1;
+        let timestamp = tail.timestamp_ms.filter(|_| r.rules.honor_timestamps);
+        if known.seen == self.scrape && timestamp.is_none() {
+            r.batch.counts.duplicates += 1;
+            return;
+        }
+        r.batch.counts.added += u64::from(known.seen < self.committed);
+        known.seen = self.scrape;
+        known.tracked = timestamp.is_none() || r.rules.track_timestamps_staleness;
+        match timestamp {
+            None => r.batch.row.push((series, tail.value)),
+            Some(t) => r.batch.timed.push((series, t, tail.value)),
+        }
     }
 
     /// Takes the line at hand if it is a known one at another place.
@@ -496,11 +520,19 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             Item::Sample { key, mut tail } => {
                 r.batch.counts.missed += 1;
                 r.batch.counts.scraped += 1;
+                self.depart(r.expected);
+                // Known, but with nothing between labels and value.
+                if let Some(line) = self.find_line(&r.body[key.clone()], context)
+                    && let What::Series(series) = self.lines[line as usize].what
+                {
+                    self.take_sample(line, series, tail, r);
+                    self.push_departed(line);
+                    return Ok(true);
+                }
                 let labels = r.rules.labels.apply(r.parser.labels())?;
                 if !r.rules.honor_timestamps {
                     tail.timestamp_ms = None;
                 }
-                self.depart(r.expected);
                 let Some(labels) = labels else {
                     let line = self.insert(&r.body[key], What::Dropped, context, false);
                     self.push_departed(line);
@@ -587,14 +619,14 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     }
 
     /// Series of `previous` that no line of this scrape stands for.
-    fn find_ended(&self, previous: &[u32], ended: &mut Vec<R>) {
+    fn find_ended<T: SeriesTable<Ref = R>>(&self, previous: &[u32], ended: &mut Vec<R>, table: &T) {
         let mut gone = HashSet::new();
         for line in previous {
             let line = &self.lines[*line as usize];
             if let What::Series(series) = line.what
                 && line.seen != self.scrape
                 && line.tracked
-                && gone.insert(series)
+                && gone.insert(table.identity(series))
             {
                 ended.push(series);
             }
@@ -605,15 +637,14 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         // Relabelling may have made one series of several lines.
         for line in &self.order {
             if let What::Series(series) = self.lines[*line as usize].what {
-                gone.remove(&series);
+                gone.remove(&table.identity(series));
             }
         }
-        ended.retain(|series| gone.contains(series));
+        ended.retain(|series| gone.contains(&table.identity(*series)));
     }
 
-    /// Forgets lines last seen before scrape `from`, and gives back the series that only they stood for.
+    /// Forgets lines last seen before scrape `from`, and gives back their series.
     fn forget_before<T: SeriesTable<Ref = R>>(&mut self, from: u32, table: &mut T, families: &Families) {
-        let mut released = HashSet::new();
         self.oldest_away = None;
         for index in 0..self.lines.len() {
             let line = self.lines[index];
@@ -625,19 +656,11 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 continue;
             }
             match line.what {
-                What::Series(series) => drop(released.insert(series)),
+                What::Series(series) => table.release(series),
                 What::Type(_) | What::Text => families.forget(self.key(&line)),
                 _ => {}
             }
             self.remove(index, line);
-        }
-        if !released.is_empty() {
-            for line in &self.lines {
-                if let What::Series(series) = line.what {
-                    released.remove(&series);
-                }
-            }
-            released.into_iter().for_each(|series| table.release(series));
         }
         if self.dead_key_bytes > DEAD_KEY_BYTES_MIN && self.dead_key_bytes > self.keys.len() / 2 {
             self.compact_keys();

@@ -3,10 +3,23 @@
 //! One task per target on the runtime; everything else here is plain code. It knows storage and configuration,
 //! and nothing of HTTP serving, dashboards or PromQL.
 
+pub mod client;
 pub mod exposition;
 pub mod line_cache;
+pub mod manager;
 pub mod metadata;
+pub mod own_metrics;
 pub mod sample_labels;
+pub mod target;
+pub mod url;
+
+mod pool;
+mod scrape_loop;
+mod scratch;
+
+pub use manager::{DroppedTarget, Manager, TargetMetadata, TargetStatus, Targets, offset_seed};
+pub use own_metrics::ScrapeMetrics;
+pub use scrape_loop::Health;
 
 #[cfg(test)]
 pub(crate) mod testing;

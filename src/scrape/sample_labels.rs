@@ -79,6 +79,14 @@ pub enum SampleLabelsError {
     },
 }
 
+impl SampleLabelsError {
+    /// Whether one of the job's label limits was exceeded.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::TooMany { .. } | Self::LongName { .. } | Self::LongValue { .. })
+    }
+}
+
 impl SampleLabels {
     /// The rules of `config` for a target with these labels.
     #[must_use]

@@ -1,3 +1,5 @@
+//! Tests of both formats.
+
 use std::fmt::Write as _;
 use std::path::Path;
 

@@ -1,0 +1,212 @@
+//! `file_sd_configs`: targets in YAML or JSON files, read again when they change.
+//!
+//! Change is seen by length and time of modification, because not every file system notifies; every file is also read
+//! at each refresh interval. A file that cannot be read or understood keeps the groups it had; one that is gone has
+//! none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use promontory_config::TargetGroup;
+use promontory_config::discovery::{FileSdConfig, parse_targets};
+use promontory_model::Timestamp;
+
+use super::Polled;
+
+/// Label that names the file of a target.
+const FILE_PATH: &str = "__meta_filepath";
+
+/// One `file_sd_configs` entry.
+#[derive(Debug)]
+pub(super) struct FileDiscovery {
+    config: FileSdConfig,
+    known: BTreeMap<PathBuf, Known>,
+    /// When all files were read last.
+    refreshed: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    stamp: Option<Stamp>,
+    groups: Vec<TargetGroup>,
+    error: Option<String>,
+}
+
+/// What changes when a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+}
+
+impl FileDiscovery {
+    pub(super) fn new(config: FileSdConfig) -> Self {
+        Self { config, known: BTreeMap::new(), refreshed: None }
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = &TargetGroup> {
+        self.known.values().flat_map(|known| &known.groups)
+    }
+
+    pub(super) fn errors(&self) -> impl Iterator<Item = &str> {
+        self.known.values().filter_map(|known| known.error.as_deref())
+    }
+
+    pub(super) fn poll(&mut self, now: Timestamp, polled: &mut Polled) {
+        let interval = self.config.refresh_interval;
+        // A clock that was set back makes it due too.
+        let is_due = self.refreshed.is_none_or(|at| now < at || now >= at.saturating_add(interval));
+        if is_due {
+            self.refreshed = Some(now);
+        }
+        let paths = self.paths();
+        let n_known = self.known.len();
+        self.known.retain(|path, _| paths.contains(path));
+        polled.is_changed |= self.known.len() != n_known;
+        for path in paths {
+            let known = self.known.entry(path.clone()).or_default();
+            let stamp = stamp(&path);
+            if !is_due && stamp.is_some() && known.stamp == stamp {
+                continue;
+            }
+            known.stamp = stamp;
+            match read(&path) {
+                Ok(groups) => {
+                    known.error = None;
+                    polled.is_changed |= known.groups != groups;
+                    known.groups = groups;
+                }
+                Err(error) => {
+                    polled.errors.push(error.clone());
+                    known.error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// The files that exist now. A path without `*` is listed only while there is a file.
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.config.files.iter().flat_map(|pattern| expand(pattern)).collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Stamp { modified: metadata.modified().ok(), len: metadata.len() })
+}
+
+fn read(path: &Path) -> Result<Vec<TargetGroup>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
+    let mut groups = parse_targets(&text, path).map_err(|e| e.to_string())?;
+    for group in &mut groups {
+        group.labels = group.labels.to_builder().set(FILE_PATH, &path.to_string_lossy()).build();
+    }
+    Ok(groups)
+}
+
+/// The files that `pattern`, whose last component may hold `*`, stands for.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.contains('*') {
+        return if pattern.exists() { vec![pattern.to_owned()] } else { Vec::new() };
+    }
+    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let matching = names.filter(|candidate| matches_stars(&name, candidate));
+    // Joined to the pattern's own folder, so that a relative pattern gives relative paths.
+    matching.map(|found| pattern.with_file_name(found)).collect()
+}
+
+/// Whether `name` is `pattern` with each `*` standing for any text.
+fn matches_stars(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use promontory_model::Duration;
+
+    use super::*;
+
+    fn discovery(folder: &Path, pattern: &str) -> FileDiscovery {
+        FileDiscovery::new(FileSdConfig {
+            files: vec![folder.join(pattern)],
+            refresh_interval: Duration::from_secs(300),
+        })
+    }
+
+    #[track_caller]
+    fn check(discovery: &mut FileDiscovery, now_secs: i64, changed: bool, n_errors: usize, expected: &[&str]) {
+        let mut polled = Polled::default();
+        discovery.poll(Timestamp(now_secs * 1000), &mut polled);
+        let targets: Vec<&str> = discovery.groups().flat_map(|g| &g.targets).map(String::as_str).collect();
+        assert_eq!((polled.is_changed, polled.errors.len(), targets.as_slice()), (changed, n_errors, expected));
+    }
+
+    #[test]
+    fn files_are_followed_as_they_come_change_break_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let mut discovery = discovery(folder.path(), "*.yml");
+        check(&mut discovery, 0, false, 0, &[]);
+        write("a.yml", "- targets: ['a:1']\n  labels: {x: y}\n");
+        write("b.json", "[{\"targets\": [\"no:1\"]}]");
+        check(&mut discovery, 5, true, 0, &["a:1"]);
+        let label = discovery.groups().next().unwrap().labels.get(FILE_PATH).unwrap().to_owned();
+        assert_eq!(label, folder.path().join("a.yml").to_string_lossy());
+        check(&mut discovery, 10, false, 0, &["a:1"]);
+        write("a.yml", "- targets: ['a:1', 'a:2']\n");
+        write("b.yml", "- targets: ['b:1']\n");
+        check(&mut discovery, 15, true, 0, &["a:1", "a:2", "b:1"]);
+        write("a.yml", "- targets: [");
+        check(&mut discovery, 20, false, 1, &["a:1", "a:2", "b:1"]);
+        assert_eq!(discovery.errors().count(), 1);
+        check(&mut discovery, 25, false, 0, &["a:1", "a:2", "b:1"]);
+        check(&mut discovery, 400, false, 1, &["a:1", "a:2", "b:1"]);
+        write("a.yml", "- targets: ['a:3']\n");
+        std::fs::remove_file(folder.path().join("b.yml")).unwrap();
+        check(&mut discovery, 405, true, 0, &["a:3"]);
+        assert_eq!(discovery.errors().count(), 0);
+    }
+
+    #[test]
+    fn json_is_read_and_a_missing_file_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut discovery = discovery(folder.path(), "a.json");
+        check(&mut discovery, 0, false, 0, &[]);
+        std::fs::write(folder.path().join("a.json"), "[{\"targets\": [\"a:1\"], \"labels\": {\"x\": \"y\"}}]").unwrap();
+        check(&mut discovery, 5, true, 0, &["a:1"]);
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, name, expected) in [
+            ("*.yml", "a.yml", true),
+            ("*.yml", ".yml", true),
+            ("a*b*.yml", "axxbyy.yml", true),
+            ("a*b*.yml", "ab.yml", true),
+            ("a*a.yml", "a.yml", false),
+            ("*.yml", "a.yaml", false),
+            ("a.yml", "a.yml", true),
+            ("a.yml", "aa.yml", false),
+        ] {
+            assert_eq!(matches_stars(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Buffers that scrapes borrow: as many as scrapes run at once, not as many as there are targets.
+
+use std::sync::{Mutex, PoisonError};
+
+use promontory_storage::SeriesRef;
+
+use super::line_cache::Batch;
+
+/// Sets of buffers that are kept while no scrape needs them.
+const KEPT_MAX: usize = 16;
+/// Bytes of a body buffer that is kept.
+const KEPT_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// What a scrape writes into.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) body: Vec<u8>,
+    pub(super) batch: Batch<SeriesRef>,
+}
+
+/// The buffers of all scrapes. The lock protects the list alone.
+#[derive(Debug, Default)]
+pub(super) struct ScratchPool(Mutex<Vec<Scratch>>);
+
+impl ScratchPool {
+    pub(super) fn take(&self) -> Scratch {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, scratch: Scratch) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MAX && scratch.body.capacity() <= KEPT_BODY_BYTES_MAX {
+            kept.push(scratch);
+        }
+    }
+}
