@@ -14,6 +14,20 @@ const PRODUCT_DECIMALS: [u8; 4] = [3, 6, 9, 2];
 /// Largest number of fractional bits.
 const FRACTION_BITS_MAX: u8 = 60;
 
+/// Binary fractions up to here are what a clock gives; longer ones may be sums whose last bits have drifted.
+const FRACTION_BITS_SHORT: u8 = 33;
+/// Near maps that are tried.
+const NEAR: [Map; 8] = [
+    Map::NearDecimal(2),
+    Map::NearDecimal(3),
+    Map::NearDecimal(6),
+    Map::NearDecimal(9),
+    Map::NearBinary(20),
+    Map::NearBinary(22),
+    Map::NearBinary(30),
+    Map::NearBinary(33),
+];
+
 const POW10: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 const POW10_INV: [f64; 16] =
     [1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14, 1e-15];
@@ -31,6 +45,10 @@ pub(super) enum Map {
     Binary(u8),
     /// The float's bits, in the order of the numbers.
     Bits,
+    /// Divided by 10^e, then some floats up or down: sums of decimals, whose last bits have drifted.
+    NearDecimal(u8),
+    /// Multiplied by 2^-k, then some floats up or down: sums of measured seconds.
+    NearBinary(u8),
 }
 
 impl Map {
@@ -42,12 +60,14 @@ impl Map {
             Self::Product(e) => (2, Some(e)),
             Self::Binary(k) => (3, Some(k)),
             Self::Bits => (4, None),
+            Self::NearDecimal(e) => (5, Some(e)),
+            Self::NearBinary(k) => (6, Some(k)),
         }
     }
 
     /// Whether the map with this number has a parameter byte; `None` for an unknown number.
     pub(super) fn has_parameter(code: u8) -> Option<bool> {
-        (code <= 4).then_some((1..=3).contains(&code))
+        (code <= 6).then_some(!matches!(code, 0 | 4))
     }
 
     /// The map of a tag; `None` for what no writer gives.
@@ -58,15 +78,22 @@ impl Map {
             2 if (1..=15).contains(&parameter) => Some(Self::Product(parameter)),
             3 if (1..=FRACTION_BITS_MAX).contains(&parameter) => Some(Self::Binary(parameter)),
             4 => Some(Self::Bits),
+            5 if (1..=15).contains(&parameter) => Some(Self::NearDecimal(parameter)),
+            6 if (1..=FRACTION_BITS_MAX).contains(&parameter) => Some(Self::NearBinary(parameter)),
             _ => None,
         }
+    }
+
+    /// Whether a second column says how many floats lie between the map's value and the true one.
+    pub(super) fn is_near(self) -> bool {
+        matches!(self, Self::NearDecimal(_) | Self::NearBinary(_))
     }
 
     /// Appends the floats of `ints`.
     pub(super) fn restore(self, ints: &[i64], out: &mut Vec<f64>) {
         match self {
             Self::Int => out.extend(ints.iter().map(|m| to_float(*m))),
-            Self::Decimal(e) => {
+            Self::Decimal(e) | Self::NearDecimal(e) => {
                 let p = POW10[usize::from(e)];
                 out.extend(ints.iter().map(|m| to_float(*m) / p));
             }
@@ -74,7 +101,7 @@ impl Map {
                 let p = POW10_INV[usize::from(e)];
                 out.extend(ints.iter().map(|m| to_float(*m) * p));
             }
-            Self::Binary(k) => {
+            Self::Binary(k) | Self::NearBinary(k) => {
                 let p = exp2(-i32::from(k));
                 out.extend(ints.iter().map(|m| to_float(*m) * p));
             }
@@ -119,8 +146,78 @@ pub(super) fn is_odd(bits: u64) -> bool {
     bits & EXPONENT == EXPONENT || bits == 1 << 63
 }
 
-/// The cheapest exact map of `values`, which hold nothing odd, and their integers.
-pub(super) fn to_ints(values: &[f64], ints: &mut Vec<i64>) -> Map {
+/// The float that lies `by` floats above.
+pub(super) fn moved(v: f64, by: i64) -> f64 {
+    f64::from_bits(unordered(ordered(v.to_bits()).wrapping_add(by)))
+}
+
+/// The cheapest map of `values`, which hold nothing odd, and their integers; corrections if the map needs them.
+pub(super) fn to_ints(values: &[f64], ints: &mut Vec<i64>, corrections: &mut Vec<i64>) -> Map {
+    let exact = to_exact_ints(values, ints);
+    let is_long = match exact {
+        Map::Bits => true,
+        Map::Binary(k) => k > FRACTION_BITS_SHORT,
+        _ => false,
+    };
+    if !is_long {
+        return exact;
+    }
+    let Some(near) = find_near(values, ints) else {
+        return exact;
+    };
+    near.split(values, ints, corrections);
+    near
+}
+
+impl Map {
+    /// Integers and corrections of a near map.
+    fn split(self, values: &[f64], ints: &mut Vec<i64>, corrections: &mut Vec<i64>) {
+        let scale = self.scale();
+        ints.clear();
+        ints.extend(values.iter().map(|v| to_int(v * scale)));
+        let mut near = Vec::with_capacity(values.len());
+        self.restore(ints, &mut near);
+        corrections.clear();
+        corrections
+            .extend(values.iter().zip(&near).map(|(v, n)| ordered(v.to_bits()).wrapping_sub(ordered(n.to_bits()))));
+    }
+
+    fn scale(self) -> f64 {
+        match self {
+            Self::Int | Self::Bits => 1.0,
+            Self::Decimal(e) | Self::Product(e) | Self::NearDecimal(e) => POW10[usize::from(e)],
+            Self::Binary(k) | Self::NearBinary(k) => exp2(i32::from(k)),
+        }
+    }
+}
+
+/// The near map that makes the differences of integers and corrections together smaller than those of `exact`; judged
+/// on the first values.
+fn find_near(values: &[f64], exact: &[i64]) -> Option<Map> {
+    const JUDGED: usize = 64;
+    let head = &values[..values.len().min(JUDGED)];
+    let largest = values.iter().fold(0f64, |m, v| m.max(v.abs()));
+    let mut best = (difference_bits(&exact[..head.len()]), None);
+    let (mut ints, mut corrections) = (Vec::new(), Vec::new());
+    for near in NEAR {
+        if largest * near.scale() >= INT_MAX {
+            continue;
+        }
+        near.split(head, &mut ints, &mut corrections);
+        let bits = difference_bits(&ints) + difference_bits(&corrections);
+        if bits < best.0 {
+            best = (bits, Some(near));
+        }
+    }
+    best.1
+}
+
+fn difference_bits(ints: &[i64]) -> u32 {
+    ints.windows(2).map(|w| 64 - crate::wire::zigzag(w[1].wrapping_sub(w[0])).leading_zeros()).sum()
+}
+
+/// The cheapest exact map of `values` and their integers.
+fn to_exact_ints(values: &[f64], ints: &mut Vec<i64>) -> Map {
     ints.clear();
     if let Some(e) = find_decimal(values) {
         let p = POW10[usize::from(e)];
@@ -228,7 +325,7 @@ mod tests {
     #[track_caller]
     fn check(values: &[f64], map: Map) {
         let mut ints = Vec::new();
-        assert_eq!(to_ints(values, &mut ints), map, "{values:?}");
+        assert_eq!(to_exact_ints(values, &mut ints), map, "{values:?}");
         let mut back = Vec::new();
         map.restore(&ints, &mut back);
         let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -240,7 +337,6 @@ mod tests {
         check(&[0.0, 1.0, -5.0, 1e15], Map::Int);
         check(&[0.5, 1.25, 3.0], Map::Decimal(2));
         check(&[0.1, 0.2, 12.345_678], Map::Decimal(6));
-        check(&[3.0 * 0.001, 7.0 * 0.001, 1.0 / 3.0], Map::Bits);
         check(&[f64::from_bits(1), 1.0], Map::Bits);
         check(&[1.0 + exp2(-40), 2.0], Map::Binary(40));
         check(&[1e300, 1.0], Map::Bits);

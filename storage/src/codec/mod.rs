@@ -76,7 +76,8 @@ pub fn encode(values: &[f64], out: &mut Vec<u8>) {
         return;
     }
     let mut numbers = Vec::with_capacity(values.len());
-    let map = map::to_ints(regular, &mut numbers);
+    let mut corrections = Vec::new();
+    let map = map::to_ints(regular, &mut numbers, &mut corrections);
     let plan = ints::Plan::new(&numbers, map != Map::Bits);
     let (map_code, parameter) = map.code();
     let divided = if plan.factor > 1 { DIVIDED } else { 0 };
@@ -88,6 +89,11 @@ pub fn encode(values: &[f64], out: &mut Vec<u8>) {
         put_exceptions(&exceptions, out);
     }
     plan.write(out);
+    if map.is_near() {
+        let plan = ints::Plan::new(&corrections, false);
+        out.push(plan.form.code());
+        plan.write(out);
+    }
     // Decimal numbers of few digits never lose against bits; long fractions may.
     if out.len() - start > 3 * values.len() {
         let middle = out.len();
@@ -131,6 +137,16 @@ pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecErr
     }
     out.reserve(n);
     ints::read(form, tag & DIVIDED != 0, map, &mut c, n, out)?;
+    if map.is_near() {
+        let code = c.u8()?;
+        let form = Form::from_code(code).ok_or_else(|| c.error("form of corrections"))?;
+        let mut values = out[start..].iter_mut();
+        ints::each_block(form, false, &mut c, n, |corrections| {
+            for (by, value) in corrections.iter().zip(values.by_ref()) {
+                *value = map::moved(*value, *by);
+            }
+        })?;
+    }
     if tag & EXCEPTIONS != 0 {
         each_exception(&mut exceptions, n, |at, bits| out[start + at] = f64::from_bits(bits))?;
     }

@@ -55,6 +55,13 @@ fn typical_columns_are_small() {
     check_size(&ended, 480 * 5 / 8 + 28);
     let rare: Vec<f64> = (0..480).map(|i| f64::from(i / 200)).collect();
     check_size(&rare, 30);
+    let drifted: Vec<f64> = (0..480)
+        .scan(0.0, |s, i| {
+            *s += noise(i, 3000) as f64 / 1e6;
+            Some(*s)
+        })
+        .collect();
+    check_size(&drifted, 480 * 2 + 30);
     let random: Vec<f64> = (0..480).map(|i| noise(i, 1 << 31) as f64 / (1u64 << 31) as f64).collect();
     check_size(&random, 480 * 4 + 64);
 }
