@@ -160,7 +160,7 @@ mod tests {
         let file = dir.path().join("prometheus.yml");
         std::fs::write(&file, "scrape_configs:\n- job_name: a\n").unwrap();
         let mut out = Vec::new();
-        assert!(check_config(&[file.clone()], &mut out).unwrap());
+        assert!(check_config(std::slice::from_ref(&file), &mut out).unwrap());
         assert_eq!(String::from_utf8(out).unwrap(), format!("{}: ok, 1 scrape job\n", file.display()));
         assert!(!check_config(&[dir.path().join("missing.yml")], &mut Vec::new()).unwrap());
     }
