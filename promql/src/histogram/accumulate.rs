@@ -71,6 +71,17 @@ impl Compensated {
         self.sum + self.lost
     }
 
+    /// What rounding has cost so far.
+    pub(crate) fn lost(self) -> f64 {
+        self.lost
+    }
+
+    /// Multiplies number and compensation.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.lost *= factor;
+    }
+
     fn add_other(&mut self, other: Self) {
         self.add(other.sum);
         self.lost += other.lost;
@@ -135,8 +146,7 @@ impl Accumulator {
     pub fn scale(&mut self, factor: f64) {
         let all = [&mut self.count, &mut self.sum, &mut self.zero];
         for c in all.into_iter().chain(self.positive.values_mut()).chain(self.negative.values_mut()) {
-            c.sum *= factor;
-            c.lost *= factor;
+            c.scale(factor);
         }
     }
 

@@ -12,9 +12,10 @@ mod compare;
 mod stats;
 mod trim;
 
+pub(crate) use accumulate::Compensated;
 pub use accumulate::{Accumulator, Incompatible, Merged};
 pub use compare::{detect_reset, equals};
-pub use stats::{average, fraction, quantile, stdvar};
+pub use stats::{average, fraction, nan_observations, quantile, stdvar};
 pub use trim::{Side, trim};
 
 use promontory_model::FloatHistogram;

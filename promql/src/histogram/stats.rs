@@ -75,7 +75,7 @@ pub fn quantile(q: f64, h: &FloatHistogram) -> f64 {
     }
     count = count.min(h.count);
     if count < rank {
-        return bucket.upper;
+        return if h.sum.is_nan() { f64::NAN } else { bucket.upper };
     }
     rank = if forward { rank - (count - bucket.count) } else { count - rank };
     let fraction = rank / bucket.count;
@@ -88,6 +88,14 @@ pub fn quantile(q: f64, h: &FloatHistogram) -> f64 {
     } else {
         -(upper + (lower - upper) * (1.0 - fraction)).exp2()
     }
+}
+
+/// Whether some observations were NaN: they are counted, but in no bucket.
+#[must_use]
+pub fn nan_observations(h: &FloatHistogram) -> bool {
+    let mut in_buckets = Compensated::default();
+    all_buckets(h).iter().for_each(|b| in_buckets.add(b.count));
+    h.sum.is_nan() && in_buckets.value() < h.count
 }
 
 /// The zero bucket ends at 0 where all other observations are on one side of it.

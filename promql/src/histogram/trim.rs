@@ -67,18 +67,12 @@ impl Cut {
         if b.count == 0.0 {
             return 0.0;
         }
-        // The lowest custom bucket begins at 0, as that of a classic histogram does.
-        if linear && b.lower == f64::NEG_INFINITY && b.upper > 0.0 && b.upper.is_finite() {
-            b.lower = 0.0;
-        }
-        let endless = b.lower.is_infinite() || b.upper.is_infinite();
-        let kept = match self.side {
+        let kept = if b.lower.is_infinite() || b.upper.is_infinite() { self.keep_of_endless(&mut b) } else { None };
+        let kept = kept.unwrap_or_else(|| match self.side {
             Side::Below if self.bound >= b.upper => b,
             Side::Above if self.bound <= b.lower => b,
             Side::Below if self.bound <= b.lower => Bucket { count: 0.0, ..b },
             Side::Above if self.bound >= b.upper => Bucket { count: 0.0, ..b },
-            Side::Below if endless => Bucket { count: 0.0, ..b },
-            Side::Above if endless => Bucket { count: 0.0, ..b },
             Side::Below => {
                 let count = b.count * share_below(b, self.bound, linear);
                 Bucket { upper: self.bound, count, ..b }
@@ -87,7 +81,10 @@ impl Cut {
                 let count = b.count * (1.0 - share_below(b, self.bound, linear));
                 Bucket { lower: self.bound, count, ..b }
             }
-        };
+        });
+        if kept.lower != b.lower || kept.upper != b.upper {
+            self.changed = true;
+        }
         if kept.count != b.count {
             self.changed = true;
         }
@@ -96,6 +93,34 @@ impl Cut {
             self.sum += kept.count * middle(kept, linear);
         }
         kept.count
+    }
+
+    /// What stays of a bucket without end, where that needs no interpolation; else gives it an end.
+    ///
+    /// Nothing is known of where the observations lie. Those towards the open end stay as a whole when the bound lies
+    /// inside, and count with the bound's value; those away from it go.
+    fn keep_of_endless(&mut self, b: &mut Bucket) -> Option<Bucket> {
+        let bound = self.bound;
+        if !(b.lower < bound && bound < b.upper) {
+            if b.lower == f64::NEG_INFINITY && b.upper > 0.0 && b.upper.is_finite() {
+                b.lower = 0.0;
+                // Below everything: the bound is that of the open end itself.
+                return (self.side == Side::Above && bound == f64::NEG_INFINITY).then_some(*b);
+            }
+            return None;
+        }
+        let at_bound = Bucket { lower: bound, upper: bound, ..*b };
+        let nothing = Bucket { count: 0.0, ..*b };
+        match (b.lower.is_infinite(), b.upper.is_infinite(), self.side) {
+            (true, true, _) => Some(nothing),
+            // The lowest bucket begins at 0, as that of a classic histogram does.
+            (true, false, side) if b.upper > 0.0 => {
+                b.lower = 0.0;
+                (bound < 0.0 || (side == Side::Below && bound == 0.0)).then_some(nothing)
+            }
+            (true, false, Side::Below) | (false, true, Side::Above) => Some(at_bound),
+            _ => Some(nothing),
+        }
     }
 }
 

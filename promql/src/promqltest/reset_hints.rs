@@ -19,9 +19,9 @@ pub(super) fn stored(current: &FloatHistogram, previous: Option<&FloatHistogram>
         (_, Some(previous)) if previous.counter_reset_hint == Gauge => Unknown,
         (_, Some(previous)) => {
             let unhinted = FloatHistogram { counter_reset_hint: Unknown, ..current.clone() };
-            if detect_reset(&unhinted, previous) {
-                Reset
-            } else if previous.schema != current.schema
+            // At a reset a new chunk begins, and of the first sample of a chunk a reader is told nothing.
+            if detect_reset(&unhinted, previous)
+                || previous.schema != current.schema
                 || previous.zero_threshold != current.zero_threshold
                 || (is_custom(current) && previous.custom_values != current.custom_values)
             {

@@ -143,6 +143,8 @@ fn load(head: &str, lines: &[&str]) -> Result<Load, String> {
             Some((of, _)) => return Err(format!("start timestamps of {of} do not fit the samples of {labels}")),
             None => Vec::new(),
         };
+        // Of two lines for the same series the last one counts.
+        series.retain(|s: &LoadSeries| s.labels != labels);
         series.push(LoadSeries { labels, values, start_offsets });
     }
     Ok(Load { step_ms, with_nhcb, series })
