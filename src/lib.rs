@@ -13,3 +13,4 @@ pub mod listener;
 pub mod remote;
 pub mod scrape;
 pub mod telemetry;
+pub mod ui;

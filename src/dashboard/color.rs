@@ -110,8 +110,8 @@ pub(crate) fn resolve(name: &str, theme: Theme) -> String {
         ("transparent", _) => "transparent".to_owned(),
         ("panel-bg", Theme::Dark) => "#181b1f".to_owned(),
         ("panel-bg", Theme::Light) => "#ffffff".to_owned(),
-        ("text", Theme::Dark) => "#ccccdc".to_owned(),
-        ("text", Theme::Light) => "#24292e".to_owned(),
+        // Text follows the page, whose theme may be the browser's choice.
+        ("text", _) => "currentColor".to_owned(),
         ("", _) => "#808080".to_owned(),
         _ if is_color(name) => name.to_owned(),
         _ => "#808080".to_owned(),

@@ -3,10 +3,9 @@
 //! The way of a panel: file → model → variables → queries → frames → scene → SVG. A page is complete without a
 //! script. This module knows neither scraping nor the HTTP API; it asks a data source and answers requests.
 
-#![allow(dead_code, reason = "the pages that use it come with the router")]
-
 pub(crate) mod builtin;
 pub(crate) mod color;
+mod explore;
 pub(crate) mod field;
 pub(crate) mod frame;
 pub(crate) mod html;
@@ -14,15 +13,24 @@ pub(crate) mod interpolate;
 pub(crate) mod json;
 pub(crate) mod load;
 pub(crate) mod model;
+mod pages;
 pub(crate) mod panels;
+pub(crate) mod params;
+pub(crate) mod provider;
 pub(crate) mod query;
 pub(crate) mod reduce;
+pub(crate) mod repeat;
 pub(crate) mod scene;
 pub mod source;
+mod state;
 pub(crate) mod ticks;
 pub(crate) mod timerange;
+mod transform;
 pub(crate) mod units;
 pub(crate) mod variables;
+
+pub use pages::{home, router};
+pub use state::{DashboardOptions, Dashboards};
 
 #[cfg(test)]
 mod oracle;

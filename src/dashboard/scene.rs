@@ -14,8 +14,6 @@ const CHAR_PX: f64 = 6.3;
 /// A plot area with axes.
 #[derive(Debug, Default)]
 pub(crate) struct Plot {
-    /// Unique on the page; prefix of ids.
-    pub(crate) key: String,
     /// What is to be seen, for those who do not see it.
     pub(crate) label: String,
     pub(crate) left: Option<Axis>,

@@ -115,7 +115,6 @@ fn scene(panel: &Panel, rows: &[Row], (low, high): (f64, f64), window: &Window, 
     let left =
         Axis { ticks: ticks.map(|(i, r)| (1.0 - (i as f64 + 1.0) / n, label(r))).collect(), label: String::new() };
     let mut plot = Plot {
-        key: context.key.to_owned(),
         label: format!("{}: heatmap of {} buckets.", context.text(&panel.title), rows.len()),
         left: Some(left),
         ..Plot::default()

@@ -26,7 +26,6 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     let n = fields.len() as f64;
     let names = fields.iter().enumerate().map(|(i, s)| ((i as f64 + 0.5) / n, shorten(&s.name)));
     let mut plot = Plot {
-        key: context.key.to_owned(),
         label: format!("{}: states of {} series.", context.text(&panel.title), fields.len()),
         left: Some(Axis { ticks: names.collect(), label: String::new() }),
         ..Plot::default()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::dashboard::color::{self, Theme};
-use crate::dashboard::html::escape;
 use crate::dashboard::json::{flag, list, number, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
@@ -247,7 +246,7 @@ fn scene(
 ) -> Plot {
     let length = window.length_ms().max(1) as f64;
     let x_of = |t: i64| (t - window.from_ms) as f64 / length;
-    let mut plot = Plot { key: context.key.to_owned(), label: describe(panel, drawn, context), ..Plot::default() };
+    let mut plot = Plot { label: describe(panel, drawn, context), ..Plot::default() };
     for (t, label) in time_ticks(window.from_ms, window.to_ms, width_px, context.tz) {
         plot.x_ticks.push((x_of(t), label));
     }
@@ -598,9 +597,4 @@ pub(super) fn unit_json(id: &str, decimals: Option<i32>) -> String {
 /// A JSON string that cannot end a script element.
 pub(super) fn json_text(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned()).replace('<', "\\u003c").replace('>', "\\u003e")
-}
-
-/// Attribute text of a title.
-pub(super) fn attribute(text: &str) -> String {
-    escape(text)
 }
