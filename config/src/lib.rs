@@ -20,7 +20,7 @@ mod md5;
 mod print;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use dashboards::DashboardsConfig;
 pub use discovery::{Discovery, FileSdConfig, TargetGroup};
@@ -42,8 +42,10 @@ pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
 pub struct Config {
     /// `global`.
     pub global: Global,
-    /// `scrape_configs`, in the order of the file; job names are unique.
+    /// `scrape_configs`, in the order of the file, then those of `scrape_config_files`; job names are unique.
     pub scrape_configs: Vec<ScrapeConfig>,
+    /// `scrape_config_files`: paths whose last component may hold `*`. [`load`] has read them.
+    pub scrape_config_files: Vec<PathBuf>,
     /// `storage`.
     pub storage: StorageConfig,
     /// `dashboards`.
@@ -60,23 +62,80 @@ impl Config {
     }
 }
 
-/// Reads the configuration file at `path`; variables in external labels come from the process's environment.
+/// Reads the configuration file at `path` and the files with jobs that it names; variables in external labels come
+/// from the process's environment.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All that is wrong with the file, or else with the files that it names.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let whole = |problem| {
-        ConfigErrors(vec![ConfigError { file: path.to_owned(), position: None, field: String::new(), problem }])
-    };
-    let bytes = std::fs::metadata(path).map_err(|e| whole(Problem::Read(e.to_string())))?.len();
-    if bytes > CONFIG_BYTES_MAX {
-        return Err(whole(Problem::TooLarge { bytes, max: CONFIG_BYTES_MAX }));
+    let mut config = parse(&read_file(path)?, path)?;
+    let mut errors = Vec::new();
+    for pattern in config.scrape_config_files.clone() {
+        match matching_files(&pattern) {
+            Ok(files) => {
+                for file in files {
+                    errors.extend(add_jobs(&mut config, &file).err().into_iter().flat_map(|e| e.0));
+                }
+            }
+            Err(e) => errors.extend(e.0),
+        }
     }
-    let text = std::fs::read_to_string(path).map_err(|e| whole(Problem::Read(e.to_string())))?;
-    parse(&text, path)
+    if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 
-/// Reads a configuration from `text`; `file` names it in errors and gives the folder of relative paths.
+fn whole_file(file: &Path, problem: Problem) -> ConfigErrors {
+    ConfigErrors(vec![ConfigError { file: file.to_owned(), position: None, field: String::new(), problem }])
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    let read_error = |e: std::io::Error| whole_file(path, Problem::Read(e.to_string()));
+    let bytes = std::fs::metadata(path).map_err(read_error)?.len();
+    if bytes > CONFIG_BYTES_MAX {
+        return Err(whole_file(path, Problem::TooLarge { bytes, max: CONFIG_BYTES_MAX }));
+    }
+    std::fs::read_to_string(path).map_err(read_error)
+}
+
+/// The files that `pattern` stands for, sorted. One without `*` stands for itself, and must be there.
+fn matching_files(pattern: &Path) -> Result<Vec<PathBuf>, ConfigErrors> {
+    let name = pattern.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some((start, end)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    let folder = pattern.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(whole_file(folder, Problem::Read(e.to_string()))),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| whole_file(folder, Problem::Read(e.to_string())))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+        // As in a shell, `*` alone does not stand for a leading dot.
+        if rest.is_some() && (!start.is_empty() || !name.starts_with('.')) {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Adds the jobs in `file`, which holds nothing else.
+fn add_jobs(config: &mut Config, file: &Path) -> Result<(), ConfigErrors> {
+    let text = read_file(file)?;
+    let warnings = read_document(&text, file, &|name| std::env::var(name).ok(), |decoder, node| {
+        let Some(fields) = decoder.root(node).fields() else { return };
+        if let Some(jobs) = fields.get("scrape_configs") {
+            scrape::read(&jobs, config);
+        }
+        fields.finish(&[]);
+    })?;
+    config.warnings.extend(warnings);
+    Ok(())
+}
+
+/// Reads a configuration from `text`; `file` names it in errors and gives the folder of relative paths. Other files
+/// are not read, not even those of `scrape_config_files`.
 ///
 /// # Errors
 /// All that is wrong with it.

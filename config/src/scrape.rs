@@ -222,6 +222,16 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
     }
 }
 
+/// `scrape_config_files`: patterns of files, which [`crate::load`] reads.
+pub(crate) fn read_files(field: &Field<'_>, config: &mut Config) {
+    for item in field.list() {
+        if item.text().is_some_and(|text| text.split_once('*').is_some_and(|(_, after)| after.contains(['/', '*']))) {
+            item.rule("only the last component of a path may hold one '*'");
+        }
+        config.scrape_config_files.extend(item.path_buf());
+    }
+}
+
 fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
     let fields = field.fields()?;
     let job_name = fields.text("job_name");

@@ -50,7 +50,7 @@ pub const SECTIONS: [Section; 12] = [
     prometheus("global", "defaults of scraping, rules and queries", Read::With(global::read)),
     prometheus("runtime", "settings of Go's runtime; accepted and without effect", Read::Nothing),
     prometheus("scrape_configs", "jobs: what is scraped and how", Read::With(scrape::read)),
-    prometheus("scrape_config_files", "files with more jobs", Read::NotBuilt(Harmless::Empty)),
+    prometheus("scrape_config_files", "files with more jobs", Read::With(scrape::read_files)),
     prometheus("storage", "retention and out-of-order window", Read::With(storage::read)),
     prometheus("rule_files", "files with recording and alerting rules", Read::NotBuilt(Harmless::Empty)),
     prometheus("alerting", "where alerts are sent", Read::NotBuilt(Harmless::If(names_no_alertmanager))),

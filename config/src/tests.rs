@@ -84,6 +84,35 @@ fn missing_file_is_named() {
     assert_eq!(*auth, http_client::Auth::Basic { username: None, password });
 }
 
+#[test]
+fn jobs_come_from_other_files_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    std::fs::create_dir(dir.path().join("jobs")).unwrap();
+    let main = dir.path().join("main.yml");
+    let text = "global: {scrape_interval: 7s, scrape_timeout: 7s}\nscrape_configs: [{job_name: a}]\nscrape_config_files: \
+                [jobs/*.yml, none/*.yml, one.yml]";
+    write("main.yml", text);
+    write("jobs/2.yml", "scrape_configs: [{job_name: c, basic_auth: {password_file: p}}]");
+    write("jobs/1.yml", "scrape_configs: [{job_name: b}]");
+    write("jobs/.hidden.yml", "nonsense: 1");
+    write("one.yml", "");
+    let config = load(&main).unwrap();
+    let names: Vec<_> = config.scrape_configs.iter().map(|c| (c.job_name.as_str(), c.scrape_interval.ms())).collect();
+    assert_eq!(names, [("a", 7000), ("b", 7000), ("c", 7000)]);
+    let password = Some(http_client::Source::File(dir.path().join("jobs/p")));
+    assert_eq!(config.scrape_configs[2].http.auth, http_client::Auth::Basic { username: None, password });
+    write("one.yml", "scrape_configs: [{job_name: a}]\nglobal: {}");
+    let errors = load(&main).unwrap_err().to_string().replace(&dir.path().display().to_string(), "D");
+    assert_eq!(
+        errors,
+        "D/one.yml:1:18: scrape_configs[0]: found multiple scrape configs with job name \"a\"\nD/one.yml:2:1: unknown \
+         field \"global\""
+    );
+    std::fs::remove_file(dir.path().join("one.yml")).unwrap();
+    assert!(load(&main).unwrap_err().to_string().contains("one.yml: read: "));
+}
+
 #[track_caller]
 fn check_targets(file: &str, text: &str, expected: &str) {
     let got = match discovery::parse_targets(text, Path::new(file)) {
