@@ -6,6 +6,7 @@
 
 pub mod annotations;
 pub mod ast;
+mod calendar;
 pub mod engine;
 pub mod error;
 pub mod functions;

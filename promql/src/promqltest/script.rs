@@ -85,7 +85,7 @@ pub(super) enum Pattern {
 impl Pattern {
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
-            Self::Contains(part) => text.contains(part.as_str()),
+            Self::Contains(part) => part.is_empty() || text == part.as_str(),
             Self::Matches(regex) => regex.is_match(text),
         }
     }

@@ -3,8 +3,9 @@
 use promontory_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::values::{Element, StepValue, Window, go_max, go_min};
-use super::{Query, check_unique, dates, fail, rate::RateKind};
+use super::{Query, check_unique, fail, rate::RateKind};
 use crate::ast::{Call, Expr, RangeExtension, Span, ValueType};
+use crate::calendar;
 use crate::error::QueryError;
 use crate::functions::FunctionId;
 use crate::notes;
@@ -92,7 +93,7 @@ impl Query<'_> {
             F::DayOfMonth | F::DayOfWeek | F::DayOfYear | F::DaysInMonth | F::Hour | F::Minute | F::Month | F::Year
         );
         if calendar && c.args.is_empty() {
-            let value = SampleValue::Float(dates::field(id, t.div_euclid(1000) as f64));
+            let value = SampleValue::Float(calendar::field(id, t.div_euclid(1000) as f64));
             return Ok(vec![Element::new(Labels::empty(), t, value)]);
         }
         let vector = self.vector(&c.args[0], t)?;
@@ -109,7 +110,7 @@ impl Query<'_> {
         let function = |v: f64| match id {
             F::Clamp | F::ClampMin | F::ClampMax => go_max(min, go_min(max, v)),
             F::Round => (v * inverse + 0.5).floor() / inverse,
-            id if calendar => dates::field(id, v),
+            id if calendar => calendar::field(id, v),
             id => simple(id, v),
         };
         let mut out = Vec::new();

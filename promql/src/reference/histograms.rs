@@ -7,6 +7,7 @@ use promontory_model::{FloatHistogram, Labels};
 use super::Query;
 use super::calls::text;
 use super::values::Element;
+use crate::annotations::FixedBuckets;
 use crate::ast::{Call, Span};
 use crate::error::QueryError;
 use crate::functions::FunctionId;
@@ -17,13 +18,16 @@ use crate::value::SampleValue;
 /// Largest relative difference of bucket counts that is put down to rounding.
 const COUNT_TOLERANCE: f64 = 1e-12;
 
-/// The buckets of a classic histogram: upper bound and cumulated count.
+/// Upper bounds and cumulated counts.
+type Buckets = Vec<(f64, f64)>;
+
+/// A classic histogram.
 #[derive(Debug, Clone)]
 struct Classic {
     /// Without `le`.
     labels: Labels,
     drop_name: bool,
-    buckets: Vec<(f64, f64)>,
+    buckets: Buckets,
 }
 
 impl Query<'_> {
@@ -111,10 +115,18 @@ impl Query<'_> {
             out.push(self.named(&element.labels, element.drop_name, t, value));
         }
         for c in classic {
-            let (value, forced) = bucket_quantile(q, c.buckets.clone());
-            if forced {
+            let (value, fixed) = bucket_quantile(q, c.buckets.clone());
+            if let Some(fixed) = fixed {
                 let name = if self.options.delayed_name_removal { c.labels.metric_name() } else { "" };
-                self.info(notes::forced_monotonicity(name), span);
+                let found = FixedBuckets {
+                    lowest: fixed.lowest,
+                    highest: fixed.highest,
+                    decrease: fixed.decrease,
+                    samples: 1,
+                    first_ms: t,
+                    last_ms: t,
+                };
+                self.annotations.borrow_mut().forced_monotonicity(name, span, found);
             }
             out.push(self.named(&c.labels, c.drop_name, t, value));
         }
@@ -169,9 +181,17 @@ impl Query<'_> {
     }
 }
 
+/// Counts that decreased by more than rounding: bounds and largest decrease.
+#[derive(Debug, Clone, Copy)]
+struct Fixed {
+    lowest: f64,
+    highest: f64,
+    decrease: f64,
+}
+
 /// Sorts buckets, adds up those with the same bound, and evens out counts that decrease; `None` without a bucket up
-/// to +Inf. Answers whether a decrease was more than rounding.
-fn prepared(mut buckets: Vec<(f64, f64)>) -> Option<(Vec<(f64, f64)>, bool)> {
+/// to +Inf.
+fn prepared(mut buckets: Buckets) -> Option<(Buckets, Option<Fixed>)> {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     if buckets.last()?.0 != f64::INFINITY {
         return None;
@@ -183,9 +203,9 @@ fn prepared(mut buckets: Vec<(f64, f64)>) -> Option<(Vec<(f64, f64)>, bool)> {
             _ => merged.push((bound, count)),
         }
     }
-    let mut forced = false;
+    let mut fixed: Option<Fixed> = None;
     let mut previous = merged[0].1;
-    for (_, count) in &mut merged[1..] {
+    for (bound, count) in &mut merged[1..] {
         let difference = (*count - previous).abs();
         let rounding = difference / (count.abs() + previous.abs()).min(f64::MAX) < COUNT_TOLERANCE;
         if *count == previous {
@@ -194,49 +214,51 @@ fn prepared(mut buckets: Vec<(f64, f64)>) -> Option<(Vec<(f64, f64)>, bool)> {
         if rounding {
             *count = previous;
         } else if *count < previous {
+            let decrease = previous - *count;
+            let before = fixed.unwrap_or(Fixed { lowest: *bound, highest: *bound, decrease });
+            fixed = Some(Fixed { highest: *bound, decrease: before.decrease.max(decrease), ..before });
             *count = previous;
-            forced = true;
         } else {
             previous = *count;
         }
     }
-    Some((merged, forced))
+    Some((merged, fixed))
 }
 
 /// The quantile of a classic histogram, linear inside buckets.
-fn bucket_quantile(q: f64, buckets: Vec<(f64, f64)>) -> (f64, bool) {
+fn bucket_quantile(q: f64, buckets: Buckets) -> (f64, Option<Fixed>) {
     if q.is_nan() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     if q < 0.0 {
-        return (f64::NEG_INFINITY, false);
+        return (f64::NEG_INFINITY, None);
     }
     if q > 1.0 {
-        return (f64::INFINITY, false);
+        return (f64::INFINITY, None);
     }
-    let Some((buckets, forced)) = prepared(buckets) else {
-        return (f64::NAN, false);
+    let Some((buckets, fixed)) = prepared(buckets) else {
+        return (f64::NAN, None);
     };
     let n = buckets.len();
     let observations = buckets[n - 1].1;
     if n < 2 || observations == 0.0 {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     let rank = q * observations;
     let b = buckets[..n - 1].iter().position(|(_, count)| *count >= rank).unwrap_or(n - 1);
     if b == n - 1 {
-        return (buckets[n - 2].0, forced);
+        return (buckets[n - 2].0, fixed);
     }
     if b == 0 && buckets[0].0 <= 0.0 {
-        return (buckets[0].0, forced);
+        return (buckets[0].0, fixed);
     }
     let (start, below) = if b > 0 { buckets[b - 1] } else { (0.0, 0.0) };
     let (end, count) = buckets[b];
-    (start + (end - start) * ((rank - below) / (count - below)), forced)
+    (start + (end - start) * ((rank - below) / (count - below)), fixed)
 }
 
 /// The share of a classic histogram's observations between two bounds, linear inside buckets.
-fn bucket_fraction(lower: f64, upper: f64, buckets: Vec<(f64, f64)>) -> f64 {
+fn bucket_fraction(lower: f64, upper: f64, buckets: Buckets) -> f64 {
     let Some((buckets, _)) = prepared(buckets) else {
         return f64::NAN;
     };

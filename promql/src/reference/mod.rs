@@ -7,7 +7,6 @@
 mod aggregate;
 mod binary;
 mod calls;
-mod dates;
 mod durations;
 mod histograms;
 mod info;

@@ -41,7 +41,7 @@ fn date(days: i64) -> Date {
 }
 
 /// The field of a time in seconds since the epoch that the function asks for.
-pub(super) fn field(function: FunctionId, seconds: f64) -> f64 {
+pub(crate) fn field(function: FunctionId, seconds: f64) -> f64 {
     use FunctionId as F;
     // The cast saturates; NaN becomes 0. Beyond this many seconds the calendar has no meaning anyway.
     let seconds = (seconds as i64).clamp(-(1 << 55), 1 << 55);
@@ -62,6 +62,19 @@ pub(super) fn field(function: FunctionId, seconds: f64) -> f64 {
     value as f64
 }
 
+/// A time in ms since the epoch as RFC 3339 has it, with as many digits of a second as it needs.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    let seconds = ms.div_euclid(1000);
+    let d = date(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
+    let fraction = match ms.rem_euclid(1000) {
+        0 => String::new(),
+        ms => format!(".{ms:03}").trim_end_matches('0').to_owned(),
+    };
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z", d.year, d.month, d.day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +85,12 @@ mod tests {
         let functions =
             [F::Year, F::Month, F::DayOfMonth, F::DayOfWeek, F::DayOfYear, F::DaysInMonth, F::Hour, F::Minute];
         assert_eq!(functions.map(|f| field(f, seconds)), expected);
+    }
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_136_239_445_120), "2006-01-02T22:04:05.12Z");
     }
 
     #[test]
