@@ -11,6 +11,9 @@ use promontory_model::ReadError;
 use crate::ulid::Ulid;
 use crate::vfs::{self, Vfs, VfsError};
 
+mod analyze;
+#[cfg(any(test, feature = "testing"))]
+mod fuzz;
 pub(crate) mod index;
 mod meta;
 pub(crate) mod mini;
@@ -19,6 +22,9 @@ mod section;
 mod verify;
 mod writer;
 
+pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, analyze};
+#[cfg(any(test, feature = "testing"))]
+pub use fuzz::{fuzz_index, fuzz_mini_block};
 pub use meta::BlockMeta;
 pub use reader::BlockReader;
 pub(crate) use reader::{OpenBlock, SpanReader};

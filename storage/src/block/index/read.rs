@@ -61,6 +61,12 @@ impl Index {
         File { path: &self.path, bytes: &self.bytes }
     }
 
+    /// Bytes of all dictionaries, all postings, the table of series and the directory of groups.
+    pub(crate) fn section_bytes(&self) -> [u64; 4] {
+        let sum = |place: fn(&Name) -> &Place| self.names.iter().map(|n| place(n).len() as u64).sum();
+        [sum(|n| &n.dictionary), sum(|n| &n.postings), self.series.len() as u64, self.groups.len() as u64]
+    }
+
     /// Label names, sorted.
     pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.names.iter().map(|n| n.text.as_str())
