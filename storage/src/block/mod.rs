@@ -171,7 +171,14 @@ fn read_meta(vfs: &dyn Vfs, block: &Path) -> Result<BlockMeta, BlockError> {
         return Err(corrupt(meta::MetaError { offset: 0, what: "length of the meta file", expected, found }).into());
     }
     let bytes = vfs::read(vfs, &path)?;
-    Ok(BlockMeta::parse(&bytes).map_err(corrupt)?)
+    let meta = BlockMeta::parse(&bytes).map_err(corrupt)?;
+    // A folder under a foreign name would be deleted and replaced in the place of another block.
+    let name = block.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ulid>().ok());
+    if let Some(name) = name.filter(|name| *name != meta.ulid) {
+        let (expected, found) = (name.to_string(), meta.ulid.to_string());
+        return Err(corrupt(meta::MetaError { offset: 0, what: "name of the block", expected, found }).into());
+    }
+    Ok(meta)
 }
 
 #[cfg(test)]

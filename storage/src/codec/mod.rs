@@ -206,36 +206,6 @@ fn read_bits(form: u8, c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Resu
     Ok(())
 }
 
-/// Decodes the bytes after the first two as columns, whose length these say; then takes them for values and
-/// timestamps and checks that both come back.
-#[cfg(any(test, feature = "testing"))]
-pub fn fuzz_codec(data: &[u8]) {
-    let Some((n, bytes)) = data.split_first_chunk::<2>() else {
-        return;
-    };
-    let n = usize::from(u16::from_le_bytes(*n)) % 2048;
-    let (mut values, mut times) = (Vec::new(), Vec::new());
-    let _ = decode(bytes, n, &mut values);
-    let _ = decode_timestamps(bytes, n, &mut times);
-    assert!(values.len() <= n && times.len() <= n);
-    let words: Vec<u64> =
-        bytes.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().expect("chunks of eight bytes"))).collect();
-    let wanted: Vec<f64> = words.iter().map(|w| f64::from_bits(*w)).collect();
-    let mut out = Vec::new();
-    encode(&wanted, &mut out);
-    values.clear();
-    let result = decode(&out, wanted.len(), &mut values);
-    assert!(result.is_ok() && std::iter::zip(&values, &wanted).all(|(a, b)| a.to_bits() == b.to_bits()));
-    let mut wanted: Vec<i64> = words.iter().map(|w| *w as i64).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    out.clear();
-    encode_timestamps(&wanted, &mut out);
-    times.clear();
-    let result = decode_timestamps(&out, wanted.len(), &mut times);
-    assert!(result.is_ok() && times == wanted);
-}
-
 /// The values with odd ones replaced by their predecessor, so that they cost no difference.
 fn without_odd<'a>(values: &'a [f64], exceptions: &mut Vec<(usize, u64)>, filled: &'a mut Vec<f64>) -> &'a [f64] {
     if !values.iter().fold(false, |acc, v| acc | map::is_odd(v.to_bits())) {

@@ -314,6 +314,34 @@ fn fuzz_targets_take_a_real_index_and_anything_else() {
 }
 
 #[test]
+fn blocks_live_on_a_real_file_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(crate::vfs::RealVfs);
+    let ulid = Ulid::new(1, 1);
+    let mut writer = BlockWriter::new(Arc::clone(&vfs), folder.path(), ulid, 1).unwrap();
+    let group = wide_group(0, 200, 20, "a");
+    group.write(&mut writer).unwrap();
+    writer.finish().unwrap();
+    let listed = list(&*vfs, folder.path()).unwrap();
+    let block = BlockReader::open(&*vfs, &listed[0].path).unwrap();
+    verify(&*vfs, &listed[0].path).unwrap();
+    delete(&*vfs, folder.path(), ulid).unwrap();
+    assert!(list(&*vfs, folder.path()).unwrap().is_empty());
+    let mut model = Model::new();
+    group.add_to(&mut model);
+    assert!(read_all(&*block, &[], TimeRange::ALL).unwrap() == model, "an open block outlives its deletion");
+}
+
+#[test]
+fn a_block_under_a_foreign_name_is_refused() {
+    let vfs = vfs();
+    write_block(&vfs, Ulid::new(1, 1), &[wide_group(0, 2, 3, "a")]);
+    vfs.rename(&path(Ulid::new(1, 1)), &path(Ulid::new(2, 1))).unwrap();
+    let e = BlockReader::open(&*vfs, &path(Ulid::new(2, 1))).unwrap_err().to_string();
+    assert!(e.contains("name of the block, expected"), "{e}");
+}
+
+#[test]
 fn cancelled_selections_stop() {
     let vfs = vfs();
     let ulid = Ulid::new(1, 1);
