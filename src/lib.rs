@@ -2,6 +2,7 @@
 //!
 //! `app` alone knows every part and joins them; the parts do not know each other.
 
+pub mod app;
 pub mod cli;
 pub mod commands;
 pub mod dashboard;

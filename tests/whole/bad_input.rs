@@ -2,14 +2,28 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::client::{self, with_params};
-use crate::server::{Server, flag};
+use crate::server::{Server, flag, wait_until_or};
 
-/// Runs the binary to its end.
+/// Runs the binary to its end, which must come by itself.
+#[track_caller]
 fn run(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_promontory"));
-    command.args(args).stdin(Stdio::null()).output().expect("the binary starts")
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    let mut ended = false;
+    wait_until_or(Duration::from_secs(60), &mut || {
+        ended = child.try_wait().expect("a child can be asked").is_some();
+        ended
+    });
+    if !ended {
+        child.kill().expect("the process can be killed");
+    }
+    let output = child.wait_with_output().expect("the output is read");
+    assert!(ended, "{args:?} still ran: {}", String::from_utf8_lossy(&output.stderr));
+    output
 }
 
 #[track_caller]

@@ -74,13 +74,21 @@ impl Drop for Server {
 
 /// Polls `condition` every 50 ms until it holds; fails after `limit`.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "waiting for another process takes real time")]
 pub(crate) fn wait_until(what: &str, limit: Duration, condition: &mut dyn FnMut() -> bool) {
+    assert!(wait_until_or(limit, condition), "waited {limit:?} for {what}");
+}
+
+/// The same, answering whether it came to hold.
+#[expect(clippy::disallowed_methods, reason = "waiting for another process takes real time")]
+pub(crate) fn wait_until_or(limit: Duration, condition: &mut dyn FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
+        if start.elapsed() >= limit {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
+    true
 }
 
 /// Whether a program of another project is installed; says loudly when a test is skipped for want of it.

@@ -1,0 +1,489 @@
+//! Joins the parts: the only file that knows every subsystem, with its modules.
+//!
+//! Start: configuration, sockets, database, scraping, pages; what can go wrong because of the user goes wrong before
+//! anything is answered. Stop: pages drain, scraping ends, the database is closed, in this order, so that nothing that
+//! was acknowledged is lost and no half answer is sent.
+
+mod backend;
+mod maintenance;
+mod pages;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use promontory_config::Config;
+use promontory_model::{Labels, Regex};
+use promontory_promql::engine::EngineOptions;
+use promontory_storage::clock::{Clock, SystemClock};
+use promontory_storage::vfs::RealVfs;
+use promontory_storage::{Db, DbOptions, FsyncPolicy};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::cli::{ServeArgs, WalFsync};
+use crate::dashboard::{DashboardOptions, Dashboards};
+use crate::http::{HttpOptions, HttpParts};
+use crate::listener::{LimitedListener, ListenError};
+use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
+use crate::telemetry::{self, Telemetry};
+use backend::ServerBackend;
+use maintenance::MaintenanceThread;
+use source::EngineSource;
+
+/// How long answers that have begun may take when the server stops.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// Threads that one query computes on.
+const QUERY_THREADS_MAX: usize = 8;
+/// Retention when neither time nor size is given, ms.
+const RETENTION_DEFAULT_MS: i64 = 15 * 24 * 3_600_000;
+
+/// Why the server does not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] promontory_config::ConfigErrors),
+    /// A flag's value is wrong.
+    #[error("--{flag}: {reason}")]
+    Flag {
+        /// Name.
+        flag: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The database could not be opened.
+    #[error("{0}; choose another folder with --storage.tsdb.path")]
+    Open(#[from] promontory_storage::OpenError),
+    /// The database could not be closed well.
+    #[error("close the database: {0}")]
+    Close(promontory_storage::WriteError),
+    /// The system refused threads, signals or sockets.
+    #[error("{op}: {source}")]
+    System {
+        /// What was tried.
+        op: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Logging was set up twice.
+    #[error(transparent)]
+    Logging(#[from] telemetry::LoggingError),
+    /// The demo could not start.
+    #[cfg(feature = "demo")]
+    #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
+}
+
+/// Runs the server until a signal or `/-/quit` ends it.
+///
+/// # Errors
+/// [`AppError`], one sentence for the user.
+pub fn serve(args: &ServeArgs) -> Result<(), AppError> {
+    let clock = clock_and_logging(args)?;
+    runtime()?.block_on(async {
+        let listeners = LimitedListener::bind_all(&args.listen_addresses, args.max_connections).await?;
+        let config = match &args.config_file {
+            Some(file) => ConfigSource::File(file.clone()),
+            None => ConfigSource::Text { text: default_config(&own_target(&listeners)), name: "built-in defaults" },
+        };
+        Server::start(args, clock, config, listeners).await?.run().await
+    })
+}
+
+/// Runs the server with two model servers under load beside it.
+///
+/// # Errors
+/// [`AppError`], one sentence for the user.
+#[cfg(feature = "demo")]
+pub fn demo(args: &crate::cli::DemoArgs) -> Result<(), AppError> {
+    use crate::demo;
+
+    let mut serve = args.serve.clone();
+    let clock = clock_and_logging(&serve)?;
+    let is_fresh = serve.storage_path.as_os_str() == "data";
+    if is_fresh {
+        // A folder of its own: what the demo stores is of no use to anyone later.
+        serve.storage_path = std::env::temp_dir().join(format!("promontory-demo-{}", std::process::id()));
+    }
+    let folder = serve.storage_path.clone();
+    let ended = runtime()?.block_on(async {
+        let listeners = LimitedListener::bind_all(&serve.listen_addresses, serve.max_connections).await?;
+        let own = own_target(&listeners);
+        let options = demo::DemoOptions { seed: args.seed, load: 1.0 };
+        let running = demo::start(&options).await?;
+        let own = own.parse().unwrap_or_else(|_| std::net::SocketAddr::from(([127, 0, 0, 1], 9090)));
+        let text = demo::scrape_config_yaml(&running.addrs(), own);
+        let config = match &serve.config_file {
+            Some(file) => ConfigSource::File(file.clone()),
+            None => ConfigSource::Text { text, name: "demo configuration" },
+        };
+        let server = Server::start(&serve, clock, config, listeners).await?;
+        let mut out = std::io::stdout().lock();
+        let _ = std::io::Write::write_fmt(
+            &mut out,
+            format_args!("\n  Promontory demo: http://{own}/d/promontory-vllm\n  Ctrl-C ends it.\n\n"),
+        );
+        drop(out);
+        let ended = server.run().await;
+        running.stop().await;
+        ended
+    });
+    if is_fresh
+        && let Err(error) = std::fs::remove_dir_all(&folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "could not remove the data of the demo");
+    }
+    ended
+}
+
+fn clock_and_logging(args: &ServeArgs) -> Result<Arc<dyn Clock>, AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    telemetry::init_logging(args.log_level, args.log_format, clock.clone())?;
+    Ok(clock)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
+    let system = |source| AppError::System { op: "start the network threads", source };
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("promontory-net").build().map_err(system)
+}
+
+/// Where the server itself is scraped: its first address, as this machine reaches it.
+fn own_target(listeners: &[LimitedListener]) -> String {
+    let addr = listeners.first().and_then(|l| l.addr().ok());
+    match addr {
+        Some(addr) if addr.ip().is_unspecified() => format!("127.0.0.1:{}", addr.port()),
+        Some(addr) => addr.to_string(),
+        None => "127.0.0.1:9090".to_owned(),
+    }
+}
+
+/// The configuration of a server that was given none: it scrapes itself.
+fn default_config(own: &str) -> String {
+    format!(
+        "global:\n  scrape_interval: 15s\nscrape_configs:\n- job_name: promontory\n  static_configs:\n  \
+         - targets: ['{own}']\n"
+    )
+}
+
+/// Where the configuration comes from, now and at each reload.
+#[derive(Debug, Clone)]
+enum ConfigSource {
+    File(PathBuf),
+    Text { text: String, name: &'static str },
+}
+
+impl ConfigSource {
+    fn load(&self) -> Result<Config, promontory_config::ConfigErrors> {
+        match self {
+            Self::File(file) => promontory_config::load(file),
+            Self::Text { text, name } => promontory_config::parse(text, std::path::Path::new(name)),
+        }
+    }
+}
+
+/// What the parts share.
+struct Shared {
+    args: ServeArgs,
+    clock: Arc<dyn Clock>,
+    start_ms: i64,
+    db: Db,
+    telemetry: Telemetry,
+    manager: Manager,
+    source: ConfigSource,
+    config: ArcSwap<Config>,
+    config_loaded_ms: std::sync::atomic::AtomicI64,
+    config_failed: AtomicBool,
+    runtime: tokio::runtime::Handle,
+    stopping: AtomicBool,
+    stop: Notify,
+}
+
+impl Shared {
+    /// How queries are evaluated under the present configuration.
+    fn engine_options(&self) -> EngineOptions {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(QUERY_THREADS_MAX);
+        EngineOptions {
+            lookback_ms: self.args.lookback_delta.ms(),
+            max_samples: self.args.query_max_samples,
+            memory_bytes_max: self.args.query_max_memory,
+            subquery_step_ms: self.config.load().global.evaluation_interval.ms(),
+            delayed_name_removal: false,
+            threads,
+        }
+    }
+
+    /// Takes over the configuration as it is now; all of it or nothing.
+    fn reload(&self) -> Result<(), promontory_config::ConfigErrors> {
+        let config = match self.source.load() {
+            Ok(config) => config,
+            Err(errors) => {
+                self.config_failed.store(true, Ordering::Relaxed);
+                self.telemetry.state.config_failed();
+                return Err(errors);
+            }
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        if config.storage != self.config.load().storage {
+            tracing::warn!("changes of the section storage take effect at the next start");
+        }
+        let _context = self.runtime.enter();
+        self.manager.apply(&config.scrape_configs);
+        self.config.store(Arc::new(config));
+        let now = self.clock.now();
+        self.config_loaded_ms.store(now.ms(), Ordering::Relaxed);
+        self.config_failed.store(false, Ordering::Relaxed);
+        self.telemetry.state.config_loaded(now);
+        Ok(())
+    }
+
+    /// `15d or 10GB`, as the status page shows it.
+    fn retention_text(&self) -> String {
+        let (time, bytes) = retention(&self.args, &self.config.load());
+        let time = time.map(|ms| promontory_model::Duration(ms).to_string());
+        let bytes = bytes.map(|b| format!("{b}B"));
+        time.into_iter().chain(bytes).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// Begins to stop; answers whether this is the first time.
+    fn quit(&self) -> bool {
+        let first = !self.stopping.swap(true, Ordering::SeqCst);
+        self.stop.notify_waiters();
+        self.stop.notify_one();
+        first
+    }
+}
+
+/// Folders of dashboards: of the flag, then of the configuration.
+fn folders(args: &ServeArgs, config: &Config) -> Vec<PathBuf> {
+    args.dashboards_path.iter().chain(&config.dashboards.paths).cloned().collect()
+}
+
+/// A server that has begun to scrape and answers as soon as it runs.
+struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<LimitedListener>,
+    router: Router,
+    maintenance: MaintenanceThread,
+}
+
+impl Server {
+    async fn start(
+        args: &ServeArgs,
+        clock: Arc<dyn Clock>,
+        source: ConfigSource,
+        listeners: Vec<LimitedListener>,
+    ) -> Result<Self, AppError> {
+        let cors_origin = Regex::new(&args.cors_origin)
+            .map_err(|e| AppError::Flag { flag: "web.cors.origin", reason: e.to_string() })?;
+        let config = source.load()?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let db = open_database(args, &config, &clock).await?;
+        let version = env!("CARGO_PKG_VERSION");
+        let mut telemetry = Telemetry::new(clock.clone(), version);
+        telemetry.queries.concurrent_max.set(args.query_max_concurrency.into());
+        let figures_db = db.clone();
+        telemetry.register(move || telemetry::storage_figures(&figures_db.status()));
+        let metrics = Arc::new(ScrapeMetrics::default());
+        let seed = offset_seed(&backend::host_name(), &config.global.external_labels);
+        let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
+        let scraping = manager.clone();
+        telemetry.register(move || backend::scrape_figures(&scraping));
+        let shared = Arc::new(Shared {
+            args: args.clone(),
+            start_ms: clock.now().ms(),
+            clock,
+            db: db.clone(),
+            telemetry,
+            manager,
+            source,
+            config: ArcSwap::from_pointee(Config::default()),
+            config_loaded_ms: std::sync::atomic::AtomicI64::new(0),
+            config_failed: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::current(),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+        });
+        shared.config.store(Arc::new(Config { storage: config.storage, ..Config::default() }));
+        shared.reload()?;
+        let router = router(&shared, cors_origin);
+        let maintenance = MaintenanceThread::start(db)
+            .map_err(|source| AppError::System { op: "start the maintenance thread", source })?;
+        Ok(Self { shared, listeners, router, maintenance })
+    }
+
+    /// Answers until asked to stop, then ends in order.
+    async fn run(self) -> Result<(), AppError> {
+        let Self { shared, listeners, router, maintenance } = self;
+        let signals = spawn_signals(&shared)?;
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in listeners {
+            let address = listener.addr().map_or_else(|_| String::new(), |a| a.to_string());
+            tracing::info!(address, "listening");
+            let stop = shared.clone();
+            let stopped = async move {
+                while !stop.stopping.load(Ordering::SeqCst) {
+                    stop.stop.notified().await;
+                }
+                // Wakes the next listener that waits.
+                stop.stop.notify_one();
+            };
+            let service = router.clone();
+            serving.spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await });
+        }
+        shared.telemetry.state.ready(true);
+        tracing::info!(pages = "/dashboards", "ready");
+
+        while !shared.stopping.load(Ordering::SeqCst) {
+            shared.stop.notified().await;
+        }
+        shared.stop.notify_one();
+        tracing::info!("stopping");
+        shared.telemetry.state.ready(false);
+        if tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!(seconds = DRAIN.as_secs(), "some answers were cut: their clients did not read them in time");
+            serving.abort_all();
+        }
+        signals.abort();
+        shared.manager.stop().await;
+        maintenance.stop();
+        let db = shared.db.clone();
+        let closed = tokio::task::spawn_blocking(move || db.close()).await;
+        closed.unwrap_or(Ok(())).map_err(AppError::Close)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
+    let backend = Arc::new(ServerBackend(shared.clone()));
+    let data: Arc<dyn promontory_model::Queryable> = Arc::new(shared.db.clone());
+    let args = &shared.args;
+    let labels_of = shared.clone();
+    let remote = crate::remote::router(crate::remote::RemoteParts {
+        db: shared.db.clone(),
+        clock: shared.clock.clone(),
+        enable_write: args.enable_remote_write_receiver,
+        read_timeout: args.query_timeout,
+        external_labels: Box::new(move || labels_of.config.load().global.external_labels.clone()),
+    });
+    let api = crate::http::router(HttpParts {
+        backend: backend.clone(),
+        data,
+        clock: shared.clock.clone(),
+        api_routes: remote,
+        options: HttpOptions {
+            enable_lifecycle: args.enable_lifecycle,
+            cors_origin,
+            query_timeout: args.query_timeout,
+            query_max_concurrency: args.query_max_concurrency as usize,
+        },
+    });
+    let config = shared.config.load();
+    let dashboards = Dashboards::new(
+        Arc::new(EngineSource::new(shared.clone())),
+        shared.clock.clone(),
+        DashboardOptions {
+            folders: folders(args, &config),
+            scrape_interval_ms: config.global.scrape_interval.ms(),
+            timeout_ms: u64::try_from(args.query_timeout.ms()).unwrap_or(0),
+            concurrency: args.query_max_concurrency as usize,
+        },
+    );
+    for (file, error) in dashboards.broken_files() {
+        tracing::warn!(file, error, "not a dashboard");
+    }
+    let pages = pages::router(shared.clone()).merge(crate::dashboard::router(dashboards));
+    shared.telemetry.http.layer(api.merge(pages))
+}
+
+/// How long in ms and how many bytes are kept; the configuration goes before the flags, and zero is without end.
+fn retention(args: &ServeArgs, config: &Config) -> (Option<i64>, Option<u64>) {
+    let bytes = config.storage.retention_bytes.or(args.retention_size).filter(|bytes| *bytes > 0);
+    let ms = match config.storage.retention_time.or(args.retention_time) {
+        Some(time) => Some(time.ms()).filter(|ms| *ms > 0),
+        None if bytes.is_none() => Some(RETENTION_DEFAULT_MS),
+        None => None,
+    };
+    (ms, bytes)
+}
+
+async fn open_database(args: &ServeArgs, config: &Config, clock: &Arc<dyn Clock>) -> Result<Db, AppError> {
+    let (retention_ms, retention_bytes) = retention(args, config);
+    let options = DbOptions {
+        retention_ms,
+        retention_bytes,
+        out_of_order_window_ms: config.storage.out_of_order_window.unwrap_or(args.out_of_order_window).ms(),
+        fsync: match args.wal_fsync {
+            WalFsync::Interval => FsyncPolicy::Interval(1000),
+            WalFsync::Always => FsyncPolicy::Always,
+            WalFsync::Never => FsyncPolicy::Never,
+        },
+        ..DbOptions::server()
+    };
+    let (dir, clock) = (args.storage_path.clone(), clock.clone());
+    let opened = tokio::task::spawn_blocking(move || Db::open(Arc::new(RealVfs), clock, &dir, options));
+    let (db, recovery) = match opened.await {
+        Ok(opened) => opened?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    for note in &recovery.notes {
+        tracing::warn!("{note}");
+    }
+    tracing::info!(
+        folder = %args.storage_path.display(),
+        series = recovery.series,
+        wal_rows = recovery.wal_rows,
+        blocks = db.status().blocks_loaded,
+        "database opened"
+    );
+    Ok(db)
+}
+
+/// Ctrl-C and SIGTERM stop, a second one ends at once; SIGHUP reloads.
+fn spawn_signals(shared: &Arc<Shared>) -> Result<tokio::task::JoinHandle<()>, AppError> {
+    let open = |kind| signal(kind).map_err(|source| AppError::System { op: "listen for signals", source });
+    let (mut interrupt, mut terminate, mut hangup) =
+        (open(SignalKind::interrupt())?, open(SignalKind::terminate())?, open(SignalKind::hangup())?);
+    let shared = shared.clone();
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => stop_or_end(&shared),
+                _ = terminate.recv() => stop_or_end(&shared),
+                _ = hangup.recv() => {
+                    let reloading = shared.clone();
+                    let done = tokio::task::spawn_blocking(move || reloading.reload()).await;
+                    match done {
+                        Ok(Ok(())) => tracing::info!("configuration loaded"),
+                        Ok(Err(errors)) => tracing::error!(%errors, "configuration refused, the one before stays"),
+                        Err(error) => tracing::error!(%error, "reload ended early"),
+                    }
+                }
+            }
+        }
+    }))
+}
+
+fn stop_or_end(shared: &Shared) {
+    if !shared.quit() {
+        tracing::warn!("asked to stop a second time, ending at once; the write-ahead log keeps what was acknowledged");
+        std::process::exit(1);
+    }
+}
+
+/// The metric name and labels of a label set are shown without those that begin with `__`.
+fn visible(labels: &Labels) -> Labels {
+    labels.filtered(|name| !name.starts_with("__"))
+}

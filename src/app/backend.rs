@@ -1,0 +1,163 @@
+//! What the HTTP API asks of the server: translates between the parts' own types.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use promontory_model::MetricMetadata;
+use promontory_promql::engine::EngineOptions;
+
+use super::{Shared, visible};
+use crate::cli;
+use crate::http::{
+    ActiveTarget, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets, TsdbStatus,
+};
+use crate::scrape;
+use crate::telemetry::{Figures, Labelled, QuerySlice};
+
+pub(super) struct ServerBackend(pub(super) Arc<Shared>);
+
+impl Backend for ServerBackend {
+    fn readiness(&self) -> Readiness {
+        if self.0.stopping.load(Ordering::Relaxed) {
+            return Readiness::Stopping;
+        }
+        match self.0.db.status().read_only {
+            Some(reason) => Readiness::ReadOnly(reason),
+            None => Readiness::Ready,
+        }
+    }
+
+    fn targets(&self) -> Targets {
+        let targets = self.0.manager.targets();
+        let active = targets.active.into_iter().map(|t| ActiveTarget {
+            labels: visible(&t.labels),
+            discovered_labels: t.discovered,
+            scrape_pool: t.job,
+            global_url: t.url.clone(),
+            scrape_url: t.url,
+            last_error: t.last_error,
+            last_scrape_ms: t.last_scrape.map(|at| at.ms()),
+            last_scrape_seconds: t.last_scrape_seconds,
+            health: match t.health {
+                scrape::Health::Up => Health::Up,
+                scrape::Health::Down => Health::Down,
+                scrape::Health::Unknown => Health::Unknown,
+            },
+            scrape_interval: t.interval.to_string(),
+            scrape_timeout: t.timeout.to_string(),
+        });
+        let dropped = targets.dropped.into_iter();
+        Targets {
+            active: active.collect(),
+            dropped: dropped.map(|t| DroppedTarget { discovered_labels: t.discovered, scrape_pool: t.job }).collect(),
+            dropped_counts: targets.dropped_counts,
+        }
+    }
+
+    fn scrape_pools(&self) -> Vec<String> {
+        let config = self.0.config.load();
+        let mut names: Vec<_> = config.scrape_configs.iter().map(|c| c.job_name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
+        self.0.manager.metadata()
+    }
+
+    fn config_yaml(&self) -> String {
+        self.0.config.load().to_yaml()
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        cli::flag_values(&self.0.args)
+    }
+
+    fn build_info(&self) -> BuildInfo {
+        BuildInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            compiler: format!("rust {}", env!("CARGO_PKG_RUST_VERSION")),
+            ..BuildInfo::default()
+        }
+    }
+
+    fn runtime_info(&self) -> RuntimeInfo {
+        let status = self.0.db.status();
+        RuntimeInfo {
+            start_ms: self.0.start_ms,
+            cwd: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
+            hostname: host_name(),
+            reload_config_success: !self.0.config_failed.load(Ordering::Relaxed),
+            last_config_ms: self.0.config_loaded_ms.load(Ordering::Relaxed),
+            corruption_count: status.wal_corruptions,
+            task_count: self.0.runtime.metrics().num_alive_tasks() as u64,
+            parallelism: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            memory_limit_bytes: self.0.args.query_max_memory,
+            storage_retention: self.0.retention_text(),
+        }
+    }
+
+    fn tsdb(&self, limit: usize) -> TsdbStatus {
+        let c = self.0.db.cardinality(limit);
+        let list = |counts: Vec<promontory_storage::Count>| counts.into_iter().map(|c| (c.name, c.value)).collect();
+        TsdbStatus {
+            num_series: c.series,
+            num_label_pairs: c.label_pairs,
+            chunk_count: c.chunks,
+            min_time_ms: c.min_time.unwrap_or(0),
+            max_time_ms: c.max_time.unwrap_or(0),
+            series_by_metric: list(c.series_by_metric),
+            values_by_label: list(c.values_by_label),
+            bytes_by_label: list(c.bytes_by_label),
+            series_by_pair: list(c.series_by_pair),
+        }
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        self.0.reload().map_err(|errors| errors.to_string())
+    }
+
+    fn quit(&self) -> bool {
+        self.0.quit()
+    }
+
+    fn engine_options(&self) -> EngineOptions {
+        self.0.engine_options()
+    }
+
+    fn query_began(&self) {
+        self.0.telemetry.queries.active.inc();
+    }
+
+    fn query_ended(&self, cost: QueryCost) {
+        let queries = &self.0.telemetry.queries;
+        queries.active.dec();
+        queries.samples.inc_by(cost.samples_read);
+        queries.observe(QuerySlice::QueueTime, cost.queue_seconds);
+        queries.observe(QuerySlice::InnerEval, cost.run_seconds);
+    }
+
+    fn metrics(&self, accept: &str) -> (&'static str, String) {
+        self.0.telemetry.render(accept)
+    }
+}
+
+/// The scraper's figures as the registry takes them.
+pub(super) fn scrape_figures(manager: &scrape::Manager) -> Vec<Figures> {
+    let labelled = |s: scrape::own_metrics::Sample| Labelled { suffix: s.suffix, labels: s.labels, value: s.value };
+    let families = manager.families().into_iter();
+    families
+        .map(|f| Figures {
+            name: f.name,
+            help: f.help,
+            kind: f.kind,
+            values: f.samples.into_iter().map(labelled).collect(),
+        })
+        .collect()
+}
+
+/// Name of the machine, or empty where the system does not tell.
+pub(super) fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|n| n.trim().to_owned()).unwrap_or_default()
+}

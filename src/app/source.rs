@@ -1,0 +1,81 @@
+//! Dashboards ask the engine directly: no HTTP, no JSON in between.
+
+use std::sync::Arc;
+
+use promontory_model::{Cancel, Labels, Matcher, Queryable as _, Select, TimeRange};
+use promontory_promql::ast::Expr;
+use promontory_promql::engine::Engine;
+use promontory_promql::parser;
+use promontory_promql::value::{QueryOutput, RangeSpec};
+
+use super::Shared;
+use crate::dashboard::source::{DataSource, SourceError, Steps};
+
+pub(super) struct EngineSource {
+    shared: Arc<Shared>,
+}
+
+impl EngineSource {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn engine(&self) -> Engine {
+        Engine::new(self.shared.engine_options())
+    }
+}
+
+/// The matchers of a selector; none selects everything.
+fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
+    let Some(text) = selector else { return Ok(Vec::new()) };
+    match parser::parse(text)? {
+        Expr::Vector(selector) => Ok(selector.matchers),
+        _ => Err(SourceError::NotASelector(text.to_owned())),
+    }
+}
+
+impl DataSource for EngineSource {
+    fn instant(&self, query: &str, t_ms: i64, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
+        let expr = parser::parse(query)?;
+        Ok(self.engine().instant(&self.shared.db, &expr, query, t_ms, cancel)?)
+    }
+
+    fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
+        let expr = parser::parse(query)?;
+        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
+        Ok(self.engine().range(&self.shared.db, &expr, query, spec, cancel)?)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selector: Option<&str>,
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, SourceError> {
+        let matchers = matchers(selector)?;
+        let select = Select { range, matchers: &matchers, cancel };
+        Ok(self.shared.db.snapshot()?.label_values(name, &select)?)
+    }
+
+    fn label_names(
+        &self,
+        selector: Option<&str>,
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, SourceError> {
+        let matchers = matchers(selector)?;
+        let select = Select { range, matchers: &matchers, cancel };
+        Ok(self.shared.db.snapshot()?.label_names(&select)?)
+    }
+
+    fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError> {
+        let matchers = matchers(Some(selector))?;
+        let select = Select { range, matchers: &matchers, cancel };
+        let selection = self.shared.db.snapshot()?.select(&select)?;
+        let mut labels: Vec<Labels> =
+            selection.batches.iter().flat_map(|batch| (0..batch.n_series()).map(|i| batch.labels(i))).collect();
+        labels.sort_unstable();
+        Ok(labels)
+    }
+}
