@@ -172,8 +172,8 @@ impl WindowFunction {
             }
             FunctionId::Irate => rate::instant(samples, rows, true, out),
             FunctionId::Idelta => rate::instant(samples, rows, false, out),
-            FunctionId::SumOverTime => per(out, |s| over_time::sum(s.v)),
-            FunctionId::AvgOverTime => per(out, |s| over_time::avg(s.v)),
+            FunctionId::SumOverTime => over_time::sums(samples.v, rows, false, out),
+            FunctionId::AvgOverTime => over_time::sums(samples.v, rows, true, out),
             FunctionId::MinOverTime => over_time::extremes(samples.v, rows, false, out),
             FunctionId::MaxOverTime => over_time::extremes(samples.v, rows, true, out),
             FunctionId::CountOverTime => per(out, |s| s.v.len() as f64),

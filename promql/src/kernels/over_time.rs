@@ -15,17 +15,50 @@ pub(crate) fn per_window(samples: Samples<'_>, rows: &[Rows], out: &mut [f64], m
     }
 }
 
-/// `sum_over_time`.
-pub(crate) fn sum(v: &[f64]) -> f64 {
-    let (mut sum, mut c) = (0.0, 0.0);
-    for x in v {
-        (sum, c) = sum::add(*x, sum, c);
+/// Windows that are added up side by side: a compensated sum is a chain of dependent additions, and a processor can
+/// work on several such chains at once.
+const LANES: usize = 4;
+
+/// Writes `sum_over_time` or `avg_over_time` of every window.
+pub(crate) fn sums(values: &[f64], rows: &[Rows], average: bool, out: &mut [f64]) {
+    let finish = |sum: f64, c: f64, window: &[f64]| match average {
+        false => sum::finish(sum, c),
+        // A sum beyond the largest float needs the mean that is updated value by value.
+        true if sum.is_infinite() => avg(window),
+        true => sum / window.len() as f64 + c / window.len() as f64,
+    };
+    for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(LANES)) {
+        let len = rows[0].len();
+        if rows.len() == LANES && len > 0 && rows.iter().all(|r| r.len() == len) {
+            let windows: [&[f64]; LANES] = std::array::from_fn(|i| &values[rows[i].range()]);
+            let (sum, c) = sum_lanes(windows);
+            for i in 0..LANES {
+                out[i] = finish(sum[i], c[i], windows[i]);
+            }
+            continue;
+        }
+        for (r, out) in rows.iter().zip(out) {
+            let window = &values[r.range()];
+            let (sum, c) = window.iter().fold((0.0, 0.0), |(s, c), v| sum::add(*v, s, c));
+            *out = if window.is_empty() { ABSENT } else { finish(sum, c, window) };
+        }
     }
-    sum::finish(sum, c)
 }
 
-/// `avg_over_time`.
-pub(crate) fn avg(v: &[f64]) -> f64 {
+/// The sums and compensations of windows of one length.
+fn sum_lanes(windows: [&[f64]; LANES]) -> ([f64; LANES], [f64; LANES]) {
+    let len = windows[0].len();
+    let windows: [&[f64]; LANES] = std::array::from_fn(|i| &windows[i][..len]);
+    let (mut sum, mut c) = ([0.0; LANES], [0.0; LANES]);
+    for at in 0..len {
+        for i in 0..LANES {
+            (sum[i], c[i]) = sum::add(windows[i][at], sum[i], c[i]);
+        }
+    }
+    (sum, c)
+}
+
+fn avg(v: &[f64]) -> f64 {
     let mut mean = Mean::EMPTY;
     for x in v {
         mean.add(*x);
@@ -135,6 +168,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn lanes_add_up_as_single_windows_do(
+            values in proptest::collection::vec(prop_oneof![Just(1e308), Just(f64::NAN), -5.0f64..1e9], 1..60),
+            width in 0u32..9, step in 1u32..7,
+        ) {
+            let n = values.len() as u32;
+            let rows: Vec<Rows> =
+                (0..17).map(|i| Rows { lo: (i * step).min(n), hi: (i * step + width).min(n) }).collect();
+            let (mut sum, mut mean) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+            sums(&values, &rows, false, &mut sum);
+            sums(&values, &rows, true, &mut mean);
+            for (r, (sum, mean)) in rows.iter().zip(sum.iter().zip(&mean)).filter(|(r, _)| r.len() > 0) {
+                let window = &values[r.range()];
+                let (s, c) = window.iter().fold((0.0, 0.0), |(s, c), v| sum::add(*v, s, c));
+                let same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
+                prop_assert!(same(*sum, sum::finish(s, c)) && same(*mean, avg(window)), "{sum} {mean} of {window:?}");
+            }
+        }
+
         #[test]
         fn sliding_agrees_with_looking_at_each_window(
             values in proptest::collection::vec(prop_oneof![Just(f64::NAN), (-5i32..5).prop_map(f64::from)], 1..40),

@@ -108,47 +108,49 @@ impl Extrapolation {
         if self.kind.is_counter && has_reset(values) {
             return self.apply_with_resets(values, rows, out);
         }
-        let steps = rows.iter().zip(&self.edges).zip(&self.factors);
-        for (out, ((r, edges), factor)) in out.iter_mut().zip(steps) {
-            if r.hi < r.lo + 2 {
-                *out = ABSENT;
-                continue;
-            }
-            let first = values[r.lo as usize];
-            let increase = values[r.hi as usize - 1] - first;
-            // Cheaper than the quotient of the exact test, and true whenever that one is: a little slack covers
-            // the roundings of both.
-            let may_reach_zero =
-                self.kind.is_counter && first * edges.sampled <= edges.to_start * increase * (1.0 + 1e-9);
-            *out = if may_reach_zero {
-                extrapolate(increase, first, *edges, self.kind, self.range_secs)
+        for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
+            *out = if r.hi < r.lo + 2 {
+                ABSENT
             } else {
-                increase * factor
+                let first = values[r.lo as usize];
+                self.value(step, values[r.hi as usize - 1] - first, first)
             };
         }
     }
 
+    #[inline]
+    fn value(&self, step: usize, increase: f64, first: f64) -> f64 {
+        let edges = self.edges[step];
+        // Cheaper than the quotient of the exact test, and true whenever that one is: a little slack covers the
+        // roundings of both.
+        let may_reach_zero = self.kind.is_counter && first * edges.sampled <= edges.to_start * increase * (1.0 + 1e-9);
+        if may_reach_zero {
+            extrapolate(increase, first, edges, self.kind, self.range_secs)
+        } else {
+            increase * self.factors[step]
+        }
+    }
+
+    /// As without resets, plus what each reset of a window lost, in order.
     fn apply_with_resets(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
-        for (out, (r, edges)) in out.iter_mut().zip(rows.iter().zip(&self.edges)) {
+        let resets: Vec<usize> = (1..values.len()).filter(|i| values[*i] < values[i - 1]).collect();
+        let mut next = 0;
+        for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
             if r.hi < r.lo + 2 {
                 *out = ABSENT;
                 continue;
             }
-            let window = &values[r.range()];
-            *out = extrapolate(increase_of(window), window[0], *edges, self.kind, self.range_secs);
+            let (lo, hi) = (r.lo as usize, r.hi as usize);
+            while resets.get(next).is_some_and(|i| *i <= lo) {
+                next += 1;
+            }
+            let mut increase = values[hi - 1] - values[lo];
+            for reset in resets[next..].iter().take_while(|i| **i < hi) {
+                increase += values[reset - 1];
+            }
+            *out = self.value(step, increase, values[lo]);
         }
     }
-}
-
-/// Last minus first plus what each reset lost. `window` is not empty.
-fn increase_of(window: &[f64]) -> f64 {
-    let mut increase = window[window.len() - 1] - window[0];
-    for pair in window.windows(2) {
-        if pair[1] < pair[0] {
-            increase += pair[0];
-        }
-    }
-    increase
 }
 
 /// Whether any value is smaller than the one before it.
