@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use promontory_promql::engine::{Engine, EngineOptions};
 use promontory_promql::promqltest::{Evaluator, FileReport, run_file};
 use promontory_promql::reference::{Reference, ReferenceOptions};
 
@@ -109,4 +110,25 @@ fn reference_passes_no_less_of_upstreams_scripts_than_before() {
 #[test]
 fn reference_passes_our_scripts() {
     check_own_scripts(&reference());
+}
+
+fn engine() -> Engine {
+    Engine::new(EngineOptions {
+        lookback_ms: 300_000,
+        max_samples: 10_000,
+        memory_bytes_max: 1 << 30,
+        subquery_step_ms: 60_000,
+        delayed_name_removal: true,
+        threads: 2,
+    })
+}
+
+#[test]
+fn engine_passes_no_less_of_upstreams_scripts_than_before() {
+    check_floor("engine", &engine());
+}
+
+#[test]
+fn engine_passes_our_scripts() {
+    check_own_scripts(&engine());
 }

@@ -16,6 +16,7 @@ use crate::ast::{AggregateOp, Grouping};
 use crate::histogram;
 use crate::kernels::sum::{self, Mean};
 use crate::kernels::{ABSENT, is_absent};
+use crate::notes::{self as texts, HistogramOperation};
 
 /// The labels of the group that a series belongs to.
 pub(crate) fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
@@ -155,10 +156,12 @@ impl HistogramCell {
             result = self.add_to_mean(h, all);
         }
         match result {
-            Ok(merged) if merged.bounds_reconciled => notes.info(&notes::bounds_reconciled("aggregation"), 0),
+            Ok(merged) if merged.bounds_reconciled => {
+                notes.info(&texts::mismatched_custom_buckets(HistogramOperation::Aggregation), 0)
+            }
             Ok(_) => {}
             Err(histogram::Incompatible) => {
-                notes.warn(&notes::mixed_buckets(""), 0);
+                notes.warn(&texts::mixed_exponential_custom(""), 0);
                 self.is_broken = true;
             }
         }
@@ -175,7 +178,7 @@ impl HistogramCell {
             return None;
         }
         if self.saw_reset && self.saw_no_reset {
-            notes.warn(&notes::reset_collision("aggregation"), 0);
+            notes.warn(&texts::reset_collision(HistogramOperation::Aggregation), 0);
         }
         let total = self.total.finish();
         Some(if average && !self.is_mean { histogram::divided(&total, self.count) } else { total })
@@ -314,7 +317,7 @@ impl Accumulator {
             }
             (_, op) => {
                 if !histograms.is_empty() {
-                    notes.info(&notes::aggregation_ignores_histogram(op), 0);
+                    notes.info(&texts::histogram_ignored_in_aggregation(notes::aggregation(op)), 0);
                 }
             }
         }
@@ -439,7 +442,7 @@ impl Accumulator {
             }
         }
         if mixed {
-            notes.warn("encountered a mix of histograms and floats for aggregation", 0);
+            notes.warn(texts::MIXED_AGGREGATION, 0);
         }
         let mut cells: Vec<_> = self.histograms.into_iter().filter(|(at, _)| self.seen[*at] == SAW_HISTOGRAM).collect();
         cells.sort_unstable_by_key(|(at, _)| *at);

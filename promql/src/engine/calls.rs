@@ -9,15 +9,31 @@ use super::quantiles::{Answer, Histograms};
 use super::ranked::check_quantiles;
 use super::relabel;
 use super::vector::{Series, Vector};
+use crate::calendar;
 use crate::error::QueryError;
 use crate::functions::FunctionId;
 use crate::histogram;
-use crate::kernels::{datetime, is_absent, math};
+use crate::kernels::{is_absent, math};
+use crate::notes as texts;
 use crate::plan::{Grid, NodeId};
 
 /// The function of a single float that `id` is, if it is one.
 pub(crate) fn map_function(id: FunctionId) -> Option<fn(f64) -> f64> {
-    math::unary(id).or_else(|| datetime::function(id))
+    math::unary(id).or_else(|| calendar_function(id))
+}
+
+fn calendar_function(id: FunctionId) -> Option<fn(f64) -> f64> {
+    Some(match id {
+        FunctionId::Minute => |v| calendar::field(FunctionId::Minute, v),
+        FunctionId::Hour => |v| calendar::field(FunctionId::Hour, v),
+        FunctionId::DayOfWeek => |v| calendar::field(FunctionId::DayOfWeek, v),
+        FunctionId::DayOfMonth => |v| calendar::field(FunctionId::DayOfMonth, v),
+        FunctionId::DayOfYear => |v| calendar::field(FunctionId::DayOfYear, v),
+        FunctionId::DaysInMonth => |v| calendar::field(FunctionId::DaysInMonth, v),
+        FunctionId::Month => |v| calendar::field(FunctionId::Month, v),
+        FunctionId::Year => |v| calendar::field(FunctionId::Year, v),
+        _ => return None,
+    })
 }
 
 impl Exec<'_> {
@@ -28,7 +44,7 @@ impl Exec<'_> {
         args: &[NodeId],
         grid: Grid,
     ) -> Result<Value, QueryError> {
-        if let (Some(f), []) = (datetime::function(function), args) {
+        if let (Some(f), []) = (calendar_function(function), args) {
             return self.vector_of(grid.times().map(|t| f((t.div_euclid(1000)) as f64)));
         }
         match function {
@@ -139,8 +155,7 @@ impl Exec<'_> {
         let held = self.vector(args[0])?;
         let labels = self.texts(&args[1..])?;
         if grid.n > 1 {
-            let text = "sort is ineffective for range queries since results are always ordered by labels";
-            self.noting(id, |_, notes| notes.warn_whole(text));
+            self.noting(id, |_, notes| notes.warn_whole(texts::SORT_IN_RANGE));
             return Ok(Value::Vector(held));
         }
         if grid.n == 0 {

@@ -3,26 +3,22 @@
 use std::fmt::Write as _;
 
 use promontory_model::FloatHistogram;
-use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, Span};
 
 use super::notes::go_float;
+use crate::histogram;
 
 /// Count, sum and every bucket that is not empty, by ascending bound.
 pub(crate) fn text(h: &FloatHistogram) -> String {
     let mut out = format!("{{count:{}, sum:{}", go_float(h.count), go_float(h.sum));
-    let mut negative: Vec<_> = buckets(&h.negative_spans, &h.negative_buckets).collect();
-    negative.reverse();
-    for (index, count) in negative {
-        let (lower, upper) = bounds(h, index);
-        push(&mut out, '[', -upper, -lower, ')', count);
-    }
-    if h.zero_count != 0.0 {
-        push(&mut out, '[', -h.zero_threshold, h.zero_threshold, ']', h.zero_count);
-    }
-    for (index, count) in buckets(&h.positive_spans, &h.positive_buckets) {
-        let (lower, upper) = bounds(h, index);
-        let custom_first = h.schema == CUSTOM_BUCKETS_SCHEMA && index == 0;
-        push(&mut out, if custom_first { '[' } else { '(' }, lower, upper, ']', count);
+    for b in histogram::all_buckets(h) {
+        let custom_first = histogram::is_custom(h) && b.lower == f64::NEG_INFINITY;
+        let (open, close) = match b {
+            b if b.lower < 0.0 && b.upper > 0.0 && !histogram::is_custom(h) => ('[', ']'),
+            b if b.upper < 0.0 && !histogram::is_custom(h) => ('[', ')'),
+            _ if custom_first => ('[', ']'),
+            _ => ('(', ']'),
+        };
+        push(&mut out, open, b.lower, b.upper, close, b.count);
     }
     out.push('}');
     out
@@ -35,29 +31,10 @@ fn push(out: &mut String, open: char, lower: f64, upper: f64, close: char, count
     }
 }
 
-/// Index and count of each bucket.
-fn buckets<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
-    let mut next = 0i32;
-    let indexes = spans.iter().flat_map(move |s| {
-        let start = next.saturating_add(s.offset);
-        next = start.saturating_add(s.length as i32);
-        start..next
-    });
-    indexes.zip(counts.iter().copied())
-}
-
-fn bounds(h: &FloatHistogram, index: i32) -> (f64, f64) {
-    if h.schema == CUSTOM_BUCKETS_SCHEMA {
-        let at =
-            |i: i32, other: f64| usize::try_from(i).ok().and_then(|i| h.custom_values.get(i)).copied().unwrap_or(other);
-        return (at(index - 1, f64::NEG_INFINITY), at(index, f64::INFINITY));
-    }
-    let bound = |i: i32| (f64::from(i) * (-f64::from(h.schema)).exp2()).exp2();
-    (bound(index - 1), bound(index))
-}
-
 #[cfg(test)]
 mod tests {
+    use promontory_model::histogram::Span;
+
     use super::*;
 
     #[test]

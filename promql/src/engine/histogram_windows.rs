@@ -5,10 +5,11 @@ use std::sync::Arc;
 use promontory_model::FloatHistogram;
 use promontory_model::histogram::CounterResetHint;
 
-use super::notes::{self, Notes};
+use super::notes::Notes;
 use crate::histogram::{self, Accumulator, Incompatible, Merged};
 use crate::kernels::rate;
 use crate::kernels::window::Bounds;
+use crate::notes::{self as texts, HistogramOperation};
 
 /// A histogram with its time.
 pub(crate) type Timed = (i64, Arc<FloatHistogram>);
@@ -30,21 +31,21 @@ impl Report<'_, '_> {
     }
 
     pub(crate) fn mixed_buckets(&mut self) {
-        self.warn(&notes::mixed_buckets(self.metric));
+        self.warn(&texts::mixed_exponential_custom(self.metric));
     }
 
     fn not_a_counter(&mut self) {
-        self.warn(&notes::not_a_counter(self.metric));
+        self.warn(&texts::native_not_counter(self.metric));
     }
 
     fn not_a_gauge(&mut self) {
-        self.warn(&notes::not_a_gauge(self.metric));
+        self.warn(&texts::native_not_gauge(self.metric));
     }
 
     /// Tells of reconciled bounds.
-    fn reconciled(&mut self, merged: Merged, what: &str) {
+    fn reconciled(&mut self, merged: Merged, what: HistogramOperation) {
         if merged.bounds_reconciled {
-            self.notes.info(&notes::bounds_reconciled(what), self.arg);
+            self.notes.info(&texts::mismatched_custom_buckets(what), self.arg);
         }
     }
 }
@@ -127,11 +128,11 @@ fn increase(points: &[Timed], is_counter: bool, report: &mut Report<'_, '_>) -> 
         let coarse = FloatHistogram { schema: schema.min(last.schema), ..nothing_like(last) };
         sum.add(&coarse).ok()?;
     }
-    report.reconciled(sum.sub(&before).ok()?, "subtraction");
+    report.reconciled(sum.sub(&before).ok()?, HistogramOperation::Subtraction);
     if is_counter {
         for (_, h) in &points[1..] {
             if histogram::detect_reset(h, &before) {
-                report.reconciled(sum.add(&before).ok()?, "addition");
+                report.reconciled(sum.add(&before).ok()?, HistogramOperation::Addition);
             }
             before = h.as_ref().clone();
         }
@@ -153,7 +154,7 @@ pub(crate) fn instant([a, b]: [&Timed; 2], per_second: bool, report: &mut Report
     let mut difference = Accumulator::new(now);
     if !per_second || !histogram::detect_reset(now, before) {
         match difference.sub(before) {
-            Ok(merged) => report.reconciled(merged, "subtraction"),
+            Ok(merged) => report.reconciled(merged, HistogramOperation::Subtraction),
             Err(Incompatible) => {
                 report.mixed_buckets();
                 return None;
@@ -185,10 +186,10 @@ pub(crate) fn sum_or_average(points: &[Timed], average: bool, report: &mut Repor
             add_to_mean(&mut total, h, n).ok()?;
         }
     }
-    report.reconciled(merged, "aggregation");
+    report.reconciled(merged, HistogramOperation::Aggregation);
     let hint = |hint| points.iter().any(|(_, h)| h.counter_reset_hint == hint);
     if hint(CounterResetHint::Reset) && hint(CounterResetHint::NotReset) {
-        report.warn(&notes::reset_collision("aggregation"));
+        report.warn(&texts::reset_collision(HistogramOperation::Aggregation));
     }
     let total = total.finish();
     let n = points.len() as f64;
@@ -250,19 +251,19 @@ pub(crate) fn extended(
         false => (points[last].1.as_ref().clone(), false),
     };
     let mut sum = Accumulator::new(&right);
-    report.reconciled(sum.sub(&left).ok()?, "subtraction");
+    report.reconciled(sum.sub(&left).ok()?, HistogramOperation::Subtraction);
     if kind.is_counter {
         // A reset before an interpolated left edge is part of that edge already.
         let from = if cut_left { first + 1 } else { first };
         let to = if cut_right { last } else { last + 1 };
         for pair in points.get(from..to).unwrap_or(&[]).windows(2) {
             if histogram::detect_reset(&pair[1].1, &pair[0].1) {
-                report.reconciled(sum.add(&pair[0].1).ok()?, "addition");
+                report.reconciled(sum.add(&pair[0].1).ok()?, HistogramOperation::Addition);
             }
         }
         // Where both edges lie between the same two samples, both count from zero.
         if right_is_growth && last > from {
-            report.reconciled(sum.add(&points[last - 1].1).ok()?, "addition");
+            report.reconciled(sum.add(&points[last - 1].1).ok()?, HistogramOperation::Addition);
         }
     }
     let increase = as_gauge(&sum);

@@ -9,6 +9,7 @@ use super::notes::{self, Notes};
 use crate::ast::BinaryOp;
 use crate::histogram::{self, Accumulator, Incompatible, Merged, Side};
 use crate::kernels::{ABSENT, math};
+use crate::notes::{self as texts, HistogramOperation};
 
 /// One sample.
 #[derive(Debug, Clone, Copy)]
@@ -81,19 +82,19 @@ pub(crate) fn combine(
 fn add(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram, notes: &mut Notes<'_>) -> Outcome {
     let mut sum = Accumulator::new(a);
     let (merged, what) = match op {
-        BinaryOp::Add => (sum.add(b), "addition"),
-        _ => (sum.sub(b), "subtraction"),
+        BinaryOp::Add => (sum.add(b), HistogramOperation::Addition),
+        _ => (sum.sub(b), HistogramOperation::Subtraction),
     };
     let Ok(Merged { reset_collision, bounds_reconciled }) = merged.map_err(|Incompatible| {
-        notes.warn_whole(&notes::incompatible_buckets(op));
+        notes.warn_whole(&texts::incompatible_bucket_layout(notes::operator(op)));
     }) else {
         return NOTHING;
     };
     if reset_collision {
-        notes.warn_whole(&notes::reset_collision(what));
+        notes.warn_whole(&texts::reset_collision(what));
     }
     if bounds_reconciled {
-        notes.info_whole(&notes::bounds_reconciled(what));
+        notes.info_whole(&texts::mismatched_custom_buckets(what));
     }
     let mut out = sum.finish();
     if op == BinaryOp::Sub {
@@ -107,6 +108,6 @@ fn made(h: FloatHistogram) -> Outcome {
 }
 
 fn incompatible(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes<'_>) -> Outcome {
-    notes.info_whole(&notes::incompatible_types(op, left.name(), right.name()));
+    notes.info_whole(&texts::incompatible_types(left.name(), notes::operator(op), right.name()));
     NOTHING
 }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use promontory_model::{FloatHistogram, Labels};
 
-use super::notes::{self, Notes};
+use super::notes::Notes;
 use super::vector::{Series, Vector};
+use crate::annotations::FixedBuckets;
 use crate::error::QueryError;
 use crate::histogram;
-use crate::kernels::buckets::{self, Bucket, Repair};
-use crate::kernels::{datetime, is_absent};
+use crate::kernels::buckets::{self, Bucket};
+use crate::kernels::is_absent;
+use crate::notes as texts;
 
 const LE: &str = "le";
 
@@ -50,7 +52,7 @@ impl Histograms {
             }
             let le = s.labels.get(LE).unwrap_or("");
             let Some(upper) = parse_bound(le) else {
-                notes.warn(&notes::bad_bucket(le, s.labels.metric_name()), arg);
+                notes.warn(&texts::bad_bucket_label(s.labels.metric_name(), le), arg);
                 continue;
             };
             let labels = s.labels.without(&[LE]);
@@ -67,7 +69,7 @@ impl Histograms {
         for (i, s) in input.series.iter().enumerate().filter(|(i, _)| !input.histograms(*i).is_empty()) {
             let clash = ids.get(&s.labels).map(|id| out.clash(*id, input, i)).unwrap_or_default();
             if !clash.is_empty() {
-                notes.warn(&notes::classic_and_native(s.labels.metric_name()), arg);
+                notes.warn(&texts::mixed_classic_native(s.labels.metric_name()), arg);
             }
             out.native.push((i, clash));
         }
@@ -153,7 +155,7 @@ impl Histograms {
                     }
                     Answer::Fraction(lower, upper) => {
                         if has_nan_observations(h) {
-                            notes.info(&notes::fraction_without_nan(name), arg);
+                            notes.info(&texts::fraction_nan(name), arg);
                         }
                         (histogram::fraction(lower[step], upper[step], h), None)
                     }
@@ -189,10 +191,10 @@ fn bucketed(h: &FloatHistogram) -> f64 {
 fn native_quantile(q: f64, h: &FloatHistogram, name: &str, arg: usize, notes: &mut Notes<'_>) -> f64 {
     if (0.0..=1.0).contains(&q) && has_nan_observations(h) {
         if q * h.count > bucketed(h) {
-            notes.info(&notes::quantile_is_nan(name), arg);
+            notes.info(&texts::quantile_nan_result(name), arg);
             return f64::NAN;
         }
-        notes.info(&notes::quantile_is_skewed(name), arg);
+        notes.info(&texts::quantile_nan_skew(name), arg);
     }
     histogram::quantile(q, h)
 }
@@ -208,52 +210,39 @@ pub(crate) fn parse_bound(le: &str) -> Option<f64> {
 
 /// A float as OpenMetrics writes it in a label: always with a point or an exponent.
 fn open_metrics_float(v: f64) -> String {
-    let text = notes::go_float(v);
+    let text = texts::format_g(v);
     if v.is_finite() && !text.contains(['.', 'e']) { format!("{text}.0") } else { text }
 }
 
 /// Decreasing counts that were repaired in one histogram.
 #[derive(Default)]
-struct Repairs {
-    all: Option<Repair>,
-    count: usize,
-    first: i64,
-    last: i64,
-}
+struct Repairs(Option<FixedBuckets>);
 
 impl Repairs {
     fn quantile(&mut self, q: f64, buckets: &mut Vec<Bucket>, t: i64) -> f64 {
         let (value, repair) = buckets::quantile(q, buckets);
-        if let Some(new) = repair {
-            if self.count == 0 {
-                self.first = t;
-            }
-            self.last = t;
-            self.count += 1;
-            self.all = Some(self.all.map_or(new, |old| Repair {
-                lowest: old.lowest.min(new.lowest),
-                highest: old.highest.max(new.highest),
-                difference: old.difference.max(new.difference),
-            }));
+        if let Some(r) = repair {
+            let all = self.0.get_or_insert(FixedBuckets {
+                lowest: r.lowest,
+                highest: r.highest,
+                decrease: r.difference,
+                samples: 0,
+                first_ms: t,
+                last_ms: t,
+            });
+            all.lowest = all.lowest.min(r.lowest);
+            all.highest = all.highest.max(r.highest);
+            all.decrease = all.decrease.max(r.difference);
+            all.samples += 1;
+            all.last_ms = t;
         }
         value
     }
 
     fn tell(&self, metric: &str, arg: usize, notes: &mut Notes<'_>) {
-        let Some(r) = self.all else { return };
-        let text = format!(
-            "input to histogram_quantile needed to be fixed for monotonicity \
-             (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}, \
-             from buckets {} to {}, with a max diff of {:.2e}, over {} samples from {} to {}",
-            notes::for_metric(metric),
-            notes::go_float(r.lowest),
-            notes::go_float(r.highest),
-            r.difference,
-            self.count,
-            datetime::rfc3339(self.first),
-            datetime::rfc3339(self.last),
-        );
-        notes.info(&text, arg);
+        if let Some(fixed) = self.0 {
+            notes.forced_monotonicity(metric, arg, fixed);
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 
-use promontory_model::Labels;
 use promontory_model::labels::Quoted;
 
 use super::aggregate::{Groups, group_labels};
@@ -11,7 +10,9 @@ use super::notes::{self, Notes};
 use super::vector::Vector;
 use crate::ast::{AggregateOp, Grouping};
 use crate::error::QueryError;
-use crate::kernels::{ABSENT, is_absent, quantile, xxh64};
+use crate::kernels::{ABSENT, is_absent, quantile};
+use crate::notes as texts;
+use crate::ratio::ratio_offset;
 
 /// The first argument of an aggregation.
 pub(crate) enum Param<'a> {
@@ -51,7 +52,7 @@ pub(crate) fn top(
     check_counts(k)?;
     if input.has_histograms() {
         let op = if largest { AggregateOp::TopK } else { AggregateOp::BottomK };
-        notes.info(&notes::aggregation_ignores_histogram(op), 0);
+        notes.info(&texts::histogram_ignored_in_aggregation(notes::aggregation(op)), 0);
     }
     let better = |a: f64, b: f64| match (a.is_nan(), b.is_nan()) {
         (true, true) => Ordering::Equal,
@@ -100,13 +101,13 @@ pub(crate) fn limit_ratio(input: &Vector, ratios: &[f64], notes: &mut Notes<'_>)
             return Err(execution("Ratio value is NaN"));
         }
         if ratio.abs() > 1.0 {
-            notes.warn(&notes::bad_ratio(*ratio, ratio.signum()), 1);
+            notes.warn(&texts::invalid_ratio(*ratio, ratio.signum()), 1);
         }
     }
     let mut chosen = Chosen::new(input);
     for (i, series) in input.series.iter().enumerate() {
         // A place in 0…1 that depends on the labels only.
-        let place = xxh64::hash(&hashed_bytes(&series.labels)) as f64 / u64::MAX as f64;
+        let place = ratio_offset(&series.labels);
         for (step, ratio) in ratios.iter().enumerate() {
             let ratio = ratio.clamp(-1.0, 1.0);
             let keep = if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio };
@@ -118,26 +119,10 @@ pub(crate) fn limit_ratio(input: &Vector, ratios: &[f64], notes: &mut Notes<'_>)
     Ok(chosen.finish(input))
 }
 
-/// The bytes that Prometheus hashes: each name and value after its length.
-fn hashed_bytes(labels: &Labels) -> Vec<u8> {
-    let mut out = Vec::with_capacity(labels.as_bytes().len());
-    for part in labels.iter().flat_map(|(name, value)| [name, value]) {
-        match u8::try_from(part.len()) {
-            Ok(len) if len < 255 => out.push(len),
-            _ => {
-                out.push(255);
-                out.extend_from_slice(&(part.len() as u32).to_le_bytes()[..3]);
-            }
-        }
-        out.extend_from_slice(part.as_bytes());
-    }
-    out
-}
-
 /// `quantile` of each group.
 pub(crate) fn quantiles(input: &Vector, grouping: &Grouping, q: &[f64], notes: &mut Notes<'_>) -> Vector {
     if input.has_histograms() {
-        notes.info(&notes::aggregation_ignores_histogram(AggregateOp::Quantile), 0);
+        notes.info(&texts::histogram_ignored_in_aggregation(notes::aggregation(AggregateOp::Quantile)), 0);
     }
     let members = Members::new(input, grouping);
     let mut out = Vector::new(input.n_steps);
@@ -162,7 +147,7 @@ pub(crate) fn check_quantiles(q: &[f64], arg: usize, notes: &mut Notes<'_>) {
     let mut last = None;
     for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
         if last != Some(q.to_bits()) {
-            notes.warn(&notes::bad_quantile(*q), arg);
+            notes.warn(&texts::invalid_quantile(*q), arg);
         }
         last = Some(q.to_bits());
     }
@@ -286,7 +271,7 @@ mod tests {
     fn one_step(values: &[f64]) -> Vector {
         let mut v = Vector::new(1);
         for (i, x) in values.iter().enumerate() {
-            let labels = Labels::from_pairs([("i", i.to_string().as_str())]);
+            let labels = promontory_model::Labels::from_pairs([("i", i.to_string().as_str())]);
             v.push(Series::new(labels))[0] = *x;
         }
         v

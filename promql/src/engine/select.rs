@@ -11,7 +11,7 @@ use promontory_model::{Cancel, ColumnRef, Columns, FloatHistogram, Select, Serie
 
 use super::budget::{Budget, Charge};
 use super::histogram_windows::{self, Timed};
-use super::notes::{self, Notes};
+use super::notes::Notes;
 use super::vector::{HistogramRow, Series, Vector};
 use super::windows::{self, Column, Shared, WindowFunction};
 use crate::annotations::{Annotation, Annotations, Severity};
@@ -21,6 +21,7 @@ use crate::functions::FunctionId;
 use crate::histogram::Incompatible;
 use crate::kernels::window::{self, Bounds, Rows};
 use crate::kernels::{ABSENT, Samples, is_absent, lookback};
+use crate::notes as texts;
 use crate::plan::{Grid, Selector, Site};
 
 /// Values of one chunk, read or written.
@@ -262,7 +263,7 @@ pub(crate) fn note_non_counter(id: FunctionId, series: &Series, row: &[f64], not
     let name = series.labels.metric_name();
     let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
     if !name.is_empty() && !is_counter && row.iter().any(|v| !is_absent(*v)) {
-        notes.info(&notes::maybe_not_a_counter(name), 0);
+        notes.info(&texts::possible_non_counter(name), 0);
     }
 }
 
@@ -320,7 +321,7 @@ impl Instant {
                 let has_float = read.clone().any(|r| column.is_present(r));
                 let has_histogram = column.histograms.iter().any(|(_, r, _)| read.contains(&(*r as usize)));
                 if has_float && has_histogram {
-                    notes.warn_whole(&notes::mixed(metric));
+                    notes.warn_whole(&texts::mixed_floats_histograms(metric));
                     out[step] = ABSENT;
                     continue;
                 }
@@ -330,7 +331,7 @@ impl Instant {
                     let points: Vec<Timed> = inside.map(|(_, r, h)| (times[*r as usize], h.clone())).collect();
                     match histogram_windows::smoothed(&points, window.end) {
                         Ok(h) => histograms.extend(h.map(|h| (step as u32, h))),
-                        Err(Incompatible) => notes.warn_whole(&notes::mixed_buckets(metric)),
+                        Err(Incompatible) => notes.warn_whole(&texts::mixed_exponential_custom(metric)),
                     }
                     continue;
                 }

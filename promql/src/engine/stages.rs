@@ -8,6 +8,7 @@ use super::vector::Vector;
 use crate::ast::BinaryOp;
 use crate::histogram;
 use crate::kernels::{ABSENT, is_absent, math};
+use crate::notes as texts;
 
 /// A scalar at each step.
 pub(crate) type Scalars = Arc<Vec<f64>>;
@@ -58,7 +59,7 @@ impl Stage {
             Self::Scalar { op, scalar, scalar_left, return_bool } => {
                 let floats = vector.values.iter().any(|v| !is_absent(*v));
                 if floats && math::arithmetic(*op).is_none() && math::comparison(*op).is_none() {
-                    notes.info_whole(&notes::incompatible_types(*op, "float", "float"));
+                    notes.info_whole(&texts::incompatible_types("float", notes::operator(*op), "float"));
                 }
                 binary(vector, *op, scalar, *scalar_left, *return_bool);
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use promontory_model::FloatHistogram;
 
 use super::histogram_windows::{self, Extended, Report, Timed};
-use super::notes::{self, Notes};
+use super::notes::Notes;
 use super::vector::HistogramRow;
 use crate::ast::RangeExtension;
 use crate::error::QueryError;
@@ -18,6 +18,7 @@ use crate::kernels::extended::{self, Edge};
 use crate::kernels::rate::{self, Extrapolation, Kind};
 use crate::kernels::window::{self, Bounds, Rows};
 use crate::kernels::{ABSENT, Samples, is_absent, over_time, quantile, regression};
+use crate::notes as texts;
 
 /// A range function with its arguments, ready to run.
 #[derive(Debug, Clone)]
@@ -311,7 +312,7 @@ impl WindowFunction {
             | FunctionId::Increase
             | FunctionId::Delta => {
                 if !w.floats.v.is_empty() {
-                    report.notes.warn(&notes::mixed(report.metric), report.arg);
+                    report.notes.warn(&texts::mixed_floats_histograms(report.metric), report.arg);
                     return (ABSENT, None);
                 }
                 (ABSENT, self.histograms_only(w.histograms, step, report).map(Arc::new))
@@ -319,7 +320,7 @@ impl WindowFunction {
             FunctionId::Irate | FunctionId::Idelta => self.newest_two(w, floats_only, report),
             _ => {
                 if !w.floats.v.is_empty() && !is_absent(floats_only) {
-                    report.notes.info(&notes::histograms_ignored(report.metric), report.arg);
+                    report.notes.info(&texts::histogram_ignored_in_range(report.metric), report.arg);
                 }
                 (floats_only, None)
             }
@@ -359,7 +360,7 @@ impl WindowFunction {
                 (ABSENT, histogram_windows::instant([a, b], per_second, report).map(Arc::new))
             }
             ([_, _, ..], _) => {
-                report.notes.warn(&notes::mixed(report.metric), report.arg);
+                report.notes.warn(&texts::mixed_floats_histograms(report.metric), report.arg);
                 (ABSENT, None)
             }
             _ => (ABSENT, None),

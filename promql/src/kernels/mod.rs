@@ -7,7 +7,6 @@
 use promontory_model::STALE_NAN_BITS;
 
 pub(crate) mod buckets;
-pub(crate) mod datetime;
 pub(crate) mod extended;
 pub(crate) mod lookback;
 pub(crate) mod math;
@@ -17,7 +16,6 @@ pub(crate) mod rate;
 pub(crate) mod regression;
 pub(crate) mod sum;
 pub(crate) mod window;
-pub(crate) mod xxh64;
 
 /// The mark of a step in which a series has no float sample.
 pub(crate) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);

@@ -46,13 +46,11 @@ pub(crate) fn sums(values: &[f64], rows: &[Rows], average: bool, out: &mut [f64]
 }
 
 /// The sums and compensations of windows of one length.
-fn sum_lanes(windows: [&[f64]; LANES]) -> ([f64; LANES], [f64; LANES]) {
-    let len = windows[0].len();
-    let windows: [&[f64]; LANES] = std::array::from_fn(|i| &windows[i][..len]);
+fn sum_lanes([w0, w1, w2, w3]: [&[f64]; LANES]) -> ([f64; LANES], [f64; LANES]) {
     let (mut sum, mut c) = ([0.0; LANES], [0.0; LANES]);
-    for at in 0..len {
-        for i in 0..LANES {
-            (sum[i], c[i]) = sum::add(windows[i][at], sum[i], c[i]);
+    for (((a, b), x), y) in w0.iter().zip(w1).zip(w2).zip(w3) {
+        for (i, v) in [*a, *b, *x, *y].into_iter().enumerate() {
+            (sum[i], c[i]) = sum::add(v, sum[i], c[i]);
         }
     }
     (sum, c)
