@@ -3,15 +3,17 @@
 mod api;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use promontory_model::{Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp};
+use promontory_model::{
+    Cancelled, Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp,
+};
 use promontory_promql::engine::EngineOptions;
 use promontory_storage::clock::ManualClock;
 use promontory_storage::vfs::RealVfs;
@@ -44,9 +46,11 @@ impl Answer {
 
 /// A router with its world.
 pub(super) struct World {
-    router: Router,
+    pub(super) router: Router,
     pub(super) backend: Arc<FakeBackend>,
     pub(super) hanging: Arc<AtomicUsize>,
+    /// Why hanging queries ended.
+    pub(super) stopped: Arc<Mutex<Vec<Cancelled>>>,
     pub(super) db: Db,
     _dir: tempfile::TempDir,
 }
@@ -59,14 +63,15 @@ impl World {
         let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), db_options).unwrap();
         let backend = Arc::new(FakeBackend::default());
         let hanging = Arc::new(AtomicUsize::new(0));
+        let stopped = Arc::<Mutex<Vec<Cancelled>>>::default();
         let router = router(HttpParts {
             backend: backend.clone(),
-            data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone() }),
+            data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone(), stopped: stopped.clone() }),
             clock,
             api_routes: Router::new(),
             options,
         });
-        Self { router, backend, hanging, db, _dir: dir }
+        Self { router, backend, hanging, stopped, db, _dir: dir }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
@@ -120,13 +125,14 @@ pub(super) fn world() -> World {
 struct Traps {
     db: Db,
     hanging: Arc<AtomicUsize>,
+    stopped: Arc<Mutex<Vec<Cancelled>>>,
 }
 
-struct TrapsSnapshot(Arc<dyn Snapshot>, Arc<AtomicUsize>);
+struct TrapsSnapshot(Arc<dyn Snapshot>, Arc<AtomicUsize>, Arc<Mutex<Vec<Cancelled>>>);
 
 impl Queryable for Traps {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
-        Ok(Arc::new(TrapsSnapshot(self.db.snapshot()?, self.hanging.clone())))
+        Ok(Arc::new(TrapsSnapshot(self.db.snapshot()?, self.hanging.clone(), self.stopped.clone())))
     }
 }
 
@@ -136,9 +142,13 @@ impl Snapshot for TrapsSnapshot {
         assert!(!selects("boom"), "boom");
         if selects("hang") {
             self.1.fetch_add(1, Ordering::SeqCst);
-            while select.cancel.check().is_ok() {
-                std::thread::yield_now();
-            }
+            let reason = loop {
+                match select.cancel.check() {
+                    Ok(()) => std::thread::yield_now(),
+                    Err(reason) => break reason,
+                }
+            };
+            self.2.lock().unwrap().push(reason);
             self.1.fetch_sub(1, Ordering::SeqCst);
         }
         select.cancel.check()?;

@@ -10,14 +10,19 @@
 //! forgotten, so memory follows what the target exposes. It knows no storage: references are whatever the caller's
 //! table hands out.
 
+mod keys;
+
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
 
 use hashbrown::HashTable;
 use promontory_model::{Labels, MetricType};
 use rapidhash::fast::RandomState;
 
-use super::exposition::{Format, Item, ParseError, Parser, Tail};
+use keys::{Keys, Placed};
+
+use super::exposition::{Format, Item, Metadata, ParseError, Parser, Tail};
 use super::metadata::Families;
 use super::sample_labels::{SampleLabels, SampleLabelsError};
 
@@ -27,8 +32,9 @@ const RESYNC_LINES: usize = 16;
 const AWAY_SCRAPES_MAX: u32 = 10;
 /// Lines that may be remembered besides twice those of the last scrape that went well.
 const SPARE_LINES: usize = 1_000;
-/// Dead bytes of keys below which they are not worth moving the others.
-const DEAD_KEY_BYTES_MIN: usize = 64 << 10;
+/// Keys are written anew when more than one in so many lines, and at least so many, is forgotten or out of order.
+const STRAY_SHARE_MAX: usize = 8;
+const STRAY_LINES_MIN: usize = 64;
 
 /// Bytes of keys that 32-bit offsets reach.
 const KEY_BYTES_MAX: usize = u32::MAX as usize;
@@ -136,15 +142,13 @@ enum What<R> {
     Type(MetricType),
     /// A `HELP` or `UNIT` line.
     Text,
-    /// Free for another line.
-    Vacant,
+    /// Forgotten; its key may still be referred to.
+    Forgotten,
 }
 
 /// A line that the target has exposed.
 #[derive(Debug, Clone, Copy)]
 struct Line<R> {
-    key_start: u32,
-    key_len: u32,
     what: What<R>,
     /// Number of the scrape that held it last.
     seen: u32,
@@ -177,9 +181,12 @@ impl From<MetricType> for Context {
 #[derive(Debug)]
 pub struct LineCache<R> {
     lines: Vec<Line<R>>,
+    /// Forgotten lines that no key refers to.
     vacant: Vec<u32>,
-    keys: Vec<u8>,
-    dead_key_bytes: usize,
+    n_forgotten: usize,
+    keys: Keys,
+    /// Lines of the scrape being read whose keys refer to a line that did not stand before them.
+    n_astray: usize,
     table: HashTable<u32>,
     hasher: RandomState,
     /// Lines of the last committed scrape, in its order.
@@ -216,6 +223,8 @@ struct Reading<'a, R> {
     kind: MetricType,
     /// Index in `order` of the line expected next.
     expected: usize,
+    /// The line read last.
+    before: Option<Placed>,
 }
 
 impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
@@ -225,8 +234,9 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         Self {
             lines: Vec::new(),
             vacant: Vec::new(),
-            keys: Vec::new(),
-            dead_key_bytes: 0,
+            n_forgotten: 0,
+            keys: Keys::default(),
+            n_astray: 0,
             table: HashTable::new(),
             hasher: RandomState::new(),
             order: Vec::new(),
@@ -245,7 +255,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.lines.capacity() * size_of::<Line<R>>()
-            + self.keys.capacity()
+            + self.keys.heap_bytes()
             + self.table.allocation_size()
             + (self.order.capacity() + self.spare_order.capacity() + self.vacant.capacity()) * size_of::<u32>()
     }
@@ -253,7 +263,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     /// Number of remembered lines.
     #[must_use]
     pub fn n_lines(&self) -> usize {
-        self.lines.len() - self.vacant.len()
+        self.lines.len() - self.n_forgotten
     }
 
     /// How often lines had to be forgotten because scrapes that failed brought ever new ones.
@@ -281,11 +291,12 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         batch.counts = Counts::default();
         self.scrape = self.scrape.wrapping_add(1);
         self.departed = None;
-        if self.keys.len().saturating_add(body.len()) > KEY_BYTES_MAX {
+        self.n_astray = 0;
+        if self.keys.n_bytes().saturating_add(body.len()) > KEY_BYTES_MAX {
             return Err(ReadError::Full { limit: KEY_BYTES_MAX });
         }
         let parser = Parser::new(body, format);
-        let mut r = Reading { body, parser, rules, batch, at: 0, kind: MetricType::Unknown, expected: 0 };
+        let mut r = Reading { body, parser, rules, batch, at: 0, kind: MetricType::Unknown, expected: 0, before: None };
         loop {
             if let Some(&line) = self.order.get(r.expected)
                 && self.take_if_here(line, &mut r)
@@ -346,6 +357,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             if self.oldest_away.is_some_and(|seen| seen < keep_from) {
                 self.forget_before(keep_from, table, families);
             }
+            self.tidy();
             return;
         };
         let previous = std::mem::replace(&mut self.order, next);
@@ -406,26 +418,24 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         }
     }
 
-    fn key(&self, line: &Line<R>) -> &[u8] {
-        &self.keys[line.key_start as usize..line.key_start as usize + line.key_len as usize]
-    }
-
     /// Takes the line at hand if it is `line`.
     fn take_if_here(&mut self, line: u32, r: &mut Reading<'_, R>) -> bool {
         let known = &self.lines[line as usize];
         if known.context != Context::from(r.kind) && matches!(known.what, What::Series(_) | What::Dropped) {
             return false;
         }
-        let key = &self.keys[known.key_start as usize..known.key_start as usize + known.key_len as usize];
-        if !r.body[r.at..].starts_with(key) {
-            return false;
+        match self.keys.find(line, r.body, r.at, r.before) {
+            Some((key_end, is_astray)) if self.take(line, key_end, r) => {
+                self.n_astray += usize::from(is_astray);
+                true
+            }
+            _ => false,
         }
-        let key_end = r.at + key.len();
-        self.take(line, key_end, r)
     }
 
     /// Takes the line at hand, whose key is that of `line`.
     fn take(&mut self, line: u32, key_end: usize, r: &mut Reading<'_, R>) -> bool {
+        let placed = Placed { line, at: r.at };
         let known = &mut self.lines[line as usize];
         match known.what {
             What::Type(kind) => {
@@ -437,6 +447,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 let Some((tail, next)) = r.parser.tail_after(key_end) else { return false };
                 r.at = next;
                 r.batch.counts.scraped += 1;
+                r.before = Some(placed);
                 self.take_sample(line, series, tail, r);
                 return true;
             }
@@ -445,9 +456,10 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 r.at = next;
                 r.batch.counts.scraped += 1;
             }
-            What::Unresolved | What::Vacant => return false,
+            What::Unresolved | What::Forgotten => return false,
         }
         known.seen = self.scrape;
+        r.before = Some(placed);
         true
     }
 
@@ -513,8 +525,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 if r.body[..line.end].last() == Some(&b'\n') {
                     r.batch.counts.missed += 1;
                     self.depart(r.expected);
-                    let line = self.insert(&r.body[line], what, Context::Plain, false);
-                    self.push_departed(line);
+                    self.insert(line, what, Context::Plain, false, r);
                 }
             }
             Item::Sample { key, mut tail } => {
@@ -525,6 +536,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 if let Some(line) = self.find_line(&r.body[key.clone()], context)
                     && let What::Series(series) = self.lines[line as usize].what
                 {
+                    r.before = Some(Placed { line, at: key.start });
                     self.take_sample(line, series, tail, r);
                     self.push_departed(line);
                     return Ok(true);
@@ -534,8 +546,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                     tail.timestamp_ms = None;
                 }
                 let Some(labels) = labels else {
-                    let line = self.insert(&r.body[key], What::Dropped, context, false);
-                    self.push_departed(line);
+                    self.insert(key, What::Dropped, context, false, r);
                     return Ok(true);
                 };
                 r.batch.counts.kept += 1;
@@ -545,8 +556,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 }
                 r.batch.counts.added += 1;
                 let tracked = tail.timestamp_ms.is_none() || r.rules.track_timestamps_staleness;
-                let line = self.insert(&r.body[key], What::Unresolved, context, tracked);
-                self.push_departed(line);
+                let line = self.insert(key, What::Unresolved, context, tracked, r);
                 r.batch.new.push(NewLine { line, labels, tail });
             }
         }
@@ -562,30 +572,50 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     }
 
     fn find_line(&self, key: &[u8], context: Context) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        let same = |i: &u32| {
-            let line = &self.lines[*i as usize];
-            line.context == context && self.key(line) == key
+        let hash = self.hash(key);
+        let same = |line: &u32| {
+            self.keys.hash(*line) == hash && self.lines[*line as usize].context == context && self.keys.is(*line, key)
         };
-        self.table.find(hash, same).copied()
+        self.table.find(spread(hash), same).copied()
     }
 
-    fn insert(&mut self, key: &[u8], what: What<R>, context: Context, tracked: bool) -> u32 {
-        // A line of an earlier, aborted scrape may still be waiting for its series.
-        if let Some(line) = self.find_line(key, context) {
-            let known = &mut self.lines[line as usize];
-            known.what = what;
-            known.seen = self.scrape;
-            known.tracked = tracked;
-            return line;
-        }
-        let key_start = u32::try_from(self.keys.len()).expect("read refused a body whose keys could exceed 32 bits");
-        let key_len = u32::try_from(key.len()).expect("read refused a body whose keys could exceed 32 bits");
-        self.keys.extend_from_slice(key);
-        let line = Line { key_start, key_len, what, seen: self.scrape, place: u32::MAX, context, tracked };
+    fn hash(&self, key: &[u8]) -> u32 {
+        // The upper half, which is as good as the lower one.
+        (self.hasher.hash_one(key) >> 32) as u32
+    }
+
+    /// Remembers the line whose key is `key` of the body, as the next one of the scrape being read.
+    fn insert(
+        &mut self,
+        key: Range<usize>,
+        what: What<R>,
+        context: Context,
+        tracked: bool,
+        r: &mut Reading<'_, R>,
+    ) -> u32 {
+        let index = match self.find_line(&r.body[key.clone()], context) {
+            // A line of an earlier, aborted scrape is still waiting for its series.
+            Some(index) => {
+                let known = &mut self.lines[index as usize];
+                known.what = what;
+                known.seen = self.scrape;
+                known.tracked = tracked;
+                index
+            }
+            None => {
+                self.insert_unknown(key.clone(), Line { what, seen: self.scrape, place: u32::MAX, context, tracked }, r)
+            }
+        };
+        self.push_departed(index);
+        r.before = Some(Placed { line: index, at: key.start });
+        index
+    }
+
+    fn insert_unknown(&mut self, key: Range<usize>, line: Line<R>, r: &Reading<'_, R>) -> u32 {
         let index = match self.vacant.pop() {
             Some(index) => {
                 self.lines[index as usize] = line;
+                self.n_forgotten -= 1;
                 index
             }
             None => {
@@ -593,12 +623,10 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 u32::try_from(self.lines.len() - 1).expect("a line takes bytes, of which there are fewer than 2^32")
             }
         };
-        let (hasher, lines, keys) = (&self.hasher, &self.lines, &self.keys);
-        let hash_of = |i: &u32| {
-            let line = &lines[*i as usize];
-            hasher.hash_one(&keys[line.key_start as usize..line.key_start as usize + line.key_len as usize])
-        };
-        self.table.insert_unique(hasher.hash_one(key), index, hash_of);
+        let hash = self.hash(&r.body[key.clone()]);
+        self.keys.set(index, r.body, key.start, key.end, r.before, hash);
+        let keys = &self.keys;
+        self.table.insert_unique(spread(hash), index, |line| spread(keys.hash(*line)));
         index
     }
 
@@ -646,55 +674,62 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     /// Forgets lines last seen before scrape `from`, and gives back their series.
     fn forget_before<T: SeriesTable<Ref = R>>(&mut self, from: u32, table: &mut T, families: &Families) {
         self.oldest_away = None;
+        let mut key = Vec::new();
         for index in 0..self.lines.len() {
             let line = self.lines[index];
-            if line.what == What::Vacant || line.seen == self.scrape {
+            if line.what == What::Forgotten || line.seen == self.scrape {
                 continue;
             }
             if line.seen >= from {
                 self.oldest_away = Some(self.oldest_away.map_or(line.seen, |seen| seen.min(line.seen)));
                 continue;
             }
+            let id = u32::try_from(index).expect("lines are counted in 32 bits");
             match line.what {
                 What::Series(series) => table.release(series),
-                What::Type(_) | What::Text => families.forget(self.key(&line)),
+                What::Type(_) | What::Text => {
+                    self.keys.copy(id, &mut key);
+                    families.forget(&key);
+                }
                 _ => {}
             }
-            self.remove(index, line);
+            if let Ok(entry) = self.table.find_entry(spread(self.keys.hash(id)), |i| *i == id) {
+                entry.remove();
+            }
+            self.lines[index].what = What::Forgotten;
+            self.n_forgotten += 1;
         }
-        if self.dead_key_bytes > DEAD_KEY_BYTES_MIN && self.dead_key_bytes > self.keys.len() / 2 {
-            self.compact_keys();
-        }
+        self.tidy();
     }
 
-    fn remove(&mut self, index: usize, line: Line<R>) {
-        let hash = self.hasher.hash_one(self.key(&line));
-        let id = u32::try_from(index).unwrap_or(u32::MAX);
-        if let Ok(entry) = self.table.find_entry(hash, |i| *i == id) {
-            entry.remove();
+    /// Writes the keys anew if too many of them are dead or refer to lines that stand elsewhere.
+    fn tidy(&mut self) {
+        let n_dead = self.n_forgotten - self.vacant.len();
+        if n_dead + self.n_astray < STRAY_LINES_MIN.max(self.lines.len() / STRAY_SHARE_MAX) {
+            return;
         }
-        self.dead_key_bytes += line.key_len as usize;
-        self.lines[index].what = What::Vacant;
-        self.lines[index].key_len = 0;
-        self.vacant.push(id);
-    }
-
-    fn compact_keys(&mut self) {
-        let mut keys = Vec::with_capacity(self.keys.len() - self.dead_key_bytes);
-        for line in &mut self.lines {
-            let start = keys.len();
-            keys.extend_from_slice(&self.keys[line.key_start as usize..(line.key_start + line.key_len) as usize]);
-            line.key_start = u32::try_from(start).expect("the keys only became fewer");
-        }
-        self.keys = keys;
-        self.dead_key_bytes = 0;
+        self.n_astray = 0;
+        let ordered = self.order.iter().copied().chain(0u32..);
+        let present = ordered.take(self.order.len() + self.lines.len());
+        let present = present.filter(|line| self.lines[*line as usize].what != What::Forgotten);
+        let mut taken = HashSet::with_capacity(self.order.len());
+        let all: Vec<u32> = present.filter(|line| taken.insert(*line)).collect();
+        self.keys.rewrite(all.into_iter());
+        self.vacant.clear();
+        let forgotten = (0u32..).zip(&self.lines).filter(|(_, line)| line.what == What::Forgotten);
+        self.vacant.extend(forgotten.map(|(line, _)| line));
     }
 }
 
+/// Bits of a 32-bit hash over all that the table looks at.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 impl<R> What<R> {
-    fn of(text: &super::exposition::Metadata) -> Self {
+    fn of(text: &Metadata) -> Self {
         match text {
-            super::exposition::Metadata::Type(kind) => Self::Type(*kind),
+            Metadata::Type(kind) => Self::Type(*kind),
             _ => Self::Text,
         }
     }

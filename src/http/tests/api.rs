@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 
@@ -167,6 +168,25 @@ async fn queries_beyond_the_limit_wait_and_end_with_their_clients() {
     drop(two);
     assert_eq!(w.backend.active.load(Ordering::SeqCst), 0);
     assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_query_ends_when_its_connection_closes() {
+    let w = world();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, w.router.clone()).into_future());
+    let mut client = tokio::net::TcpStream::connect(addr).await.unwrap();
+    client.write_all(b"GET /api/v1/query?query=hang HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    while w.hanging.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    while w.hanging.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*w.stopped.lock().unwrap(), [Cancelled::ByUser]);
+    server.abort();
 }
 
 #[tokio::test]

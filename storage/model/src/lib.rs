@@ -9,6 +9,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod queryable;
+mod re2;
 pub mod regex;
 pub mod sample;
 pub mod time;

@@ -1,31 +1,40 @@
 //! Regular expressions in RE2's dialect, as Prometheus uses them: fully anchored, `.` matches newlines.
 //!
+//! [`crate::re2`] rewrites the dialect for the `regex` crate, whose time is linear in the text as RE2's is.
 //! Finds what can be answered without running the expression: a finite set of literals, or a literal prefix.
 
 use std::fmt;
 
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 
+use crate::re2;
+
 /// Largest number of literals that [`Regex::literals`] reports.
 const LITERALS_MAX: usize = 256;
 /// Compiled size of one expression, bytes.
 const COMPILED_BYTES_MAX: usize = 10 << 20;
+/// How deep groups may nest.
+const DEPTH_MAX: u32 = 500;
 
 /// A compiled expression that matches whole strings.
 #[derive(Clone)]
 pub struct Regex {
     pattern: String,
     compiled: regex::Regex,
+    /// Names of the groups, from the first; empty for those without.
+    groups: Vec<String>,
     literals: Option<Vec<String>>,
     prefix: String,
 }
 
 /// A pattern that does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {reason}: `{pattern}`")]
+#[error("error parsing regexp: {reason}: `{part}`")]
 pub struct RegexError {
     /// The pattern as given.
     pub pattern: String,
+    /// The part of it that is wrong.
+    pub part: String,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -34,16 +43,20 @@ impl Regex {
     /// Compiles `pattern` as `^(?s:pattern)$`.
     ///
     /// # Errors
-    /// [`RegexError`] when it is not valid or compiles to more than 10 MiB.
+    /// [`RegexError`] when it is not valid, nests too deep or compiles to more than 10 MiB.
     pub fn new(pattern: &str) -> Result<Self, RegexError> {
-        let error = |reason: String| RegexError { pattern: pattern.to_owned(), reason };
-        let anchored = format!("^(?s:{pattern})$");
-        let compiled = regex::RegexBuilder::new(&anchored)
-            .size_limit(COMPILED_BYTES_MAX)
-            .build()
-            .map_err(|e| error(short_reason(&e)))?;
-        let (literals, prefix) = literal_facts(pattern);
-        Ok(Self { pattern: pattern.to_owned(), compiled, literals, prefix })
+        let translated = re2::translate(pattern).map_err(|e| RegexError {
+            pattern: pattern.to_owned(),
+            part: e.part,
+            reason: e.reason.to_owned(),
+        })?;
+        let anchored = format!("^(?s:{})$", translated.pattern);
+        let compiled =
+            regex::RegexBuilder::new(&anchored).size_limit(COMPILED_BYTES_MAX).nest_limit(DEPTH_MAX).build().map_err(
+                |e| RegexError { pattern: pattern.to_owned(), part: pattern.to_owned(), reason: short_reason(&e) },
+            )?;
+        let (literals, prefix) = literal_facts(&translated.pattern);
+        Ok(Self { pattern: pattern.to_owned(), compiled, groups: translated.groups, literals, prefix })
     }
 
     /// The pattern as given, without anchors.
@@ -79,18 +92,57 @@ impl Regex {
         let Some(captures) = self.compiled.captures(text) else {
             return false;
         };
-        captures.expand(template, out);
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                out.push('$');
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = reference(after) else {
+                out.push('$');
+                rest = after;
+                continue;
+            };
+            if let Some(group) = self.group(name).and_then(|i| captures.get(i)) {
+                out.push_str(group.as_str());
+            }
+            rest = after;
+        }
+        out.push_str(rest);
         true
     }
+
+    /// The number of the group of this name or number; there may be no such group.
+    fn group(&self, name: &str) -> Option<usize> {
+        let is_number = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+        if is_number {
+            return name.parse().ok();
+        }
+        self.groups.iter().position(|g| g == name).map(|i| i + 1)
+    }
+}
+
+/// The name after a `$` and what follows it: as many letters, digits and underscores as there are, or what stands in
+/// braces. `None` when there is no name.
+fn reference(text: &str) -> Option<(&str, &str)> {
+    let (inside, braced) = match text.strip_prefix('{') {
+        Some(inside) => (inside, true),
+        None => (text, false),
+    };
+    let end = inside.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(inside.len());
+    let (name, after) = inside.split_at(end);
+    if name.is_empty() {
+        return None;
+    }
+    if braced { after.strip_prefix('}').map(|after| (name, after)) } else { Some((name, after)) }
 }
 
 /// The last line of the compiler's report says what is wrong.
 fn short_reason(e: &regex::Error) -> String {
     let text = e.to_string();
-    match text.lines().last().unwrap_or("").trim_start_matches("error: ") {
-        "unclosed group" => "missing closing )".to_owned(),
-        other => other.to_owned(),
-    }
+    text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned()
 }
 
 fn literal_facts(pattern: &str) -> (Option<Vec<String>>, String) {
@@ -150,6 +202,26 @@ mod tests {
         assert!(r.is_match("pod-1") && !r.is_match("pod-"));
         assert_eq!(Regex::new("^a$|b").unwrap().literals(), None);
         assert!(Regex::new("(?i)abc").unwrap().is_match("AbC"));
+    }
+
+    #[track_caller]
+    fn check_expand(pattern: &str, text: &str, template: &str, expected: &str) {
+        let mut out = String::new();
+        assert!(Regex::new(pattern).unwrap().expand(text, template, &mut out), "{pattern} should match {text}");
+        assert_eq!(out, expected, "{template}");
+    }
+
+    #[test]
+    fn templates_expand_as_in_go() {
+        check_expand("(.*)-(.*)", "a-b", "$2/$1", "b/a");
+        check_expand("(.*)", "x", "${1}abc $1abc", "xabc ");
+        check_expand("(?P<n>.*)", "x", "$n ${n} $m.", "x x .");
+        check_expand("(?P<1a>.*)", "x", "$1a", "x");
+        check_expand("(.*)", "x", "$$1 $ ${1 $-", "$1 $ ${1 $-");
+        check_expand("(a)|b", "b", "[$1]", "[]");
+        check_expand("(.*)", "x", "$0 $01 $9", "x  ");
+        let mut out = String::from("kept");
+        assert!(!Regex::new("a").unwrap().expand("b", "$0", &mut out) && out == "kept");
     }
 
     #[test]

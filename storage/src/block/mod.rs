@@ -11,6 +11,9 @@ use promontory_model::ReadError;
 use crate::ulid::Ulid;
 use crate::vfs::{self, Vfs, VfsError};
 
+mod analyze;
+#[cfg(any(test, feature = "testing"))]
+mod fuzz;
 pub(crate) mod index;
 mod meta;
 pub(crate) mod mini;
@@ -19,6 +22,9 @@ mod section;
 mod verify;
 mod writer;
 
+pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, analyze};
+#[cfg(any(test, feature = "testing"))]
+pub use fuzz::{fuzz_index, fuzz_mini_block};
 pub use meta::BlockMeta;
 pub use reader::BlockReader;
 pub(crate) use reader::{OpenBlock, SpanReader};
@@ -165,7 +171,14 @@ fn read_meta(vfs: &dyn Vfs, block: &Path) -> Result<BlockMeta, BlockError> {
         return Err(corrupt(meta::MetaError { offset: 0, what: "length of the meta file", expected, found }).into());
     }
     let bytes = vfs::read(vfs, &path)?;
-    Ok(BlockMeta::parse(&bytes).map_err(corrupt)?)
+    let meta = BlockMeta::parse(&bytes).map_err(corrupt)?;
+    // A folder under a foreign name would be deleted and replaced in the place of another block.
+    let name = block.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ulid>().ok());
+    if let Some(name) = name.filter(|name| *name != meta.ulid) {
+        let (expected, found) = (name.to_string(), meta.ulid.to_string());
+        return Err(corrupt(meta::MetaError { offset: 0, what: "name of the block", expected, found }).into());
+    }
+    Ok(meta)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use promontory_model::{Cancel, Labels, ReadError};
+use promontory_model::{Cancel, ReadError};
 use roaring::RoaringBitmap;
 
 use super::mini::Summary;
@@ -64,7 +64,6 @@ fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>,
     let index = &block.index;
     let cancel = Cancel::new();
     let mut columns = vec![RoaringBitmap::new(); index.n_groups as usize];
-    let names: Vec<String> = index.names().map(str::to_owned).collect();
     let mut n_pairs = 0u64;
     let mut problem = None;
     index.for_series(&index.all(), &cancel, |number, entry| {
@@ -81,7 +80,7 @@ fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>,
     let mut of_value = RoaringBitmap::new();
     let mut of_name = RoaringBitmap::new();
     let mut named = RoaringBitmap::new();
-    for (position, name) in names.iter().enumerate() {
+    for position in 0..index.names().len() {
         let postings = index.postings(position)?;
         let mut last: Option<String> = None;
         let mut values = Vec::new();
@@ -108,7 +107,7 @@ fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>,
         if named != of_name {
             return Err(file.corrupt(0, "series of a label name", of_name.len(), named.len()));
         }
-        check_values(block, file, position, name, &values, &named)?;
+        check_values(block, file, position, values.len(), &named)?;
     }
     if n_posted != n_pairs {
         return Err(file.corrupt(0, "label pairs in postings", n_pairs, n_posted));
@@ -120,33 +119,27 @@ fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>,
 fn check_values(
     block: &OpenBlock,
     file: File<'_>,
-    position: usize,
-    name: &str,
-    values: &[String],
+    name: usize,
+    n_values: usize,
     named: &RoaringBitmap,
 ) -> Result<(), ReadError> {
     let index = &block.index;
     let mut value_of = vec![u32::MAX; index.n_series as usize];
-    let postings = index.postings(position)?;
+    let postings = index.postings(name)?;
     let mut of_value = RoaringBitmap::new();
-    for i in 0..values.len() {
+    for i in 0..n_values {
         of_value.clear();
         postings.add(i, &mut of_value)?;
         of_value.iter().for_each(|s| value_of[s as usize] = i as u32);
     }
-    let mut wrong: Option<(u32, Labels)> = None;
-    index.for_series(named, &Cancel::new(), |number, entry| {
-        let expected = values.get(value_of[number as usize] as usize).map(String::as_str);
-        if entry.labels.get(name) != expected && wrong.is_none() {
-            wrong = Some((number, entry.labels));
+    index.for_rows(named, &Cancel::new(), |number, row| {
+        let found = row.labels.iter().find(|(n, _)| *n as usize == name).map(|(_, value)| *value);
+        let expected = value_of[number as usize];
+        if found == Some(expected) {
+            return Ok(());
         }
-    })?;
-    match wrong {
-        None => Ok(()),
-        Some((number, labels)) => {
-            Err(file.corrupt(0, "labels of a series", format!("series {number} as posted"), labels))
-        }
-    }
+        Err(file.corrupt(0, "label value of a series", format!("number {expected}"), format!("{found:?}")))
+    })
 }
 
 fn check_group(

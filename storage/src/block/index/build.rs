@@ -13,8 +13,10 @@ use crate::wire::{put_bytes, put_varint, put_zigzag};
 /// Pairs of all series, each once.
 #[derive(Default)]
 struct Pairs {
-    /// Name numbers in the order of first sight.
+    /// In the order of first sight.
     names: Vec<String>,
+    /// Name numbers by name.
+    name_lookup: HashTable<u32>,
     /// Name and value of each pair.
     pairs: Vec<(u32, String)>,
     /// Pair numbers by (name, value).
@@ -22,15 +24,20 @@ struct Pairs {
 }
 
 impl Pairs {
+    fn intern_name(&mut self, name: &str) -> u32 {
+        let names = &self.names;
+        if let Some(id) = self.name_lookup.find(hash(name.as_bytes()), |n| names[*n as usize] == name) {
+            return *id;
+        }
+        let id = self.names.len() as u32;
+        self.names.push(name.to_owned());
+        let names = &self.names;
+        self.name_lookup.insert_unique(hash(name.as_bytes()), id, |n| hash(names[*n as usize].as_bytes()));
+        id
+    }
+
     fn intern(&mut self, name: &str, value: &str) -> u32 {
-        // Names are few: a scan that starts where exposition order last found one is not worth its state.
-        let name_id = match self.names.iter().position(|n| n == name) {
-            Some(i) => i as u32,
-            None => {
-                self.names.push(name.to_owned());
-                (self.names.len() - 1) as u32
-            }
-        };
+        let name_id = self.intern_name(name);
         let key = |name: u32, value: &str| hash(value.as_bytes()) ^ u64::from(name).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let pairs = &self.pairs;
         let found = self.lookup.find(key(name_id, value), |p| {

@@ -61,6 +61,12 @@ impl Index {
         File { path: &self.path, bytes: &self.bytes }
     }
 
+    /// Bytes of all dictionaries, all postings, the table of series and the directory of groups.
+    pub(crate) fn section_bytes(&self) -> [u64; 4] {
+        let sum = |place: fn(&Name) -> &Place| self.names.iter().map(|n| place(n).len() as u64).sum();
+        [sum(|n| &n.dictionary), sum(|n| &n.postings), self.series.len() as u64, self.groups.len() as u64]
+    }
+
     /// Label names, sorted.
     pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.names.iter().map(|n| n.text.as_str())
@@ -161,10 +167,24 @@ impl Index {
         cancel: &Cancel,
         mut f: impl FnMut(u32, SeriesEntry),
     ) -> Result<(), ReadError> {
+        let mut strings = Strings::new(self);
+        self.for_rows(numbers, cancel, |number, row| {
+            let labels = strings.labels(&row.labels)?;
+            f(number, SeriesEntry { labels, group: row.group, column: row.column });
+            Ok(())
+        })
+    }
+
+    /// Calls `f` for the rows of the table of series whose numbers are in `numbers`, ascending; looks up no text.
+    pub(crate) fn for_rows(
+        &self,
+        numbers: &RoaringBitmap,
+        cancel: &Cancel,
+        mut f: impl FnMut(u32, &Row) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         let file = self.file();
         let body = self.series.body(file)?;
         let table = Table::new(file, &self.series, body, self.n_series as usize, SERIES_PER_RESTART)?;
-        let mut strings = Strings::new(self);
         let mut row = Row::default();
         // The row that would be read next at the reader's position.
         let mut position: Option<(u32, Reader<'_>)> = None;
@@ -183,13 +203,11 @@ impl Index {
                 at += 1;
             }
             position = Some((at, reader));
-            let labels = strings.labels(&row.labels)?;
-            let (group, column) = (row.group, row.column);
-            if group >= self.n_groups {
+            if row.group >= self.n_groups {
                 let limit = format!("below {}", self.n_groups);
-                return Err(file.corrupt(self.series.body_offset(), "group of a series", limit, group));
+                return Err(file.corrupt(self.series.body_offset(), "group of a series", limit, row.group));
             }
-            f(number, SeriesEntry { labels, group, column });
+            f(number, &row)?;
         }
         Ok(())
     }
@@ -471,8 +489,9 @@ impl Postings<'_> {
 
 /// A row of the table of series before its numbers are looked up.
 #[derive(Default)]
-struct Row {
-    labels: Vec<(u32, u32)>,
+pub(crate) struct Row {
+    /// Numbers of name and value of each label.
+    pub(crate) labels: Vec<(u32, u32)>,
     group: u32,
     column: u32,
 }

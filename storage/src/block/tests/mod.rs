@@ -282,6 +282,66 @@ fn groups_that_are_not_groups_are_refused() {
 }
 
 #[test]
+fn analysis_says_where_the_bytes_go() {
+    let vfs = vfs();
+    let ulid = Ulid::new(1, 1);
+    write_block(&vfs, ulid, &[wide_group(0, 20, 14, "a"), wide_group(0, 20, 7, "b")]);
+    let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
+    let all = analyze(&block, 100, &Cancel::new()).unwrap();
+    assert_eq!(all.metrics.iter().map(|m| m.n_samples).sum::<u64>(), all.meta.n_samples);
+    assert_eq!(all.metrics.iter().map(|m| m.bytes).sum::<u64>(), all.value_bytes);
+    assert_eq!(all.metrics.iter().map(|m| m.n_series).sum::<u64>(), 21);
+    let names: Vec<_> = all.names.iter().map(|n| (n.name.as_str(), n.n_values, n.n_series)).collect();
+    assert_eq!(names, [("le", 14, 21), ("__name__", 7, 21), ("instance", 2, 21)]);
+    let few = analyze(&block, 1, &Cancel::new()).unwrap();
+    let largest = PairUsage { name: "instance".to_owned(), value: "a".to_owned(), n_series: 14 };
+    assert_eq!((few.metrics.len(), few.pairs), (1, vec![largest]));
+    let parts = all.dictionary_bytes + all.postings_bytes + all.series_bytes + all.groups_bytes;
+    assert!(parts < all.meta.index_bytes && all.value_bytes + all.timestamp_bytes < all.meta.data_bytes);
+}
+
+#[test]
+fn fuzz_targets_take_a_real_index_and_anything_else() {
+    let vfs = vfs();
+    let ulid = Ulid::new(1, 1);
+    write_block(&vfs, ulid, &[wide_group(0, 3, 20, "a")]);
+    let index = crate::vfs::read(&*vfs, &path(ulid).join(INDEX_FILE)).unwrap();
+    fuzz_index(&index);
+    for cut in 0..index.len() {
+        fuzz_index(&index[..cut]);
+        fuzz_mini_block(&index[cut..]);
+    }
+}
+
+#[test]
+fn blocks_live_on_a_real_file_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(crate::vfs::RealVfs);
+    let ulid = Ulid::new(1, 1);
+    let mut writer = BlockWriter::new(Arc::clone(&vfs), folder.path(), ulid, 1).unwrap();
+    let group = wide_group(0, 200, 20, "a");
+    group.write(&mut writer).unwrap();
+    writer.finish().unwrap();
+    let listed = list(&*vfs, folder.path()).unwrap();
+    let block = BlockReader::open(&*vfs, &listed[0].path).unwrap();
+    verify(&*vfs, &listed[0].path).unwrap();
+    delete(&*vfs, folder.path(), ulid).unwrap();
+    assert!(list(&*vfs, folder.path()).unwrap().is_empty());
+    let mut model = Model::new();
+    group.add_to(&mut model);
+    assert!(read_all(&*block, &[], TimeRange::ALL).unwrap() == model, "an open block outlives its deletion");
+}
+
+#[test]
+fn a_block_under_a_foreign_name_is_refused() {
+    let vfs = vfs();
+    write_block(&vfs, Ulid::new(1, 1), &[wide_group(0, 2, 3, "a")]);
+    vfs.rename(&path(Ulid::new(1, 1)), &path(Ulid::new(2, 1))).unwrap();
+    let e = BlockReader::open(&*vfs, &path(Ulid::new(2, 1))).unwrap_err().to_string();
+    assert!(e.contains("name of the block, expected"), "{e}");
+}
+
+#[test]
 fn cancelled_selections_stop() {
     let vfs = vfs();
     let ulid = Ulid::new(1, 1);

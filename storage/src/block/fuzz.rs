@@ -1,0 +1,46 @@
+//! Entry points for fuzzing: each takes any bytes and must come back.
+
+use std::path::Path;
+
+use promontory_model::{Cancel, MatchOp, Matcher};
+
+use super::index::read::Index;
+use super::mini::MiniBlock;
+use super::section;
+use crate::vfs::Mapped;
+
+/// Opens the bytes as an index, its CRCs mended, and searches it.
+pub fn fuzz_index(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    section::mend(&mut bytes);
+    let Ok(index) = Index::open(Path::new("index"), Mapped::owned(bytes)) else {
+        return;
+    };
+    let cancel = Cancel::new();
+    let matchers = [
+        Matcher::equal("__name__", "up"),
+        Matcher::equal("job", ""),
+        Matcher::new("instance", MatchOp::NotRegex, "a.*").expect("a valid expression"),
+    ];
+    for m in matchers {
+        let Ok(found) = index.matching(&[m], &cancel) else {
+            continue;
+        };
+        let _ = index.for_series(&found, &cancel, |_, entry| {
+            let _ = index.group(entry.group, u64::MAX);
+        });
+    }
+}
+
+/// Decodes the bytes after the first two as a mini-block; these say how many rows there are.
+pub fn fuzz_mini_block(data: &[u8]) {
+    let Some((rows, bytes)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let rows = usize::from(u16::from_le_bytes(*rows)) % super::SPAN_ROWS_MAX + 1;
+    if let Ok(mini) = MiniBlock::parse(bytes, rows) {
+        let mut values = Vec::new();
+        let _ = mini.values(&mut values);
+        assert!(values.len() <= rows && mini.rows().all(|r| r < rows));
+    }
+}
