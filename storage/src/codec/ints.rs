@@ -190,7 +190,7 @@ fn measure(block: &mut [u64; BLOCK], values: impl Iterator<Item = u64>) -> u64 {
         *b = v;
         n += 1;
     }
-    pack::cost_bytes(&block[..n])
+    pack::estimate_bits(&block[..n])
 }
 
 /// Reads `n ≥ 1` integers and appends the floats that `map` makes of them.

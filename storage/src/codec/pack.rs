@@ -70,6 +70,20 @@ pub(super) fn cost_bytes(block: &[u64]) -> u64 {
     plan(block).bits / 8
 }
 
+/// Bits that [`put`] takes for `block`, roughly: a quarter above the mean length, or the greatest if that is less.
+///
+/// A sixth of the time of the exact plan, whose counters depend on each other.
+pub(super) fn estimate_bits(block: &[u64]) -> u64 {
+    let mut or = 0;
+    let mut sum = 0u64;
+    for &x in block {
+        or |= x;
+        sum += u64::from(bit_len(x));
+    }
+    let n = block.len() as u64;
+    (u64::from(bit_len(or)) * n).min(sum + sum / 4 + n)
+}
+
 /// Appends `values`: full blocks, then one shorter block.
 pub(super) fn put(values: &[u64], out: &mut Vec<u8>) {
     for block in values.chunks(BLOCK) {
