@@ -244,7 +244,9 @@ impl Client {
     ) -> Result<String, FetchError> {
         let mut url = first.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let trusted = url.origin().authority == first.origin().authority;
+            let (origin, own) = (url.origin(), first.origin());
+            // What was meant for TLS does not go over plain text, even to the same host.
+            let trusted = origin.authority == own.authority && (origin.tls || !own.tls);
             let headers = job.headers(trusted, timeout)?;
             let (response, connection) = self.exchange(job, &url, &headers).await?;
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);

@@ -700,6 +700,22 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             self.n_forgotten += 1;
         }
         self.tidy();
+        self.trim();
+    }
+
+    /// Gives back memory that a scrape far larger than the last ones, or doubling, has left unused.
+    fn trim(&mut self) {
+        let n = self.lines.len();
+        if self.lines.capacity() > n + n / 4 {
+            self.lines.shrink_to(n + n / 8);
+        }
+        if self.order.capacity() > self.order.len() + self.order.len() / 4 {
+            self.order.shrink_to_fit();
+        }
+        if self.spare_order.capacity() > self.order.len() + self.order.len() / 4 {
+            self.spare_order = Vec::new();
+        }
+        self.keys.trim();
     }
 
     /// Writes the keys anew if too many of them are dead or refer to lines that stand elsewhere.

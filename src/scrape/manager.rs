@@ -232,16 +232,21 @@ impl Manager {
         let mut out = self.0.shared.metrics.families();
         let jobs = self.jobs();
         let (mut targets, mut limits, mut entries, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut discovered = Vec::new();
         for (job, running) in &jobs.by_name {
             let active = running.pool.active();
             let sizes = active.iter().map(|handle| handle.state.families.size());
             let size = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
             targets.push(Sample::of_job(job, active.len() as f64));
+            let n_discovered: usize = running.discovery.groups().map(|group| group.targets.len()).sum();
+            let labels = vec![("name", "scrape".to_owned()), ("config", job.clone())];
+            discovered.push(Sample { suffix: "", labels, value: n_discovered as f64 });
             limits.push(Sample::of_job(job, running.pool.config().limits.targets.unwrap_or(0) as f64));
             entries.push(Sample::of_job(job, size.0 as f64));
             bytes.push(Sample::of_job(job, size.1 as f64));
         }
         let mut gauge = |name, help, samples| out.push(Family { name, help, kind: MetricType::Gauge, samples });
+        gauge("prometheus_sd_discovered_targets", "Current number of discovered targets.", discovered);
         gauge("prometheus_target_scrape_pool_targets", "Current number of targets in this scrape pool.", targets);
         gauge(
             "prometheus_target_scrape_pool_target_limit",

@@ -42,6 +42,17 @@ impl Keys {
         self.bytes.len()
     }
 
+    /// Gives back memory that is not needed.
+    pub(super) fn trim(&mut self) {
+        let (n, bytes) = (self.keys.len(), self.bytes.len());
+        if self.keys.capacity() > n + n / 4 {
+            self.keys.shrink_to(n + n / 8);
+        }
+        if self.bytes.capacity() > bytes + bytes / 4 {
+            self.bytes.shrink_to(bytes + bytes / 8);
+        }
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         self.keys.capacity() * size_of::<Key>() + self.bytes.capacity()
     }

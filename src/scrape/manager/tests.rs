@@ -444,6 +444,7 @@ async fn own_metrics_bear_prometheus_names() {
         family.samples.iter().find(|s| s.suffix == suffix).unwrap().value
     };
     assert_eq!(value("prometheus_target_scrape_pool_targets", ""), 1.0);
+    assert_eq!(value("prometheus_sd_discovered_targets", ""), 1.0);
     assert_eq!(value("prometheus_target_interval_length_seconds", "_count"), 2.0);
     assert_eq!(value("prometheus_target_interval_length_seconds", "_sum"), 30.0);
     assert_eq!(value("prometheus_target_scrape_pools_total", ""), 1.0);
