@@ -341,23 +341,18 @@ mod tests {
         check(&[7], true, Some(Form::Constant));
         check(&[7; 300], true, Some(Form::Constant));
         check(&[10, 7, 4, 1], true, Some(Form::Linear));
-        let noise: Vec<i64> = (0..500).map(|i: i64| 1_000_000 + (i * 7919) % 64).collect();
+        let noise: Vec<i64> =
+            (0..500u64).map(|i| 1_000_000 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as i64).collect();
         check(&noise, true, Some(Form::Offset));
-        let counter: Vec<i64> = (0..500)
-            .map(|i: i64| i * 1000 + (i * 7919) % 64)
-            .scan(0, |s, d| {
-                *s += 1000 + d % 7;
-                Some(*s)
-            })
-            .collect();
+        let sums = |s: &mut i64, d: &i64| {
+            *s += d;
+            Some(*s)
+        };
+        let counter: Vec<i64> = noise.iter().scan(0, sums).collect();
         check(&counter, true, Some(Form::DeltaOffset));
-        let walk: Vec<i64> = (0..500)
-            .scan(0, |s, i: i64| {
-                *s += (i * 7919) % 41 - 20;
-                Some(*s)
-            })
-            .collect();
-        check(&walk, true, None);
+        let steps: Vec<i64> = noise.iter().map(|d| d - 1_000_032).collect();
+        let walk: Vec<i64> = steps.iter().scan(0, sums).collect();
+        check(&walk, true, Some(Form::Delta));
         let squares: Vec<i64> = (0..500).map(|i: i64| i * i).collect();
         check(&squares, true, Some(Form::DeltaDelta));
         let pages: Vec<i64> = noise.iter().map(|x| x * 4096).collect();
