@@ -125,12 +125,14 @@ pub fn fraction(lower: f64, upper: f64, h: &FloatHistogram) -> f64 {
     for bucket in all_buckets(h) {
         observed += bucket.count;
         let mut b = bucket;
-        let zero = !is_custom(h) && b.lower <= 0.0 && b.upper >= 0.0;
+        // Custom buckets that touch 0 are cut there like the zero bucket.
+        let zero = b.lower <= 0.0 && b.upper >= 0.0;
         if zero {
-            b = one_sided(h, b);
-        }
-        if is_custom(h) && b.lower == f64::NEG_INFINITY && b.upper > 0.0 {
-            b.lower = 0.0;
+            match (h.negative_buckets.is_empty(), h.positive_buckets.is_empty()) {
+                (true, false) => b.lower = 0.0,
+                (false, true) => b.upper = 0.0,
+                _ => {}
+            }
         }
         for (bound, set) in [(lower, &mut lower_rank), (upper, &mut upper_rank)] {
             if set.is_some() {

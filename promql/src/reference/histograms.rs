@@ -189,20 +189,25 @@ struct Fixed {
     decrease: f64,
 }
 
-/// Sorts buckets, adds up those with the same bound, and evens out counts that decrease; `None` without a bucket up
-/// to +Inf.
-fn prepared(mut buckets: Buckets) -> Option<(Buckets, Option<Fixed>)> {
+/// Sorts buckets and adds up those with the same bound; `None` without a bucket up to +Inf.
+fn merged(mut buckets: Buckets) -> Option<Buckets> {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     if buckets.last()?.0 != f64::INFINITY {
         return None;
     }
-    let mut merged: Vec<(f64, f64)> = Vec::new();
+    let mut merged: Buckets = Vec::new();
     for (bound, count) in buckets {
         match merged.last_mut() {
             Some(last) if last.0 == bound => last.1 += count,
             _ => merged.push((bound, count)),
         }
     }
+    Some(merged)
+}
+
+/// As [`merged`], with counts that decrease evened out.
+fn prepared(buckets: Buckets) -> Option<(Buckets, Option<Fixed>)> {
+    let mut merged = merged(buckets)?;
     let mut fixed: Option<Fixed> = None;
     let mut previous = merged[0].1;
     for (bound, count) in &mut merged[1..] {
@@ -259,7 +264,7 @@ fn bucket_quantile(q: f64, buckets: Buckets) -> (f64, Option<Fixed>) {
 
 /// The share of a classic histogram's observations between two bounds, linear inside buckets.
 fn bucket_fraction(lower: f64, upper: f64, buckets: Buckets) -> f64 {
-    let Some((buckets, _)) = prepared(buckets) else {
+    let Some(buckets) = merged(buckets) else {
         return f64::NAN;
     };
     let count = buckets[buckets.len() - 1].1;
