@@ -27,7 +27,7 @@ const WRITE_BYTES: usize = 1 << 20;
 pub struct GroupInput<'a> {
     /// Strictly ascending, in ms.
     pub timestamps: &'a [i64],
-    /// One per series, in any order; label sets differ.
+    /// In any order. Columns of one label set are one series; in a row that several have, the first one's sample stays.
     pub columns: &'a [ColumnInput<'a>],
 }
 
@@ -49,6 +49,32 @@ impl ColumnInput<'_> {
 
     fn has_samples(&self) -> bool {
         (0..self.values.len()).any(|row| self.is_present(row))
+    }
+}
+
+/// Columns of one label set as one.
+struct Joined {
+    labels: Labels,
+    values: Vec<f64>,
+    presence: Vec<u64>,
+}
+
+impl Joined {
+    fn of(columns: &[&ColumnInput<'_>], rows: usize) -> Self {
+        let mut values = vec![0.0; rows];
+        let mut presence = vec![0u64; rows.div_ceil(64)];
+        // The first column is written last, so that its samples stay.
+        for c in columns.iter().rev() {
+            for row in (0..rows).filter(|row| c.is_present(*row)) {
+                values[row] = c.values[row];
+                presence[row / 64] |= 1 << (row % 64);
+            }
+        }
+        Self { labels: columns[0].labels.clone(), values, presence }
+    }
+
+    fn as_input(&self) -> ColumnInput<'_> {
+        ColumnInput { labels: self.labels.clone(), values: &self.values, presence: Some(&self.presence) }
     }
 }
 
@@ -120,12 +146,20 @@ impl BlockWriter {
             }
         }
         let mut columns: Vec<&ColumnInput<'_>> = group.columns.iter().filter(|c| c.has_samples()).collect();
-        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
-        if columns.windows(2).any(|w| w[0].labels == w[1].labels) {
-            return Err(input("a label set occurs twice"));
-        }
         if columns.is_empty() {
             return Ok(());
+        }
+        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let joined: Vec<Joined> = columns
+            .chunk_by(|a, b| a.labels == b.labels)
+            .filter(|same| same.len() > 1)
+            .map(|same| Joined::of(same, rows))
+            .collect();
+        let joined: Vec<ColumnInput<'_>> = joined.iter().map(Joined::as_input).collect();
+        if !joined.is_empty() {
+            columns.retain(|c| joined.binary_search_by(|j| j.labels.cmp(&c.labels)).is_err());
+            columns.extend(&joined);
+            columns.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
         let labels: Vec<Labels> = columns.iter().map(|c| c.labels.clone()).collect();
         let mut sink = self.begin_group(labels);

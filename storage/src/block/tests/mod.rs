@@ -275,7 +275,6 @@ fn groups_that_are_not_groups_are_refused() {
     };
     check(&[2, 1], &[column(&[0.0, 0.0])], "timestamps do not ascend");
     check(&[1, 2], &[column(&[0.0])], "a column has another number of rows");
-    check(&[1], &[column(&[0.0]), column(&[0.0])], "a label set occurs twice");
     writer.add_group(&GroupInput { timestamps: &[], columns: &[] }).unwrap();
     assert_eq!(writer.finish().unwrap().n_groups, 0);
     verify(&*vfs, &path(Ulid::new(1, 1))).unwrap();
@@ -339,6 +338,29 @@ fn a_block_under_a_foreign_name_is_refused() {
     vfs.rename(&path(Ulid::new(1, 1)), &path(Ulid::new(2, 1))).unwrap();
     let e = BlockReader::open(&*vfs, &path(Ulid::new(2, 1))).unwrap_err().to_string();
     assert!(e.contains("name of the block, expected"), "{e}");
+}
+
+#[test]
+fn columns_of_one_label_set_are_one_series() {
+    let vfs = vfs();
+    let ulid = Ulid::new(1, 1);
+    let set = |name| Labels::from_pairs([("__name__", name)]);
+    let group = Group {
+        timestamps: vec![10, 20, 30, 40],
+        columns: vec![
+            (set("b"), vec![Some(1.0), Some(2.0), None, None]),
+            (set("a"), vec![Some(7.0); 4]),
+            (set("b"), vec![None, Some(99.0), None, Some(4.0)]),
+            (set("c"), vec![None, None, None, Some(5.0)]),
+        ],
+    };
+    let meta = write_block(&vfs, ulid, std::slice::from_ref(&group));
+    assert_eq!((meta.n_series, meta.n_samples), (3, 8));
+    let mut model = Model::new();
+    group.add_to(&mut model);
+    let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
+    assert_eq!(read_all(&*block, &[], TimeRange::ALL).unwrap(), model);
+    verify(&*vfs, &path(ulid)).unwrap();
 }
 
 #[test]
