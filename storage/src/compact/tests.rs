@@ -6,7 +6,7 @@ use promontory_model::{Cancel, Cancelled, Labels, TimeRange};
 use proptest::prelude::*;
 
 use super::*;
-use crate::block::tests::{Group, Model, dir, group, path, read_all, vfs, wide_group, write_block};
+use crate::block::tests::{Group, Model, cases, dir, group, path, read_all, vfs, wide_group, write_block};
 use crate::block::{BlockReader, list, verify};
 use crate::vfs::Vfs;
 
@@ -41,7 +41,7 @@ fn check(blocks: &[Vec<Group>]) -> Compacted {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn a_merge_is_the_union_of_its_inputs(

@@ -162,7 +162,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
         .prop_map(move |(o, n, v)| Matcher::new(names[n], ops[o], values[v]).unwrap())
 }
 
-fn cases(n: u32) -> ProptestConfig {
+pub(crate) fn cases(n: u32) -> ProptestConfig {
     let scale = std::env::var("PROPTEST_CASES").ok().and_then(|s| s.parse().ok()).unwrap_or(n);
     ProptestConfig { cases: scale, ..ProptestConfig::default() }
 }
