@@ -14,7 +14,7 @@ use crate::ast::{
 };
 
 /// Lines longer than this are broken by [`pretty`].
-const LINE_CHARACTERS_MAX: usize = 100;
+const LINE_BYTES_MAX: usize = 100;
 
 /// The expression on one line.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn to_string(expr: &Expr) -> String {
     expr.to_string()
 }
 
-/// The expression, broken over lines where it is longer than 100 characters.
+/// The expression, broken over lines where it is longer than 100 bytes.
 #[must_use]
 pub fn pretty(expr: &Expr) -> String {
     let mut out = String::new();
@@ -274,7 +274,7 @@ fn indent(out: &mut String, level: usize) {
 
 fn write_pretty(out: &mut String, expr: &Expr, level: usize) {
     let line = expr.to_string();
-    let fits = line.chars().count() <= LINE_CHARACTERS_MAX;
+    let fits = line.len() <= LINE_BYTES_MAX;
     match expr {
         Expr::Aggregate(a) if !fits => {
             indent(out, level);

@@ -161,6 +161,44 @@ fn binary_operators() {
 }
 
 #[test]
+fn faults_are_worded_as_in_prometheus() {
+    check("*1", "1:1: parse error: unexpected <op:*>");
+    check("(1))", "1:5: parse error: unexpected right parenthesis ')'");
+    check("1 !~ 1", "1:3: parse error: unexpected character after '!': '~'");
+    check("1 =~ 1", "1:3: parse error: unexpected character after '=': '~'");
+    check("foo bar", "1:5: parse error: unexpected identifier \"bar\"");
+    check("a 5m", "1:3: parse error: unexpected duration \"5m\"");
+    check("a - on(b) ignoring(c) d", "1:11: parse error: unexpected <ignoring>");
+    check("some{5=x}", "1:6: parse error: unexpected character inside braces: '5'");
+    check("{x=}", "1:4: parse error: unexpected \"}\" in label matching, expected string");
+    check("foo{bar,}", "1:8: parse error: unexpected \",\" in label matching, expected label matching operator");
+    check("sum without(==)(a)", "1:13: parse error: unexpected <op:==> in grouping opts, expected label");
+    check("sum without(,)(a)", "1:13: parse error: unexpected \",\" in grouping opts, expected label");
+    check("sum by a (b)", "1:8: parse error: unexpected identifier \"a\" in grouping opts, expected \"(\"");
+    check("(foo + bar)[5m]", "1:12: parse error: ranges only allowed for vector selectors");
+    check(
+        "1 @ 1",
+        "1:1: parse error: @ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+    );
+    check("foo @ +Inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf");
+    check("foo @ 1 @ 2", "1:1: parse error: @ <timestamp> may not be set multiple times");
+    check("topk(a, b)", "1:6: parse error: expected type scalar in aggregation parameter, got instant vector");
+    check("count_values(5, b)", "1:14: parse error: expected type string in aggregation parameter, got scalar");
+    check(
+        "-\"x\"",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"string\"",
+    );
+    check(
+        "-a[5m]",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
+    );
+    check("a == on(x) group_left(x) b", "1:3: parse error: label \"x\" must not occur in ON and GROUP clause at once");
+    check("1[5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got scalar instead");
+    check("a + on(x) 1", "1:1: parse error: vector matching only allowed between instant vectors");
+    check("a\n+\n  b c", "3:5: parse error: unexpected identifier \"c\"");
+}
+
+#[test]
 fn parts_can_be_turned_off() {
     let off = ParserOptions {
         experimental_functions: false,
@@ -259,6 +297,11 @@ proptest! {
     fn no_text_makes_the_parser_panic(text in "\\PC{0,80}") {
         let _ = parse(&text);
         let _ = parse_selector(&text);
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let _ = parse(&String::from_utf8_lossy(&bytes));
     }
 
     #[test]
