@@ -42,6 +42,7 @@ pub(crate) fn translate(pattern: &str) -> Outcome<Translated> {
         rest: pattern,
         out: String::with_capacity(pattern.len() + 16),
         groups: Vec::new(),
+        flags: String::new(),
     };
     translator.run()?;
     Ok(Translated { pattern: translator.out, groups: translator.groups })
@@ -62,6 +63,8 @@ struct Translator<'a> {
     rest: &'a str,
     out: String,
     groups: Vec<String>,
+    /// Flags that are set from here on: written after a repetition that follows, which is of what stands before them.
+    flags: String,
 }
 
 impl<'a> Translator<'a> {
@@ -71,13 +74,18 @@ impl<'a> Translator<'a> {
         while let Some(c) = self.rest.chars().next() {
             let at = self.rest;
             let mut next = Before::Something;
+            if !matches!(c, '*' | '+' | '?' | '{') {
+                self.out.push_str(&std::mem::take(&mut self.flags));
+            }
             match c {
                 '(' => {
-                    // Flags alone are nothing to repeat, and open no group.
+                    // Flags alone open no group.
                     if self.group()? {
                         open += 1;
+                        next = Before::Nothing;
+                    } else {
+                        next = before;
                     }
-                    next = Before::Nothing;
                 }
                 ')' => {
                     if open == 0 {
@@ -99,7 +107,10 @@ impl<'a> Translator<'a> {
                         self.out.push_str(&counts);
                         next = self.repetition(at, before)?;
                     }
-                    None => self.literal('{'),
+                    None => {
+                        self.out.push_str(&std::mem::take(&mut self.flags));
+                        self.literal('{');
+                    }
                 },
                 '[' => self.class()?,
                 '.' | '^' | '$' => self.copy(1),
@@ -108,6 +119,7 @@ impl<'a> Translator<'a> {
             }
             before = next;
         }
+        self.out.push_str(&std::mem::take(&mut self.flags));
         if open > 0 { rejected("missing closing )", self.whole) } else { Ok(()) }
     }
 
@@ -188,9 +200,6 @@ impl<'a> Translator<'a> {
             if !valid {
                 return rejected(BAD_NAME, part);
             }
-            if self.groups.iter().any(|g| g == name) {
-                return rejected("duplicate capture group name", name);
-            }
             self.groups.push(name.to_owned());
             self.out.push('(');
             self.rest = rest;
@@ -207,18 +216,22 @@ impl<'a> Translator<'a> {
                 }
                 ':' | ')' if !negative || flag_since_sign => {
                     let empty = i == 0;
-                    if c == ')' && empty {
-                        // `(?)` sets nothing.
-                        self.skip(3);
+                    let length = 2 + i + 1;
+                    if c == ':' {
+                        self.copy(length);
                     } else {
-                        self.copy(2 + i + 1);
+                        // `(?)` sets nothing.
+                        if !empty {
+                            self.flags.push_str(&self.rest[..length]);
+                        }
+                        self.skip(length);
                     }
                     return Ok(c == ':');
                 }
                 _ => return rejected(BAD_PERL, &self.rest[..2 + i + c.len_utf8()]),
             }
         }
-        rejected("missing closing )", self.whole)
+        rejected(BAD_PERL, self.rest)
     }
 
     /// What begins with a backslash, outside classes.
@@ -533,6 +546,7 @@ mod tests {
         check("a#b c", &["a#b c"], &[]);
         check("\u{e9}+", &["\u{e9}\u{e9}"], &[]);
         check("(a|b)*?c", &["ababc"], &["d"]);
+        check("a(?i)*b", &["aaB", "b"], &["AB"]);
     }
 
     #[test]

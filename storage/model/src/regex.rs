@@ -105,7 +105,7 @@ impl Regex {
                 rest = after;
                 continue;
             };
-            if let Some(group) = self.group(name).and_then(|i| captures.get(i)) {
+            if let Some(group) = self.group(name, &captures) {
                 out.push_str(group.as_str());
             }
             rest = after;
@@ -114,13 +114,14 @@ impl Regex {
         true
     }
 
-    /// The number of the group of this name or number; there may be no such group.
-    fn group(&self, name: &str) -> Option<usize> {
+    /// What the group of this number matched, or the first of this name that matched anything.
+    fn group<'t>(&self, name: &str, captures: &regex::Captures<'t>) -> Option<regex::Match<'t>> {
         let is_number = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
         if is_number {
-            return name.parse().ok();
+            return captures.get(name.parse().ok()?);
         }
-        self.groups.iter().position(|g| g == name).map(|i| i + 1)
+        let named = self.groups.iter().enumerate().filter(|(_, group)| *group == name);
+        named.filter_map(|(i, _)| captures.get(i + 1)).next()
     }
 }
 
@@ -219,6 +220,7 @@ mod tests {
         check_expand("(?P<1a>.*)", "x", "$1a", "x");
         check_expand("(.*)", "x", "$$1 $ ${1 $-", "$1 $ ${1 $-");
         check_expand("(a)|b", "b", "[$1]", "[]");
+        check_expand("(?P<n>a)|(?P<n>b)", "b", "[$n]", "[b]");
         check_expand("(.*)", "x", "$0 $01 $9", "x  ");
         let mut out = String::from("kept");
         assert!(!Regex::new("a").unwrap().expand("b", "$0", &mut out) && out == "kept");
