@@ -89,7 +89,7 @@ fn models(seed: u64) -> [(ServerConfig, f64); 2] {
     let large = ServerConfig {
         order: 6,
         seed: seed.wrapping_add(1),
-        model_version: "2".to_owned(),
+        model_version: "v2".to_owned(),
         cost: StepCost {
             step: Duration::from_millis(22),
             prefill_token: Duration::from_micros(110),

@@ -20,7 +20,7 @@ struct Arguments {
     #[arg(long, default_value = "harbour-5gram")]
     model_name: String,
     /// Version of the model in the ml_* metrics
-    #[arg(long, default_value = "1")]
+    #[arg(long, default_value = "v1")]
     model_version: String,
     /// Characters that the model looks at, the predicted one included (1 to 8)
     #[arg(long, default_value_t = 5)]

@@ -70,7 +70,7 @@ impl ServerConfig {
     pub fn new(model_name: &str) -> Self {
         Self {
             model_name: model_name.to_owned(),
-            model_version: "1".to_owned(),
+            model_version: "v1".to_owned(),
             order: 5,
             seed: 1,
             running_max: 24,
