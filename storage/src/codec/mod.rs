@@ -154,23 +154,20 @@ pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecErr
 }
 
 fn encode_constant(v: f64, out: &mut Vec<u8>) {
-    let (map, number) = match map::one_to_int(v) {
-        Some((map, m)) => (map, Some(m)),
-        None => (Map::Bits, None),
-    };
-    match number {
-        Some(m) => {
-            let (code, parameter) = map.code();
-            out.push(Form::Constant.code() | code << MAP_SHIFT);
-            out.extend(parameter);
-            put_zigzag(out, m);
+    let start = out.len();
+    if let Some((map, number)) = map::one_to_int(v) {
+        let (code, parameter) = map.code();
+        out.push(Form::Constant.code() | code << MAP_SHIFT);
+        out.extend(parameter);
+        put_zigzag(out, number);
+        if out.len() - start <= 9 {
+            return;
         }
-        // The first value of a stream of bits is eight plain bytes; nothing after it means unchanged.
-        None => {
-            out.push(FORM_RAW);
-            out.extend_from_slice(&v.to_bits().to_le_bytes());
-        }
+        out.truncate(start);
     }
+    // Eight plain bytes and nothing after them: unchanged.
+    out.push(FORM_RAW);
+    out.extend_from_slice(&v.to_bits().to_le_bytes());
 }
 
 /// Appends the bits themselves: XOR stream or plain, whichever is shorter.

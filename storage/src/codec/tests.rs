@@ -32,6 +32,7 @@ fn typical_columns_are_small() {
     check_size(&[0.0; 480], 2);
     check_size(&[1.25; 480], 4);
     check_size(&[0.1 + 0.2; 480], 9);
+    check_size(&[-692.166_376_974_134; 480], 9);
     check_size(&[f64::from_bits(STALE_NAN_BITS); 5], 9);
     check_size(&(0..480).map(f64::from).collect::<Vec<_>>(), 4);
     let counter: Vec<f64> = (0..480)
