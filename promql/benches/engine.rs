@@ -92,8 +92,8 @@ impl Queryable for Store {
 
 impl Snapshot for Store {
     fn select(&self, _: &Select<'_>) -> Result<Selection, ReadError> {
-        let batches = self.0.iter().map(|b| -> Arc<dyn SeriesBatch> { b.clone() }).collect();
-        Ok(Selection { batches, warnings: Vec::new() })
+        let batch = |b: &Arc<Batch>| b.clone() as Arc<dyn SeriesBatch>;
+        Ok(Selection { batches: self.0.iter().map(batch).collect(), warnings: Vec::new() })
     }
 
     fn label_names(&self, _: &Select<'_>) -> Result<Vec<String>, ReadError> {

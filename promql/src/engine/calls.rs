@@ -154,11 +154,10 @@ impl Exec<'_> {
     fn sort(&mut self, id: NodeId, function: FunctionId, args: &[NodeId], grid: Grid) -> Result<Value, QueryError> {
         let held = self.vector(args[0])?;
         let labels = self.texts(&args[1..])?;
-        if grid.n > 1 {
+        if self.plan.get(self.plan.root).grid.n > 1 {
             self.noting(id, |_, notes| notes.warn_whole(texts::SORT_IN_RANGE));
-            return Ok(Value::Vector(held));
         }
-        if grid.n == 0 {
+        if grid.n != 1 {
             return Ok(Value::Vector(held));
         }
         let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();

@@ -244,14 +244,6 @@ impl<'a> Exec<'a> {
         };
         let wider = |w: &Bounds| Bounds { start: w.start.saturating_sub(back), end: w.end.saturating_add(ahead) };
         let reads = windows.iter().map(wider).collect();
-        if id == FunctionId::QuantileOverTime
-            && let Some(q) = params.first()
-        {
-            let sites =
-                self.plan.nodes.iter().find(|p| matches!(&p.node, Node::Window { function, .. } if *function == id));
-            let sites: &[Site] = sites.map_or(&[], |p| &p.sites);
-            ranked::check_quantiles(q, 0, &mut Notes::new(sites, &mut self.annotations));
-        }
         Ok(WindowFunction { id, params, extension, windows, reads, times: grid.times().collect() })
     }
 
@@ -342,6 +334,7 @@ impl<'a> Exec<'a> {
                         continue;
                     }
                     note_non_counter(f.id, &series, &row, &mut notes);
+                    f.note_quantiles(&row, &mut notes);
                     if !f.keeps_name() {
                         series.drop_name(ctx.delayed_names);
                     }
@@ -405,10 +398,12 @@ impl<'a> Exec<'a> {
         }
     }
 
-    /// Follows stages down to a leaf. The stages come in the order in which they run.
+    /// Follows stages down to a leaf. The stages come in the order in which they run. Where names that go could make
+    /// series equal it is one stage at a time: a filter must not hide a clash from the check after it.
     fn chain(&mut self, mut id: NodeId) -> Result<(Vec<(NodeId, Stage)>, NodeId), QueryError> {
         let mut stages = Vec::new();
-        while self.is_stage(id) && (stages.is_empty() || self.plan.get(id).readers == 1) {
+        let safe = self.names_cannot_collide(id);
+        while self.is_stage(id) && (stages.is_empty() || safe && self.plan.get(id).readers == 1) {
             let (stage, input) = self.stage(id)?;
             stages.push((id, stage));
             id = input;
@@ -421,6 +416,7 @@ impl<'a> Exec<'a> {
     fn staged(&mut self, id: NodeId) -> Result<Value, QueryError> {
         let (stages, source) = self.chain(id)?;
         let value = if self.plan.get(source).readers == 1
+            && self.names_cannot_collide(id)
             && let Some(leaf) = self.leaf(source)?
         {
             self.collect(&leaf, &stages)?
@@ -529,18 +525,21 @@ impl<'a> Exec<'a> {
         if self.ctx.delayed_names {
             return true;
         }
+        let mut is_stage = false;
         loop {
             let selector = match &self.plan.get(id).node {
                 Node::Negate(input) | Node::VectorScalar { vector: input, .. } => {
+                    is_stage = true;
                     id = *input;
                     continue;
                 }
                 Node::Call { args, .. } if self.is_stage(id) => {
+                    is_stage = true;
                     id = args[0];
                     continue;
                 }
-                Node::Instant(_) => return true,
-                Node::Window { source: Source::Stored(s), .. } | Node::SampleTime(s) => s,
+                Node::Instant(_) if !is_stage => return true,
+                Node::Window { source: Source::Stored(s), .. } | Node::Instant(s) | Node::SampleTime(s) => s,
                 _ => return false,
             };
             let named = |m: &promontory_model::Matcher| {

@@ -186,9 +186,7 @@ pub(crate) fn arithmetic(
     let mut vector = out.vector;
     vector.drop_empty();
     vector.merge_equal_labels().map_err(|e| match join.matching.cardinality {
-        Cardinality::ManyToOne | Cardinality::OneToMany => {
-            execution("multiple matches for labels: grouping labels must ensure unique matches")
-        }
+        Cardinality::ManyToOne | Cardinality::OneToMany => not_unique(),
         _ => e,
     })?;
     Ok(vector)
@@ -251,7 +249,10 @@ impl Sides<'_> {
             self.pair_of_floats(*many, *one, out);
             return Ok(());
         }
+        let classes = self.result_classes(many_of, one_of, labels);
+        let mut seen: Vec<usize> = Vec::new();
         for step in (0..self.many.n_steps).filter(|step| self.active[*step]) {
+            seen.clear();
             let one = self.unique(one_of, step, labels)?;
             let right = match (one, self.fill_one) {
                 (Some(i), _) => operand(self.one, i, step),
@@ -260,8 +261,15 @@ impl Sides<'_> {
             };
             let Some(right) = right else { continue };
             let mut met = false;
-            for many in many_of {
+            let classes = classes.as_ref().and_then(|c| c.get(&one.unwrap_or(FILLED)));
+            for (at, many) in many_of.iter().enumerate() {
                 let Some(left) = operand(self.many, *many, step) else { continue };
+                if let Some(class) = classes.map(|c| c[at]) {
+                    if seen.contains(&class) {
+                        return Err(not_unique());
+                    }
+                    seen.push(class);
+                }
                 if met && self.is_one_to_one() {
                     return Err(execution(
                         "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
@@ -275,6 +283,33 @@ impl Sides<'_> {
             }
         }
         Ok(())
+    }
+
+    /// For each series of the "one" side numbers of the result labels of the "many" side, if any two of them are equal:
+    /// such two must not meet, even where a comparison lets neither through.
+    fn result_classes(
+        &self,
+        many_of: &[usize],
+        one_of: &[usize],
+        labels: &Labels,
+    ) -> Option<HashMap<usize, Vec<usize>>> {
+        if self.is_one_to_one() || many_of.len() < 2 {
+            return None;
+        }
+        let filled = self.fill_one.map(|_| FILLED);
+        let mut all = HashMap::new();
+        let mut any_equal = false;
+        for one in one_of.iter().copied().chain(filled) {
+            let mut ids: HashMap<Labels, usize> = HashMap::new();
+            let mut class = |many: &usize| {
+                let next = ids.len();
+                *ids.entry(self.series((*many, one), labels).labels).or_insert(next)
+            };
+            let classes: Vec<usize> = many_of.iter().map(&mut class).collect();
+            any_equal |= ids.len() < many_of.len();
+            all.insert(one, classes);
+        }
+        any_equal.then_some(all)
     }
 
     /// The common case, one series with one: a loop over two columns.
@@ -358,6 +393,10 @@ impl Sides<'_> {
         }
         series
     }
+}
+
+fn not_unique() -> QueryError {
+    execution("multiple matches for labels: grouping labels must ensure unique matches")
 }
 
 fn execution(message: &str) -> QueryError {

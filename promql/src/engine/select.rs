@@ -233,6 +233,7 @@ impl Leaf {
                 What::NewestTime(_) => series.drop_name(ctx.delayed_names),
                 What::Window(f) => {
                     note_non_counter(f.id, &series, &row, &mut notes);
+                    f.note_quantiles(&row, &mut notes);
                     if !f.keeps_name() {
                         series.drop_name(ctx.delayed_names);
                     }

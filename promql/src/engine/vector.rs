@@ -215,16 +215,17 @@ impl Vector {
         (8 * self.values.capacity() + series + histograms) as u64
     }
 
-    /// Makes one series of those with equal labels, which happens when what set them apart is gone.
+    /// Makes one series of those with equal labels, which happens when what set them apart is gone. Series of which
+    /// only one will lose its name are still apart.
     ///
     /// # Errors
     /// When two have a sample at the same step.
     pub(crate) fn merge_equal_labels(&mut self) -> Result<(), QueryError> {
-        let mut first: HashMap<&Labels, usize, rapidhash::fast::RandomState> =
+        let mut first: HashMap<(&Labels, bool), usize, rapidhash::fast::RandomState> =
             HashMap::with_capacity_and_hasher(self.len(), rapidhash::fast::RandomState::default());
         let mut merges = Vec::new();
         for (i, s) in self.series.iter().enumerate() {
-            match first.entry(&s.labels) {
+            match first.entry((&s.labels, s.drop_name)) {
                 std::collections::hash_map::Entry::Occupied(e) => merges.push((*e.get(), i)),
                 std::collections::hash_map::Entry::Vacant(e) => {
                     e.insert(i);
@@ -258,7 +259,6 @@ impl Vector {
             self.histograms[into].extend(moved);
             self.histograms[into].sort_by_key(|(step, _)| *step);
         }
-        self.series[into].drop_name |= self.series[from].drop_name;
         Ok(())
     }
 }

@@ -224,6 +224,21 @@ impl WindowFunction {
         self.params.get(i).map_or(f64::NAN, |p| p[step])
     }
 
+    /// Warns of quantiles outside 0…1 that were asked of samples.
+    pub(crate) fn note_quantiles(&self, row: &[f64], notes: &mut Notes<'_>) {
+        if self.id != FunctionId::QuantileOverTime {
+            return;
+        }
+        let asked = (0..row.len()).filter(|step| !is_absent(row[*step])).map(|step| self.param(0, step));
+        let mut last = None;
+        for q in asked.filter(|q| !(0.0..=1.0).contains(q)) {
+            if last != Some(q.to_bits()) {
+                notes.warn(&texts::invalid_quantile(q), 0);
+            }
+            last = Some(q.to_bits());
+        }
+    }
+
     fn smoothing_factors(&self, step: usize) -> Result<(f64, f64), QueryError> {
         let (smoothing, trend) = (self.param(0, step), self.param(1, step));
         for (value, name, letter) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {

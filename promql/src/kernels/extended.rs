@@ -46,13 +46,9 @@ fn of_window(s: Samples<'_>, w: Bounds, edge: Edge, is_counter: bool) -> Option<
         return None;
     }
     let smoothed = edge == Edge::Smoothed;
-    let left =
-        if smoothed && s.t[first] < w.start { interpolate(s, first, w.start, is_counter, true) } else { s.v[first] };
-    let right = if smoothed && last > 0 && s.t[last] > w.end {
-        interpolate(s, last - 1, w.end, is_counter, false)
-    } else {
-        s.v[last]
-    };
+    let left = if smoothed && s.t[first] < w.start { interpolate(s, first, w.start, is_counter) } else { s.v[first] };
+    let right =
+        if smoothed && last > 0 && s.t[last] > w.end { interpolate(s, last - 1, w.end, is_counter) } else { s.v[last] };
     let mut increase = right - left;
     if is_counter {
         let mut before = left;
@@ -68,12 +64,10 @@ fn of_window(s: Samples<'_>, w: Bounds, edge: Edge, is_counter: bool) -> Option<
 }
 
 /// The value at `t` between samples `i` and `i + 1`. A counter that fell in between is taken to have restarted from
-/// zero: at the left edge of a window at once, at the right edge as growth on top of the old value.
-fn interpolate(s: Samples<'_>, i: usize, t: i64, is_counter: bool, at_left: bool) -> f64 {
-    let (mut a, mut b) = (s.v[i], s.v[i + 1]);
-    if is_counter && b < a {
-        if at_left { a = 0.0 } else { b += a }
-    }
+/// zero at the first of them.
+fn interpolate(s: Samples<'_>, i: usize, t: i64, is_counter: bool) -> f64 {
+    let (a, b) = (s.v[i], s.v[i + 1]);
+    let a = if is_counter && b < a { 0.0 } else { a };
     a + (b - a) * (t - s.t[i]) as f64 / (s.t[i + 1] - s.t[i]) as f64
 }
 

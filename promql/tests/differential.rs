@@ -1,0 +1,402 @@
+//! The engine against the reference evaluator, on generated data and generated queries.
+//!
+//! The data has what real data has: targets with their own timestamps, gaps, staleness markers, counter resets, NaN
+//! and infinities. Values are small multiples of 1/4, so that the order of additions changes no sum. Both evaluators
+//! must give the same series, steps, values (to 1e-10) and annotations, or both must fail; and the engine must give
+//! the same bits with one thread and with three. `PROPTEST_CASES` says how many queries are tried.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use promontory_model::{
+    Cancel, Columns, Labels, Queryable, ReadError, Select, Selection, SeriesBatch, Snapshot, TimeRange, stale_nan,
+};
+use promontory_promql::annotations::Severity;
+use promontory_promql::engine::{Engine, EngineOptions};
+use promontory_promql::error::QueryError;
+use promontory_promql::parser::parse;
+use promontory_promql::reference::{Reference, ReferenceOptions};
+use promontory_promql::value::{QueryOutput, RangeSpec, SampleValue, Value};
+use proptest::prelude::*;
+
+/// Series with shared timestamps; a row without a sample is `None`.
+#[derive(Debug, Clone)]
+struct Group {
+    timestamps: Vec<i64>,
+    series: Vec<(Labels, Vec<Option<f64>>)>,
+}
+
+#[derive(Debug, Clone)]
+struct Store(Vec<Arc<Group>>);
+
+impl Group {
+    fn rows(&self, range: TimeRange) -> Range<usize> {
+        let start = self.timestamps.partition_point(|t| *t < range.mint.ms());
+        start..self.timestamps.partition_point(|t| *t <= range.maxt.ms()).max(start)
+    }
+}
+
+/// The series of a group that pass the matchers.
+struct Batch {
+    group: Arc<Group>,
+    members: Vec<usize>,
+}
+
+impl SeriesBatch for Batch {
+    fn n_series(&self) -> usize {
+        self.members.len()
+    }
+
+    fn rows_max(&self, range: TimeRange) -> usize {
+        self.group.rows(range).len()
+    }
+
+    fn labels(&self, i: usize) -> Labels {
+        self.group.series[self.members[i]].0.clone()
+    }
+
+    fn read(&self, series: Range<usize>, range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
+        let rows = self.group.rows(range);
+        out.reset(series.len(), self.group.timestamps[rows.clone()].iter().copied());
+        for (column, i) in series.enumerate() {
+            for (row, value) in self.group.series[self.members[i]].1[rows.clone()].iter().enumerate() {
+                match value {
+                    Some(v) => out.set_present(column, row, *v),
+                    None => out.set_absent(column, row),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Queryable for Store {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+impl Snapshot for Store {
+    fn select(&self, select: &Select<'_>) -> Result<Selection, ReadError> {
+        let mut batches: Vec<Arc<dyn SeriesBatch>> = Vec::new();
+        for group in &self.0 {
+            let passes = |i: &usize| select.matchers.iter().all(|m| m.matches_labels(&group.series[*i].0));
+            let members: Vec<usize> = (0..group.series.len()).filter(passes).collect();
+            if !members.is_empty() {
+                batches.push(Arc::new(Batch { group: group.clone(), members }));
+            }
+        }
+        Ok(Selection { batches, warnings: Vec::new() })
+    }
+
+    fn label_names(&self, _: &Select<'_>) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &Select<'_>) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+fn value() -> impl Strategy<Value = Option<f64>> {
+    prop_oneof![
+        20 => (0..40i32).prop_map(|v| Some(f64::from(v) / 4.0)),
+        2 => (-20..0i32).prop_map(|v| Some(f64::from(v) / 4.0)),
+        2 => Just(None),
+        1 => prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY)].prop_map(Some),
+        1 => Just(Some(stale_nan())),
+    ]
+}
+
+fn column(rows: usize) -> impl Strategy<Value = Vec<Option<f64>>> {
+    prop_oneof![
+        // A counter in every row, with a few resets.
+        2 => proptest::collection::vec((0..12i32, 0..12u8), rows).prop_map(|steps| {
+            let mut total = 0.0;
+            steps.iter().map(|(by, reset)| {
+                total = if *reset == 0 { f64::from(*by) / 4.0 } else { total + f64::from(*by) / 4.0 };
+                Some(total)
+            }).collect()
+        }),
+        1 => (0..40i32).prop_map(move |v| vec![Some(f64::from(v) / 4.0); rows]),
+        2 => proptest::collection::vec(value(), rows),
+    ]
+}
+
+fn group(id: usize) -> impl Strategy<Value = Group> {
+    proptest::collection::vec(5_000i64..25_000, 1..40).prop_flat_map(move |gaps| {
+        let mut t = 0;
+        let timestamps: Vec<i64> = gaps
+            .iter()
+            .map(|gap| {
+                t += gap;
+                t
+            })
+            .collect();
+        let columns = proptest::collection::vec(column(gaps.len()), 1..7);
+        columns.prop_map(move |columns| {
+            let series = columns.into_iter().enumerate().map(|(i, values)| {
+                let name = ["a_total", "b", "c_bucket"][i % 3];
+                let mut pairs = vec![
+                    ("__name__".to_owned(), name.to_owned()),
+                    ("job".to_owned(), format!("j{}", id % 2)),
+                    ("i".to_owned(), format!("{}", i / 3)),
+                    ("g".to_owned(), format!("{id}")),
+                ];
+                if name == "c_bucket" {
+                    pairs.push(("le".to_owned(), ["0.5", "+Inf"][i / 3 % 2].to_owned()));
+                }
+                (Labels::from_pairs(pairs), values)
+            });
+            Group { timestamps: timestamps.clone(), series: series.collect() }
+        })
+    })
+}
+
+fn store() -> impl Strategy<Value = Store> {
+    (group(0), group(1), group(2)).prop_map(|(a, b, c)| Store(vec![Arc::new(a), Arc::new(b), Arc::new(c)]))
+}
+
+fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
+    proptest::sample::select(texts).prop_map(str::to_owned)
+}
+
+fn selector() -> impl Strategy<Value = String> + Clone {
+    let series =
+        one_of(&["a_total", "b", "c_bucket", "a_total{job=\"j0\"}", "b{i!=\"0\"}", "{__name__=~\"a_total|b\"}"]);
+    let at = one_of(&["", "", "", "", " offset 30s", " offset -20s", " @ 200", " @ end()", " @ 150 offset 1m"]);
+    (series, at).prop_map(|(s, at)| format!("{s}{at}"))
+}
+
+fn matrix() -> impl Strategy<Value = String> + Clone {
+    let series = one_of(&["a_total", "b", "c_bucket", "b{job=\"j1\"}"]);
+    let range = one_of(&["[30s]", "[1m]", "[2m7s]", "[5m]"]);
+    let rest = one_of(&["", "", "", " offset 25s", " @ 180", " anchored", " smoothed"]);
+    let stored = (series.clone(), range, rest).prop_map(|(s, r, rest)| format!("{s}{r}{rest}"));
+    let window = one_of(&["[1m:15s]", "[3m:20s]", "[2m:]", "[100s:7s] offset 10s"]);
+    let subquery = (series, window).prop_map(|(s, w)| format!("{s}{w}"));
+    prop_oneof![3 => stored, 1 => subquery]
+}
+
+fn over_time() -> impl Strategy<Value = String> + Clone {
+    let function = one_of(&[
+        "rate",
+        "rate",
+        "increase",
+        "delta",
+        "irate",
+        "idelta",
+        "sum_over_time",
+        "avg_over_time",
+        "min_over_time",
+        "max_over_time",
+        "count_over_time",
+        "last_over_time",
+        "first_over_time",
+        "stddev_over_time",
+        "stdvar_over_time",
+        "present_over_time",
+        "absent_over_time",
+        "changes",
+        "resets",
+        "deriv",
+        "mad_over_time",
+        "ts_of_min_over_time",
+        "ts_of_max_over_time",
+        "ts_of_last_over_time",
+    ]);
+    let plain = (function, matrix()).prop_map(|(f, m)| format!("{f}({m})"));
+    let quantile = (one_of(&["0", "0.3", "0.99", "1", "1.5"]), matrix())
+        .prop_map(|(q, m)| format!("quantile_over_time({q}, {m})"));
+    let predict = matrix().prop_map(|m| format!("predict_linear({m}, 60)"));
+    let smooth = matrix().prop_map(|m| format!("double_exponential_smoothing({m}, 0.3, 0.6)"));
+    prop_oneof![8 => plain, 1 => quantile, 1 => predict, 1 => smooth]
+}
+
+fn vector() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![3 => selector(), 4 => over_time()];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        let grouping = one_of(&["", " by (job)", " by (g, i)", " without (i)", " by ()", " by (__name__)"]);
+        let aggregate = one_of(&[
+            "sum",
+            "avg",
+            "min",
+            "max",
+            "count",
+            "group",
+            "stddev",
+            "stdvar",
+            "quantile",
+            "topk",
+            "count_values",
+        ]);
+        let aggregate = (aggregate, grouping, inner.clone()).prop_map(|(op, by, v)| match op.as_str() {
+            "quantile" => format!("quantile{by} (0.4, {v})"),
+            "topk" => format!("count(topk{by} (2, {v}))"),
+            "count_values" => format!("count_values{by} (\"v\", {v})"),
+            _ => format!("{op}{by} ({v})"),
+        });
+        let function = one_of(&[
+            "abs(#)",
+            "ceil(#)",
+            "-(#)",
+            "sgn(#)",
+            "clamp(#, 1, 5)",
+            "clamp_min(#, 2)",
+            "clamp_max(#, 3)",
+            "round(#, 0.5)",
+            "# + 1",
+            "2 - #",
+            "# > 2",
+            "3 >= bool #",
+            "# * time()",
+            "timestamp(#)",
+            "absent(#)",
+            "vector(scalar(#))",
+            "label_replace(#, \"x\", \"$1\", \"job\", \"j(.)\")",
+            "label_join(#, \"x\", \"-\", \"job\", \"i\")",
+            "histogram_quantile(0.7, #)",
+            "sort(#)",
+            "minute(#)",
+            "last_over_time((#)[1m:20s])",
+            "sum_over_time((#)[2m:30s])",
+            "count(limitk(2, #))",
+            "histogram_fraction(0, 0.2, #)",
+        ]);
+        let function = (function, inner.clone()).prop_map(|(f, v)| f.replace('#', &format!("({v})")));
+        let operator = one_of(&["+", "-", "*", "/", "%", "==", ">", "!= bool", "and", "or", "unless", "atan2"]);
+        let matching =
+            one_of(&["", "", " on (job, i, g)", " ignoring (i)", " on (g) group_left", " on (job) group_right (g)"]);
+        let join = (inner.clone(), operator, matching, inner).prop_map(|(a, op, matching, b)| {
+            let set = matches!(op.as_str(), "and" | "or" | "unless");
+            let matching = if set && matching.contains("group") { String::new() } else { matching };
+            format!("({a}) {op}{matching} ({b})")
+        });
+        prop_oneof![3 => aggregate, 3 => function, 2 => join]
+    })
+}
+
+fn engine(threads: usize, delayed_name_removal: bool) -> Engine {
+    Engine::new(EngineOptions {
+        lookback_ms: 60_000,
+        max_samples: 1 << 30,
+        memory_bytes_max: 1 << 30,
+        subquery_step_ms: 60_000,
+        delayed_name_removal,
+        threads,
+    })
+}
+
+fn reference(delayed_name_removal: bool) -> Reference {
+    Reference::new(ReferenceOptions {
+        lookback_ms: 60_000,
+        subquery_step_ms: 60_000,
+        delayed_name_removal,
+        use_start_timestamps: true,
+        type_and_unit_labels: false,
+    })
+}
+
+/// Series with their samples, by labels.
+fn flat(value: &Value) -> Vec<(String, Vec<(i64, f64)>)> {
+    let mut out: Vec<(String, Vec<(i64, f64)>)> = match value {
+        Value::Scalar(t, v) => vec![("scalar".to_owned(), vec![(*t, *v)])],
+        Value::String(t, s) => vec![(s.clone(), vec![(*t, 0.0)])],
+        Value::Vector(samples) => samples
+            .iter()
+            .map(|s| match &s.value {
+                SampleValue::Float(v) => (s.labels.to_string(), vec![(s.t, *v)]),
+                SampleValue::Histogram(_) => (s.labels.to_string(), Vec::new()),
+            })
+            .collect(),
+        Value::Matrix(series) => series.iter().map(|s| (s.labels.to_string(), s.floats.clone())).collect(),
+    };
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    out
+}
+
+fn notes(output: &QueryOutput, text: &str) -> Vec<String> {
+    let mut all = output.annotations.texts(Severity::Warning, text);
+    all.extend(output.annotations.texts(Severity::Info, text));
+    all.sort_unstable();
+    all
+}
+
+fn close(a: f64, b: f64) -> bool {
+    a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-10 * a.abs().max(b.abs()).max(1.0)
+}
+
+fn compare(
+    text: &str,
+    got: &Result<QueryOutput, QueryError>,
+    want: &Result<QueryOutput, QueryError>,
+) -> Result<(), TestCaseError> {
+    match (got, want) {
+        (Err(_), Err(_)) => Ok(()),
+        (Ok(got), Ok(want)) => {
+            let (g, w) = (flat(&got.value), flat(&want.value));
+            let same_samples = |a: &[(i64, f64)], b: &[(i64, f64)]| {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
+            };
+            let same = g.len() == w.len() && g.iter().zip(&w).all(|(a, b)| a.0 == b.0 && same_samples(&a.1, &b.1));
+            prop_assert!(same, "{text}\n engine    {g:?}\n reference {w:?}");
+            prop_assert_eq!(notes(got, text), notes(want, text), "{}", text);
+            Ok(())
+        }
+        (got, want) => {
+            let show = |r: &Result<QueryOutput, QueryError>| match r {
+                Ok(o) => format!("{:?}", flat(&o.value)),
+                Err(e) => e.to_string(),
+            };
+            Err(TestCaseError::fail(format!("{text}\n engine    {}\n reference {}", show(got), show(want))))
+        }
+    }
+}
+
+fn check(store: &Store, text: &str, start_ms: i64, step_ms: i64, n: i64, delayed: bool) -> Result<(), TestCaseError> {
+    let Ok(expr) = parse(text) else {
+        return Err(TestCaseError::reject("does not parse"));
+    };
+    let cancel = Cancel::new();
+    let range = RangeSpec { start_ms, end_ms: start_ms + step_ms * n, step_ms };
+    let (one, three) = (engine(1, delayed), engine(3, delayed));
+    let want = reference(delayed).range(store, &expr, text, range, &cancel);
+    let got = one.range(store, &expr, text, range, &cancel);
+    compare(text, &got, &want)?;
+    let parallel = three.range(store, &expr, text, range, &cancel);
+    if let (Ok(a), Ok(b)) = (&got, &parallel) {
+        prop_assert_eq!(format!("{:?}", a.value), format!("{:?}", b.value), "threads change {}", text);
+    }
+    let want = reference(delayed).instant(store, &expr, text, start_ms, &cancel);
+    let got = one.instant(store, &expr, text, start_ms, &cancel);
+    compare(text, &got, &want)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn engine_agrees_with_the_reference(
+        store in store(), text in vector(), start in 0i64..400_000, step in 5_000i64..90_000, n in 0i64..20,
+        delayed in proptest::bool::ANY,
+    ) {
+        // Where names go at once, series of several names may clash; the reference does not look for that everywhere.
+        check(&store, &text, start, step, n, delayed || text.contains("__name__"))?;
+    }
+}
+
+/// What proptest has found once.
+#[test]
+fn engine_agrees_on_queries_that_once_differed() {
+    let rows = |values: &[f64]| values.iter().map(|v| Some(*v)).collect::<Vec<_>>();
+    let labels = |i: &str| Labels::from_pairs([("__name__", "b"), ("i", i), ("g", "0")]);
+    let store = Store(vec![Arc::new(Group {
+        timestamps: vec![10_000, 20_000, 30_000],
+        series: vec![(labels("0"), rows(&[1.0, 2.0, 4.0])), (labels("1"), rows(&[0.5, f64::NAN, 0.0]))],
+    })]);
+    for text in ["sum by (g) (b) > 1", "b * on (g) group_left count by (g) (b)", "rate(b[30s]) or b"] {
+        check(&store, text, 10_000, 5_000, 6, true).unwrap();
+    }
+}
