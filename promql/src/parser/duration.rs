@@ -5,9 +5,9 @@ use nom::combinator::{map, opt};
 use nom::sequence::delimited;
 
 use super::expr::{number, sign, signed};
-use super::input::{Fault, Parsed, Tokens, expect, token_as};
+use super::input::{Fault, Parsed, Tokens, token, token_as};
 use crate::ast::{BinaryOp, DurationExpr, NumberLiteral, Span};
-use crate::lexer::Kind;
+use crate::lexer::{Kind, Token};
 
 /// Longest duration in seconds: Prometheus counts nanoseconds in 63 bits.
 const SECONDS_MAX: f64 = 9_223_372_036.854_776;
@@ -29,7 +29,9 @@ pub(super) fn offset(tokens: Tokens<'_>) -> Parsed<'_, DurationExpr> {
     tokens.descend()?;
     let (rest, sign) = opt(sign).parse(tokens)?;
     let (rest, operand) = match operand(rest) {
-        Err(nom::Err::Error(_)) => return Err(rest.unexpected("offset", "number, duration, step(), or range()")),
+        Err(nom::Err::Error(_)) => {
+            return Err(rest.stuck().unexpected("offset", "number, duration, step(), or range()"));
+        }
         other => other?,
     };
     tokens.ascend();
@@ -103,15 +105,15 @@ fn operand(tokens: Tokens<'_>) -> Parsed<'_, DurationExpr> {
             Ok((rest, literal(n)?))
         }
         Kind::LeftParen => {
-            let mut inside = delimited(expect(Kind::LeftParen), |t| climb(t, 1), expect(Kind::RightParen));
+            let mut inside = delimited(need(Kind::LeftParen), |t| climb(t, 1), need(Kind::RightParen));
             let (rest, expr) = inside.parse(tokens)?;
             experimental(tokens, span(&expr))?;
             Ok((rest, DurationExpr::Paren(Box::new(expr), rest.span_from(start))))
         }
         Kind::MinOf | Kind::MaxOf => {
             let is_max = tokens.kind() == Kind::MaxOf;
-            let pair = (|t| climb(t, 1), expect(Kind::Comma), |t| climb(t, 1));
-            let inside = delimited(expect(Kind::LeftParen), pair, expect(Kind::RightParen));
+            let pair = (|t| climb(t, 1), need(Kind::Comma), |t| climb(t, 1));
+            let inside = delimited(need(Kind::LeftParen), pair, need(Kind::RightParen));
             let (rest, (lhs, _, rhs)) = { inside }.parse(tokens.advance())?;
             experimental(tokens, rest.span_from(start))?;
             let (lhs, rhs) = (Box::new(lhs), Box::new(rhs));
@@ -123,8 +125,11 @@ fn operand(tokens: Tokens<'_>) -> Parsed<'_, DurationExpr> {
                 Kind::Range => Some(false),
                 _ => None,
             });
-            let call = (keyword, expect(Kind::LeftParen), expect(Kind::RightParen));
-            let (rest, is_step) = map(call, |((_, is_step), _, _)| is_step).parse(tokens)?;
+            let call = (keyword, need(Kind::LeftParen), need(Kind::RightParen));
+            let (rest, is_step) = match tokens.kind() {
+                Kind::Step | Kind::Range => map(call, |((_, is_step), _, _)| is_step).parse(tokens)?,
+                _ => return Err(tokens.mismatch()),
+            };
             let place = rest.span_from(start);
             experimental(tokens, place)?;
             Ok((rest, if is_step { DurationExpr::Step(place) } else { DurationExpr::Range(place) }))
@@ -132,8 +137,13 @@ fn operand(tokens: Tokens<'_>) -> Parsed<'_, DurationExpr> {
     }
 }
 
+/// A token without which the duration expression goes wrong.
+fn need<'a>(kind: Kind) -> impl Fn(Tokens<'a>) -> Parsed<'a, Token> + Copy {
+    move |tokens: Tokens<'a>| token(kind)(tokens).map_err(|_| tokens.mismatch())
+}
+
 fn literal(n: NumberLiteral) -> Result<DurationExpr, nom::Err<Fault>> {
-    if n.value.abs() > SECONDS_MAX {
+    if n.value.is_nan() || n.value.abs() > SECONDS_MAX {
         return Err(Fault::failure(n.span, "duration out of range"));
     }
     Ok(DurationExpr::Literal(n))

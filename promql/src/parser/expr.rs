@@ -244,7 +244,7 @@ fn arguments(tokens: Tokens<'_>) -> Parsed<'_, Vec<Expr>> {
         let (after, arg) = expr(rest)?;
         args.push(arg);
         match after.kind() {
-            Kind::Comma if after.second_kind() == Kind::RightParen => {
+            Kind::Comma if !after.advance().begins_expr() && after.second_kind() != Kind::Error => {
                 let message = "trailing commas not allowed in function call args";
                 return Err(Fault::failure(after.first().span, message));
             }
@@ -257,18 +257,7 @@ fn arguments(tokens: Tokens<'_>) -> Parsed<'_, Vec<Expr>> {
 
 /// Whether what follows an aggregation operator makes it one, and not a metric of that name.
 fn aggregates(tokens: Tokens<'_>) -> bool {
-    !matches!(
-        tokens.second_kind(),
-        Kind::Eof
-            | Kind::LeftBrace
-            | Kind::LeftBracket
-            | Kind::RightParen
-            | Kind::Comma
-            | Kind::At
-            | Kind::Offset
-            | Kind::Anchored
-            | Kind::Smoothed
-    ) && operator(tokens.second_kind()).is_none()
+    matches!(tokens.second_kind(), Kind::LeftParen | Kind::By | Kind::Without)
 }
 
 fn aggregate(tokens: Tokens<'_>, op: AggregateOp) -> Parsed<'_, Expr> {
@@ -402,7 +391,11 @@ fn binary_modifiers(tokens: Tokens<'_>) -> Parsed<'_, (bool, VectorMatching)> {
 }
 
 fn maybe_grouping_labels(tokens: Tokens<'_>) -> Parsed<'_, Vec<String>> {
-    if tokens.kind() == Kind::LeftParen { grouping_labels(tokens) } else { success(Vec::new()).parse(tokens) }
+    let nothing = tokens.begins_expr() || matches!(tokens.kind(), Kind::Fill | Kind::FillLeft | Kind::FillRight);
+    if tokens.kind() != Kind::LeftParen && nothing {
+        return success(Vec::new()).parse(tokens);
+    }
+    grouping_labels(tokens)
 }
 
 /// `fill(v)`, or one or both of `fill_left(v)` and `fill_right(v)`.

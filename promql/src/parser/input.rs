@@ -17,11 +17,13 @@ pub(super) struct Context<'a> {
     depth: Cell<u32>,
     /// How many aggregations are open around the current token.
     aggregations: Cell<u32>,
+    /// How many tokens were left where a duration expression could not go on.
+    stuck: Cell<usize>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(text: &'a str, lexed: &'a Lexed, options: ParserOptions) -> Self {
-        Self { text, lexed, options, depth: Cell::new(0), aggregations: Cell::new(0) }
+        Self { text, lexed, options, depth: Cell::new(0), aggregations: Cell::new(0), stuck: Cell::new(0) }
     }
 }
 
@@ -125,6 +127,49 @@ impl<'a> Tokens<'a> {
     /// As [`Tokens::unexpected`] where no more is known than whether an aggregation is open.
     pub(super) fn unexpected_here(&self) -> nom::Err<Fault> {
         self.unexpected(if self.context.aggregations.get() > 0 { "aggregation" } else { "" }, "")
+    }
+
+    /// Another alternative may fit; where none does, [`Tokens::stuck`] says that the text went wrong here.
+    pub(super) fn mismatch(&self) -> nom::Err<Fault> {
+        self.context.stuck.set(self.rest.len());
+        nom::Err::Error(Fault::Mismatch)
+    }
+
+    /// The tokens from the last [`Tokens::mismatch`] on.
+    pub(super) fn stuck(&self) -> Self {
+        let all = &self.context.lexed.tokens;
+        Self { rest: &all[all.len().saturating_sub(self.context.stuck.get())..], ..*self }
+    }
+
+    /// Whether the next token can begin an expression.
+    pub(super) fn begins_expr(&self) -> bool {
+        matches!(
+            self.kind(),
+            Kind::Identifier
+                | Kind::MetricIdentifier
+                | Kind::String
+                | Kind::Number
+                | Kind::Duration
+                | Kind::LeftParen
+                | Kind::LeftBrace
+                | Kind::Add
+                | Kind::Sub
+                | Kind::And
+                | Kind::Or
+                | Kind::Unless
+                | Kind::Aggregator(_)
+                | Kind::Offset
+                | Kind::Smoothed
+                | Kind::Anchored
+                | Kind::By
+                | Kind::Without
+                | Kind::Start
+                | Kind::End
+                | Kind::Step
+                | Kind::Range
+                | Kind::MinOf
+                | Kind::MaxOf
+        )
     }
 
     /// Counts an open aggregation; answers the count before, for [`Tokens::close_aggregation`].

@@ -224,7 +224,8 @@ fn range(tokens: Tokens<'_>, expr: Expr) -> Parsed<'_, Expr> {
     let inside = tokens.advance();
     let (rest, range) = match duration::positive(inside) {
         Err(nom::Err::Error(_)) => {
-            return Err(inside.unexpected("subquery or range selector", "number, duration, step(), or range()"));
+            let expected = "number, duration, step(), or range()";
+            return Err(inside.stuck().unexpected("subquery or range selector", expected));
         }
         other => other?,
     };
@@ -254,7 +255,7 @@ fn range(tokens: Tokens<'_>, expr: Expr) -> Parsed<'_, Expr> {
                 match duration::positive(rest) {
                     Err(nom::Err::Error(_)) => {
                         let expected = "number, duration, step(), range(), or \"]\"";
-                        return Err(rest.unexpected("subquery selector", expected));
+                        return Err(rest.stuck().unexpected("subquery selector", expected));
                     }
                     Err(e) => return Err(e),
                     Ok((rest, step)) => (rest, Some(step)),

@@ -78,7 +78,7 @@ fn keywords_where_none_fits() {
     check("group_left(x)", "1:1: parse error: unexpected <group_left>");
     check("atan2(1)", "1:1: parse error: unexpected <op:atan2>");
     check("sum(foo) by (a) without (b)", "1:17: parse error: unexpected <without>");
-    check("sum some_metric by (test)", "1:5: parse error: unexpected identifier \"some_metric\" in aggregation");
+    check("sum some_metric by (test)", "1:5: parse error: unexpected identifier \"some_metric\"");
 }
 
 #[test]
@@ -118,6 +118,19 @@ fn duration_expressions() {
     check("foo offset 100 + 2", "foo offset 1m40s + 2");
     check("foo offset -2^2", "foo offset -2s ^ 2");
     check("foo[5m/0]", "1:7: parse error: division by zero");
+    check(
+        "foo[5m % 'a']",
+        "1:10: parse error: unexpected string \"'a'\" in subquery or range selector, expected number, duration, step(), or range()",
+    );
+    check(
+        "foo[(5m]",
+        "1:8: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+    );
+    check(
+        "foo[5m:1m+]",
+        "1:11: parse error: unexpected \"]\" in subquery selector, expected number, duration, step(), range(), or \"]\"",
+    );
+    check("foo offset nan", "1:12: parse error: duration out of range");
     check("start() + max_of(1, step())", "start() + max_of(1, step())");
 }
 
@@ -137,6 +150,8 @@ fn aggregations_and_calls() {
     check("sum(1)", "1:5: parse error: expected type instant vector in aggregation expression, got scalar");
     check("rate(foo)", "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector");
     check("xyz(1)", "1:1: parse error: unknown function with name \"xyz\"");
+    check("hour(a, ,)", "1:7: parse error: trailing commas not allowed in function call args");
+    check("a / on(b) group_left , c", "1:22: parse error: unexpected \",\" in grouping opts, expected \"(\"");
     check("abs(a, b)", "1:1: parse error: expected 1 argument(s) in call to \"abs\", got 2");
     check("label_join(a)", "1:1: parse error: expected at least 3 argument(s) in call to \"label_join\", got 1");
     check("round(a, 1, 2)", "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3");
