@@ -5,8 +5,6 @@
 //! must give the same series, steps, values (to 1e-10) and annotations, or both must fail; and the engine must give
 //! the same bits with one thread and with three. `PROPTEST_CASES` says how many queries are tried.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -356,9 +354,8 @@ fn compare(
 }
 
 fn check(store: &Store, text: &str, start_ms: i64, step_ms: i64, n: i64, delayed: bool) -> Result<(), TestCaseError> {
-    let Ok(expr) = parse(text) else {
-        return Err(TestCaseError::reject("does not parse"));
-    };
+    // Some combinations are no queries, a set operator with `group_left` for one.
+    let Ok(expr) = parse(text) else { return Ok(()) };
     let cancel = Cancel::new();
     let range = RangeSpec { start_ms, end_ms: start_ms + step_ms * n, step_ms };
     let (one, three) = (engine(1, delayed), engine(3, delayed));

@@ -254,20 +254,25 @@ impl<'a> Exec<'a> {
         let (ctx, plan) = (self.ctx, self.plan);
         let annotations = &mut self.annotations;
         pool::in_order(
-            leaf.n_chunks(),
+            leaf.n_tasks(),
             leaf.threads(ctx),
             |i, scratch: &mut Scratch| {
-                let mut part = leaf.run(ctx, i, scratch)?;
-                run_stages(plan, ctx, stages, &mut part.vector, &mut part.annotations);
-                Ok(part)
+                let run = |chunk| {
+                    let mut part = leaf.run(ctx, chunk, scratch)?;
+                    run_stages(plan, ctx, stages, &mut part.vector, &mut part.annotations);
+                    Ok(part)
+                };
+                leaf.chunks(i).map(run).collect::<Result<Vec<_>, QueryError>>()
             },
-            |part| {
-                annotations.extend(part.annotations);
-                charges.push(ctx.budget.charge(part.vector.n_samples(), 0)?);
-                charges.push(part.charge);
-                match &mut all {
-                    None => all = Some(part.vector),
-                    Some(all) => all.append(part.vector),
+            |parts| {
+                for part in parts {
+                    annotations.extend(part.annotations);
+                    charges.push(ctx.budget.charge(part.vector.n_samples(), 0)?);
+                    charges.push(part.charge);
+                    match &mut all {
+                        None => all = Some(part.vector),
+                        Some(all) => all.append(part.vector),
+                    }
                 }
                 Ok(())
             },
@@ -486,14 +491,18 @@ impl<'a> Exec<'a> {
                 let annotations = &mut self.annotations;
                 let mut held: Option<Charge> = None;
                 pool::in_order(
-                    leaf.n_chunks(),
+                    leaf.n_tasks(),
                     leaf.threads(ctx),
                     |i, scratch: &mut Scratch| {
-                        let mut part = leaf.run(ctx, i, scratch)?;
-                        run_stages(plan, ctx, &stages, &mut part.vector, &mut part.annotations);
                         let mut sums = Accumulator::new(op, n_steps).ok_or_else(|| broken("an accumulator"))?;
-                        sums.add(&part.vector, grouping, &mut Notes::new(sites, &mut part.annotations));
-                        Ok((sums, part.annotations))
+                        let mut noted = Annotations::default();
+                        for chunk in leaf.chunks(i) {
+                            let mut part = leaf.run(ctx, chunk, scratch)?;
+                            run_stages(plan, ctx, &stages, &mut part.vector, &mut part.annotations);
+                            sums.add(&part.vector, grouping, &mut Notes::new(sites, &mut part.annotations));
+                            noted.extend(part.annotations);
+                        }
+                        Ok((sums, noted))
                     },
                     |(sums, noted)| {
                         annotations.extend(noted);

@@ -10,7 +10,7 @@ use promontory_model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::exec::Exec;
 use super::pool;
-use super::select::{Context, Leaf, Scratch};
+use super::select::{Context, Leaf, Part, Scratch};
 use super::vector::{Series, Vector};
 use crate::error::QueryError;
 use crate::kernels::is_absent;
@@ -105,9 +105,11 @@ fn info_times(exec: &mut Exec<'_>, selector: &Selector, grid: Grid) -> Result<Ve
     let mut read = |times: bool| -> Result<Vector, QueryError> {
         let leaf = Leaf::instant(ctx, selector, grid, &[], times, &mut exec.annotations)?;
         let mut all = Vector::new(grid.n);
-        let run = |i: usize, scratch: &mut Scratch| leaf.run(ctx, i, scratch);
-        pool::in_order(leaf.n_chunks(), leaf.threads(ctx), run, |part| {
-            all.append(part.vector);
+        let run = |i: usize, scratch: &mut Scratch| -> Result<Vec<Part>, QueryError> {
+            leaf.chunks(i).map(|chunk| leaf.run(ctx, chunk, scratch)).collect()
+        };
+        pool::in_order(leaf.n_tasks(), leaf.threads(ctx), run, |parts| {
+            parts.into_iter().for_each(|part| all.append(part.vector));
             Ok(())
         })?;
         Ok(all)

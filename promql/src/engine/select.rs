@@ -70,6 +70,8 @@ pub(crate) struct Leaf {
     range: TimeRange,
     batches: Vec<Arc<dyn SeriesBatch>>,
     chunks: Vec<(usize, Range<usize>)>,
+    /// Runs of chunks that are worth a task: batches may be as small as one series.
+    tasks: Vec<Range<usize>>,
     sites: Vec<Site>,
 }
 
@@ -146,7 +148,9 @@ impl Leaf {
             let len = (CHUNK_VALUES / per_series).clamp(1, n.max(1));
             chunks.extend((0..n).step_by(len).map(|start| (b, start..(start + len).min(n))));
         }
-        Ok(Self { what, n_steps, range, batches, chunks, sites: sites.to_vec() })
+        let size = |(b, series): &(usize, Range<usize>)| series.len() * batches[*b].rows_max(range).max(n_steps);
+        let tasks = runs(chunks.iter().map(size));
+        Ok(Self { what, n_steps, range, batches, chunks, tasks, sites: sites.to_vec() })
     }
 
     /// Steps of the answer.
@@ -154,9 +158,14 @@ impl Leaf {
         self.n_steps
     }
 
-    /// Number of chunks.
-    pub(crate) fn n_chunks(&self) -> usize {
-        self.chunks.len()
+    /// Number of tasks.
+    pub(crate) fn n_tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The chunks of task `i`.
+    pub(crate) fn chunks(&self, i: usize) -> Range<usize> {
+        self.tasks[i].clone()
     }
 
     /// Threads that pay for so much work.
@@ -254,6 +263,25 @@ impl Leaf {
             What::Window(f) => Some(f.share(columns.timestamps())),
         }
     }
+}
+
+/// Cuts a sequence into runs whose sizes add up to little more than one chunk.
+fn runs(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut total = usize::MAX;
+    for (i, size) in sizes.enumerate() {
+        // A fixed cost per chunk: labels, windows, one call of the store.
+        let size = size.saturating_add(64);
+        if total.saturating_add(size) > CHUNK_VALUES {
+            out.push(i..i);
+            total = 0;
+        }
+        total += size;
+        if let Some(run) = out.last_mut() {
+            run.end = i + 1;
+        }
+    }
+    out
 }
 
 /// Says that a rate is taken of what does not look like a counter.
