@@ -112,6 +112,8 @@ impl Accumulator {
         };
         Self {
             shape: FloatHistogram {
+                // A width that is no number would never equal another.
+                zero_threshold: if h.zero_threshold.is_nan() { 0.0 } else { h.zero_threshold },
                 positive_spans: Vec::new(),
                 positive_buckets: Vec::new(),
                 negative_spans: Vec::new(),
@@ -303,7 +305,7 @@ impl Accumulator {
 
 /// The bucket of a lower resolution that holds bucket `index`.
 pub(super) fn reduced_index(index: i32, from: i32, to: i32) -> i32 {
-    (index.wrapping_sub(1) >> (from - to).clamp(0, 31)).wrapping_add(1)
+    (index.wrapping_sub(1) >> from.saturating_sub(to).clamp(0, 31)).wrapping_add(1)
 }
 
 fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {

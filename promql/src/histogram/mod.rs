@@ -78,7 +78,7 @@ pub fn compact(h: &FloatHistogram) -> FloatHistogram {
 #[must_use]
 pub fn exponential_bound(index: i32, schema: i32) -> f64 {
     if schema < 0 {
-        let exponent = i64::from(index) << (-schema).min(31);
+        let exponent = i64::from(index) << schema.unsigned_abs().min(31);
         // The bucket that ends at 2^1024 ends at the largest number instead; only infinities lie above.
         return if exponent == 1024 { f64::MAX } else { power_of_two(exponent) };
     }

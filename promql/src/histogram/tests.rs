@@ -1,6 +1,7 @@
 //! Histograms written down by hand, and what arithmetic makes of them.
 
 use super::*;
+use proptest::prelude::*;
 
 fn exponential(schema: i32, offset: i32, buckets: &[f64]) -> FloatHistogram {
     let count = buckets.iter().sum();
@@ -95,4 +96,65 @@ fn trimming_keeps_one_side() {
     assert_eq!((below.count, below.sum), (4.0, 2.0 * 2.5 + 2.0 * 6.25));
     assert_eq!(trim(&h, Side::Above, f64::NEG_INFINITY), h);
     assert_eq!(trim(&h, Side::Above, 10.0).positive_buckets, [6.0]);
+}
+
+/// Histograms as damaged or hostile sources may give them.
+fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
+    let number = || prop_oneof![any::<f64>(), -10.0..10.0, Just(0.0), Just(f64::NAN), Just(f64::INFINITY)];
+    let buckets = move || proptest::collection::vec(number(), 0..6);
+    let offset = prop_oneof![-5..5, any::<i32>()];
+    let span = (offset, prop_oneof![0..4u32, any::<u32>()]).prop_map(|(offset, length)| Span { offset, length });
+    let spans = proptest::collection::vec(span, 0..3);
+    let schema = prop_oneof![-4..9i32, Just(CUSTOM_BUCKETS_SCHEMA), any::<i32>()];
+    (schema, (number(), number(), number(), number()), (spans.clone(), buckets()), (spans, buckets()), buckets())
+        .prop_map(|(schema, (zero_threshold, zero_count, count, sum), positive, negative, custom_values)| {
+            FloatHistogram {
+                schema,
+                zero_threshold,
+                zero_count,
+                count,
+                sum,
+                positive_spans: positive.0,
+                positive_buckets: positive.1,
+                negative_spans: negative.0,
+                negative_buckets: negative.1,
+                custom_values,
+                ..FloatHistogram::default()
+            }
+        })
+}
+
+proptest! {
+    #[test]
+    fn no_histogram_makes_arithmetic_panic(a in any_histogram(), b in any_histogram(), v in any::<f64>()) {
+        let mut sum = Accumulator::new(&a);
+        let _ = sum.add(&b);
+        let _ = sum.sub(&a);
+        let sum = sum.finish();
+        for h in [&a, &b, &sum] {
+            let _ = (quantile(0.3, h), quantile(0.7, h), fraction(-1.0, v, h), stdvar(h), nan_observations(h));
+            let _ = (trim(h, Side::Below, v), trim(h, Side::Above, v), compact(h), divided(h, v), all_buckets(h));
+        }
+        let _ = (detect_reset(&a, &b), detect_reset(&b, &a), equals(&a, &b));
+    }
+
+    #[test]
+    fn adding_keeps_count_and_observations(
+        a in proptest::collection::vec(0..100u8, 1..8),
+        b in proptest::collection::vec(0..100u8, 1..8),
+        schemas in (-2..3i32, -2..3i32),
+        offsets in (-9..9i32, -9..9i32),
+    ) {
+        let floats = |counts: &[u8]| counts.iter().map(|c| f64::from(*c)).collect::<Vec<_>>();
+        let x = exponential(schemas.0, offsets.0, &floats(&a));
+        let y = exponential(schemas.1, offsets.1, &floats(&b));
+        let (sum, _) = added(&x, &y);
+        prop_assert_eq!(sum.schema, schemas.0.min(schemas.1));
+        prop_assert_eq!(sum.count, x.count + y.count);
+        prop_assert_eq!(sum.positive_buckets.iter().sum::<f64>(), sum.count);
+        let mut back = Accumulator::new(&sum);
+        prop_assert!(back.sub(&y).is_ok());
+        prop_assert_eq!(back.finish().count, x.count);
+        prop_assert!(!detect_reset(&sum, &x));
+    }
 }
