@@ -197,7 +197,8 @@ fn find_near(values: &[f64], exact: &[i64]) -> Option<Map> {
     const JUDGED: usize = 64;
     let head = &values[..values.len().min(JUDGED)];
     let largest = values.iter().fold(0f64, |m, v| m.max(v.abs()));
-    let mut best = (difference_bits(&exact[..head.len()]), None);
+    // A second column has its price in bytes and time; a small gain does not pay for it.
+    let mut best = (difference_bits(&exact[..head.len()]) / 8 * 7, None);
     let (mut ints, mut corrections) = (Vec::new(), Vec::new());
     for near in NEAR {
         if largest * near.scale() >= INT_MAX {
