@@ -145,6 +145,13 @@ impl<'a> Parser<'a> {
     ///
     /// `None` leaves it to [`Parser::next_item`] to say what is wrong, or that the key was a longer one.
     pub fn tail_after(&self, key_end: usize) -> Option<(Tail, usize)> {
+        // One blank, a plain number, the end of the line: so are nearly all lines of both formats.
+        if self.body.get(key_end) == Some(&b' ')
+            && let Some((value, len)) = number::parse_start(&self.body[key_end + 1..])
+            && self.body.get(key_end + 1 + len) == Some(&b'\n')
+        {
+            return Some((Tail { value, timestamp_ms: None }, key_end + len + 2));
+        }
         let separated = match self.body.get(key_end) {
             Some(b' ') => true,
             Some(b'\t') => self.format == Format::Text,
@@ -163,11 +170,28 @@ impl<'a> Parser<'a> {
 
 /// Length of the name at the start of `bytes`; 0 if none begins there.
 fn name_len(bytes: &[u8], colons: bool) -> usize {
-    let fits = |b: u8, first: bool| {
-        b.is_ascii_alphabetic() || b == b'_' || (colons && b == b':') || (!first && b.is_ascii_digit())
-    };
-    bytes.iter().enumerate().take_while(|(i, b)| fits(**b, *i == 0)).count()
+    if bytes.first().is_some_and(u8::is_ascii_digit) {
+        return 0;
+    }
+    let ends = |b: &u8| !IN_NAME[usize::from(*b)] && !(colons && *b == b':');
+    bytes.iter().position(ends).unwrap_or(bytes.len())
 }
+
+/// A name as text; its bytes are ASCII, as [`name_len`] has found.
+fn name_text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Bytes of names, but for colons.
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
 
 /// Length of the quoted string at the start of `bytes`, quotes included; `None` if it does not end.
 fn quoted_len(bytes: &[u8], line_breaks: bool) -> Option<usize> {

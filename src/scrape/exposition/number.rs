@@ -14,61 +14,61 @@ const MANTISSA_MAX: u64 = 1 << 53;
 
 /// Reads a value. Hexadecimal floats and underscores are refused, NaNs come out canonical.
 pub(super) fn parse_float(bytes: &[u8]) -> Result<f64, Fault> {
-    match parse_short(bytes) {
-        Some(value) => Ok(value),
-        None => parse_any(bytes),
+    match parse_start(bytes) {
+        Some((value, len)) if len == bytes.len() => Ok(value),
+        _ => parse_any(bytes),
     }
 }
 
-/// Plain decimals whose digits fit 53 bits and whose power of ten is exact: then one multiplication or division
-/// rounds correctly (Clinger 1990). That is nearly every value that exporters write.
-fn parse_short(bytes: &[u8]) -> Option<f64> {
-    let (negative, digits) = match bytes.split_first()? {
-        (b'-', rest) => (true, rest),
-        (b'+', rest) => (false, rest),
-        _ => (false, bytes),
-    };
+/// The number that `bytes` begin with, and its length, if it is a plain decimal whose digits fit 53 bits and whose
+/// power of ten is exact: then one multiplication or division rounds correctly (Clinger 1990). That is nearly every
+/// value that exporters write.
+pub(super) fn parse_start(bytes: &[u8]) -> Option<(f64, usize)> {
+    let sign = usize::from(matches!(bytes.first()?, b'-' | b'+'));
     let mut mantissa = 0u64;
-    let mut i = 0;
-    while let Some(digit) = digits.get(i).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
-        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        i += 1;
-    }
-    let mut n_digits = i;
+    let mut i = digits(bytes, sign, &mut mantissa);
+    let mut n_digits = i - sign;
     let mut exponent = 0i32;
-    if digits.get(i) == Some(&b'.') {
-        i += 1;
-        let start = i;
-        while let Some(digit) = digits.get(i).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            i += 1;
-        }
-        n_digits += i - start;
+    if bytes.get(i) == Some(&b'.') {
+        let end = digits(bytes, i + 1, &mut mantissa);
+        let n_fraction = end - (i + 1);
+        n_digits += n_fraction;
         // At most 18 digits pass below, so the cast cannot lose anything that is used.
-        exponent = -((i - start) as i32);
+        exponent = -(n_fraction as i32);
+        i = end;
     }
     // 18 digits cannot wrap around 64 bits.
     if n_digits == 0 || n_digits > 18 || mantissa > MANTISSA_MAX {
         return None;
     }
-    if matches!(digits.get(i), Some(b'e' | b'E')) {
-        let (sign, rest) = match digits.get(i + 1)? {
-            b'-' => (-1, &digits[i + 2..]),
-            b'+' => (1, &digits[i + 2..]),
-            _ => (1, &digits[i + 1..]),
-        };
-        if rest.is_empty() || rest.len() > 3 || !rest.iter().all(u8::is_ascii_digit) {
+    if matches!(bytes.get(i), Some(b'e' | b'E')) {
+        let exponent_sign = usize::from(matches!(bytes.get(i + 1)?, b'-' | b'+'));
+        let start = i + 1 + exponent_sign;
+        let mut power = 0;
+        let end = digits(bytes, start, &mut power);
+        if end == start || end - start > 3 {
             return None;
         }
-        exponent += sign * rest.iter().fold(0, |n, b| n * 10 + i32::from(b - b'0'));
-        i = digits.len();
+        // Three digits.
+        let power = power as i32;
+        exponent += if bytes[i + 1] == b'-' { -power } else { power };
+        i = end;
     }
-    if i != digits.len() {
-        return None;
+    let mut value = mantissa as f64;
+    if exponent != 0 {
+        let power = EXACT_POWERS.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+        value = if exponent < 0 { value / power } else { value * power };
     }
-    let power = EXACT_POWERS.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
-    let value = if exponent < 0 { mantissa as f64 / power } else { mantissa as f64 * power };
-    Some(if negative { -value } else { value })
+    Some((if bytes[0] == b'-' { -value } else { value }, i))
+}
+
+/// Appends the decimal digits from `at` on to `number`, wrapping, and says where they end.
+fn digits(bytes: &[u8], mut at: usize, number: &mut u64) -> usize {
+    while let Some(digit) = bytes.get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    at
 }
 
 fn parse_any(bytes: &[u8]) -> Result<f64, Fault> {
@@ -175,8 +175,8 @@ mod tests {
     proptest! {
         #[test]
         fn short_numbers_equal_the_standard_library(text in "[+-]?[0-9]{0,20}(\\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?") {
-            if let Some(fast) = parse_short(text.as_bytes()) {
-                prop_assert_eq!(Ok(fast.to_bits()), text.parse().map(f64::to_bits));
+            if let Some((fast, len)) = parse_start(text.as_bytes()) {
+                prop_assert_eq!(Ok(fast.to_bits()), text[..len].parse().map(f64::to_bits));
             }
         }
 

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use promontory_model::{METRIC_NAME, MetricType};
 
-use super::{Fault, Format, Pair, format_openmetrics_float, name_len, number, quoted_len, skip_blanks, unescape};
+use super::{
+    Fault, Format, Pair, format_openmetrics_float, name_len, name_text, number, quoted_len, skip_blanks, unescape,
+};
 
 /// A fault and the offset of what is wrong.
 pub(super) type Failure = (usize, Fault);
@@ -30,7 +32,7 @@ pub(super) fn series<'a>(
     let mut named = false;
     if name > 0 {
         // Names hold only ASCII.
-        labels.push((Cow::Borrowed(METRIC_NAME), String::from_utf8_lossy(&body[start..end])));
+        labels.push((Cow::Borrowed(METRIC_NAME), Cow::Borrowed(name_text(&body[start..end]))));
         named = true;
     } else if body.get(start) != Some(&b'{') {
         return Err(expected(body, start, "a valid start token"));
@@ -91,7 +93,7 @@ impl<'a> Braces<'a> {
                     if len == 0 {
                         return Err(expected(self.body, at, "label name"));
                     }
-                    (String::from_utf8_lossy(&self.body[at..at + len]), false, at + len)
+                    (Cow::Borrowed(name_text(&self.body[at..at + len])), false, at + len)
                 }
             };
             let mut next = self.skip(after);
