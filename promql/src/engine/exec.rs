@@ -6,7 +6,7 @@ use super::aggregate::Accumulator;
 use super::budget::Charge;
 use super::notes::Notes;
 use super::ranked::{self, Param};
-use super::select::{Context, Leaf, Scratch, note_non_counter};
+use super::select::{Context, Leaf, Newest, Scratch, note_non_counter};
 use super::stages::{Scalars, Stage};
 use super::vector::{METADATA_LABELS, Series, Vector};
 use super::windows::{self, Column, WindowFunction};
@@ -138,7 +138,7 @@ impl<'a> Exec<'a> {
                 let values = a.iter().zip(b.iter()).map(|(a, b)| scalar_binary(*op, *a, *b)).collect();
                 Ok(Value::Scalar(Arc::new(values)))
             }
-            Node::Instant(_) | Node::SampleTime(_) => {
+            Node::Instant(_) | Node::SampleTime(_) | Node::SampleStart(_) => {
                 let leaf = self.leaf(id)?.ok_or_else(|| broken("a selector"))?;
                 self.collect(&leaf, &[])
             }
@@ -214,8 +214,9 @@ impl<'a> Exec<'a> {
         let planned = plan.get(id);
         let (ctx, sites, grid): (_, &[Site], _) = (self.ctx, &planned.sites, planned.grid);
         Ok(Some(match &planned.node {
-            Node::Instant(s) => Leaf::instant(ctx, s, grid, sites, false, &mut self.annotations)?,
-            Node::SampleTime(s) => Leaf::instant(ctx, s, grid, sites, true, &mut self.annotations)?,
+            Node::Instant(s) => Leaf::instant(ctx, s, grid, sites, Newest::Value, &mut self.annotations)?,
+            Node::SampleTime(s) => Leaf::instant(ctx, s, grid, sites, Newest::Time, &mut self.annotations)?,
+            Node::SampleStart(s) => Leaf::instant(ctx, s, grid, sites, Newest::Start, &mut self.annotations)?,
             Node::Window { function, source: Source::Stored(s), range, params } => {
                 let f = self.window_function(*function, s.extension, s.when, *range, params, grid)?;
                 Leaf::window(ctx, s, f, sites, &mut self.annotations)?
@@ -325,7 +326,7 @@ impl<'a> Exec<'a> {
                 let mut row = vec![ABSENT; f.times.len()];
                 for i in chunk * SUBQUERY_CHUNK..((chunk + 1) * SUBQUERY_CHUNK).min(n) {
                     let mut series = inner.series[i].clone();
-                    let column = Column { times: &times, values: inner.row(i), presence: None };
+                    let column = Column { times: &times, values: inner.row(i), presence: None, starts: None };
                     f.floats(column, &shared, scratch, &mut row)?;
                     let mut histograms = Vec::new();
                     if !inner.histograms(i).is_empty() {
@@ -333,7 +334,7 @@ impl<'a> Exec<'a> {
                         let timed: Vec<_> =
                             steps.map(|(step, h)| (times[*step as usize], histogram_windows::unhinted(h))).collect();
                         let name = series.labels.metric_name();
-                        histograms = f.with_histograms(column, &timed, name, &mut row, &mut notes);
+                        histograms = f.with_histograms(column, &timed, &[], name, &mut row, &mut notes);
                     }
                     if histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
                         continue;
@@ -548,7 +549,10 @@ impl<'a> Exec<'a> {
                     continue;
                 }
                 Node::Instant(_) if !is_stage => return true,
-                Node::Window { source: Source::Stored(s), .. } | Node::Instant(s) | Node::SampleTime(s) => s,
+                Node::Window { source: Source::Stored(s), .. }
+                | Node::Instant(s)
+                | Node::SampleTime(s)
+                | Node::SampleStart(s) => s,
                 _ => return false,
             };
             let named = |m: &promontory_model::Matcher| {

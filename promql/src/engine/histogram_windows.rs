@@ -7,8 +7,8 @@ use promontory_model::histogram::CounterResetHint;
 
 use super::notes::Notes;
 use crate::histogram::{self, Accumulator, Incompatible, Merged};
-use crate::kernels::rate;
 use crate::kernels::window::Bounds;
+use crate::kernels::{rate, starts};
 use crate::notes::{self as texts, HistogramOperation};
 
 /// A histogram with its time.
@@ -69,6 +69,18 @@ fn as_gauge(acc: &Accumulator) -> FloatHistogram {
     FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..acc.finish() }
 }
 
+/// Histograms with a hint where their start timestamps, one each, show a restart.
+pub(crate) fn with_restarts(points: &[Timed], starts: &[i64]) -> Vec<Timed> {
+    let mut out = points.to_vec();
+    for i in 1..points.len() {
+        if starts::restarted((points[i - 1].0, starts[i - 1]), (points[i].0, starts[i])) {
+            let hint = CounterResetHint::Reset;
+            out[i].1 = Arc::new(FloatHistogram { counter_reset_hint: hint, ..points[i].1.as_ref().clone() });
+        }
+    }
+    out
+}
+
 /// The histogram without a hint about resets: between the steps of a subquery there were others, or none.
 pub(crate) fn unhinted(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
     match h.counter_reset_hint {
@@ -94,14 +106,24 @@ pub(crate) fn smoothed(points: &[Timed], t: i64) -> Result<Option<Arc<FloatHisto
 /// `rate`, `increase` or `delta`, extrapolated to the edges of the window.
 pub(crate) fn rate(
     points: &[Timed],
+    start: Option<i64>,
     kind: rate::Kind,
     window: Bounds,
     report: &mut Report<'_, '_>,
 ) -> Option<FloatHistogram> {
-    let [first, .., last] = points else { return None };
-    let increase = increase(points, kind.is_counter, report)?;
+    let (first, last) = (points.first()?, points.last()?);
+    let mut increase = match (points.len(), start) {
+        (1, None) => return None,
+        (1, Some(_)) => as_gauge(&Accumulator::new(&nothing_like(&first.1))),
+        _ => increase(points, kind.is_counter, report)?,
+    };
+    if start.is_some() {
+        let mut from_zero = Accumulator::new(&increase);
+        report.reconciled(from_zero.add(&first.1).ok()?, HistogramOperation::Addition);
+        increase = as_gauge(&from_zero);
+    }
     let times = (first.0, last.0);
-    let factor = rate::factor(increase.count, first.1.count, times, points.len() - 1, window, kind);
+    let factor = rate::factor(increase.count, first.1.count, times, start, points.len() - 1, window, kind);
     Some(histogram::scaled(&increase, factor))
 }
 

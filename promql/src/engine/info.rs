@@ -10,7 +10,7 @@ use promontory_model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::exec::Exec;
 use super::pool;
-use super::select::{Context, Leaf, Part, Scratch};
+use super::select::{Context, Leaf, Newest, Part, Scratch};
 use super::vector::{Series, Vector};
 use crate::error::QueryError;
 use crate::kernels::is_absent;
@@ -102,8 +102,8 @@ fn escape(text: &str) -> String {
 fn info_times(exec: &mut Exec<'_>, selector: &Selector, grid: Grid) -> Result<Vector, QueryError> {
     // Names are needed here whatever becomes of them elsewhere.
     let ctx = Context { delayed_names: true, ..exec.ctx };
-    let mut read = |times: bool| -> Result<Vector, QueryError> {
-        let leaf = Leaf::instant(ctx, selector, grid, &[], times, &mut exec.annotations)?;
+    let mut read = |newest: Newest| -> Result<Vector, QueryError> {
+        let leaf = Leaf::instant(ctx, selector, grid, &[], newest, &mut exec.annotations)?;
         let mut all = Vector::new(grid.n);
         let run = |i: usize, scratch: &mut Scratch| -> Result<Vec<Part>, QueryError> {
             leaf.chunks(i).map(|chunk| leaf.run(ctx, chunk, scratch)).collect()
@@ -114,10 +114,10 @@ fn info_times(exec: &mut Exec<'_>, selector: &Selector, grid: Grid) -> Result<Ve
         })?;
         Ok(all)
     };
-    if read(false)?.has_histograms() {
+    if read(Newest::Value)?.has_histograms() {
         return Err(execution("this should be an info metric, with float samples"));
     }
-    read(true)
+    read(Newest::Time)
 }
 
 fn identity(labels: &Labels) -> Labels {

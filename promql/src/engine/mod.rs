@@ -23,6 +23,8 @@ mod ranked;
 mod relabel;
 mod select;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod vector;
 mod windows;
 
@@ -116,9 +118,13 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
         let o = &self.options;
-        let plan = plan::build(expr, PlanOptions { grid, is_range, subquery_step_ms: o.subquery_step_ms.max(1) })?;
-        let snapshot = queryable.snapshot()?;
         let budget = budget::Budget::new(o.max_samples, o.memory_bytes_max);
+        // Every operator holds its steps at least once; a query of too many is refused before they are listed.
+        drop(budget.charge(0, (grid.n as u64).saturating_mul(8))?);
+        let plan = plan::build(expr, PlanOptions { grid, is_range, subquery_step_ms: o.subquery_step_ms.max(1) })?;
+        let steps = plan.nodes.iter().map(|p| p.grid.n as u64).max().unwrap_or(0);
+        drop(budget.charge(0, steps.saturating_mul(64))?);
+        let snapshot = queryable.snapshot()?;
         let ctx = select::Context {
             snapshot: snapshot.as_ref(),
             cancel,

@@ -49,10 +49,35 @@ pub(crate) struct Context<'a> {
 enum What {
     /// The newest value at each step.
     Newest(Instant),
-    /// Its time.
-    NewestTime(Instant),
+    /// Its time, or since when it has been counting.
+    NewestStamp(Instant, Newest),
     /// A function of a window.
     Window(Box<WindowFunction>),
+}
+
+/// What of the newest sample is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// The sample.
+    Value,
+    /// Its time in seconds.
+    Time,
+    /// Since when it has been counting, in seconds; 0 when unknown.
+    Start,
+}
+
+impl Newest {
+    /// Times or starts of the rows of a column.
+    fn stamps<'a>(self, columns: &'a Columns, column: usize, zeros: &'a mut Vec<i64>) -> &'a [i64] {
+        match (self, columns.start_timestamps(column)) {
+            (Self::Start, Some(starts)) => starts,
+            (Self::Start, None) => {
+                zeros.resize(columns.n_rows(), 0);
+                zeros
+            }
+            _ => columns.timestamps(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -102,7 +127,7 @@ impl Leaf {
         selector: &Selector,
         grid: Grid,
         sites: &[Site],
-        times: bool,
+        newest: Newest,
         notes: &mut Annotations,
     ) -> Result<Self, QueryError> {
         let smoothed = selector.extension == Some(RangeExtension::Smoothed);
@@ -112,10 +137,14 @@ impl Leaf {
             .map(|t| selector.when.resolve(t))
             .map(|end| Bounds { start: end.saturating_sub(ctx.lookback_ms), end })
             .collect();
-        let reads: Vec<Bounds> = windows.iter().map(|w| Bounds { start: w.start, end: w.end + ahead }).collect();
+        let reads: Vec<Bounds> =
+            windows.iter().map(|w| Bounds { start: w.start, end: w.end.saturating_add(ahead) }).collect();
         let range = covering(&reads);
         let instant = Instant { reads, windows, smoothed };
-        let what = if times { What::NewestTime(instant) } else { What::Newest(instant) };
+        let what = match newest {
+            Newest::Value => What::Newest(instant),
+            of => What::NewestStamp(instant, of),
+        };
         Self::select(ctx, selector, what, grid.n, range, sites, notes)
     }
 
@@ -206,29 +235,43 @@ impl Leaf {
             drop(ctx.budget.charge(WindowFunction::samples_max(shared), 0)?);
         }
         let mut row = vec![ABSENT; self.n_steps];
-        for (column, index) in series.enumerate() {
-            let column = columns.column(column);
+        let mut stamps = Vec::new();
+        for (at, index) in series.enumerate() {
+            let column = columns.column(at);
             let mut labels = None;
             let mut histograms = HistogramRow::new();
             let mut notes = Notes::new(&self.sites, &mut annotations);
             match &self.what {
                 What::Newest(i) if column.histograms.is_empty() => i.newest(columns, column, scratch, &mut row),
-                What::NewestTime(i) if column.histograms.is_empty() => {
-                    i.newest_time(columns, column, scratch, &mut row)
+                What::NewestStamp(i, of) if column.histograms.is_empty() => {
+                    i.newest_stamp(columns, of.stamps(columns, at, &mut stamps), column, scratch, &mut row);
                 }
                 What::Newest(i) => {
                     let labels = labels.get_or_insert_with(|| batch.labels(index));
                     histograms = i.newest_mixed(columns, column, &mut row, labels.metric_name(), &mut notes);
                 }
-                What::NewestTime(i) => i.newest_time_mixed(columns, column, &mut row),
+                What::NewestStamp(i, of) => {
+                    i.newest_stamp_mixed(columns, of.stamps(columns, at, &mut stamps), column, &mut row);
+                }
                 What::Window(f) => {
                     let shared = shared.as_ref().expect("windows are shared for window functions");
-                    let c = Column { times: columns.timestamps(), values: column.values, presence: column.presence };
+                    let starts = columns.start_timestamps(at);
+                    let times = columns.timestamps();
+                    let c = Column { times, values: column.values, presence: column.presence, starts };
                     f.floats(c, shared, &mut scratch.window, &mut row)?;
                     if !column.histograms.is_empty() {
                         let labels = labels.get_or_insert_with(|| batch.labels(index));
-                        let timed = timed_histograms(columns.timestamps(), column);
-                        histograms = f.with_histograms(c, &timed, labels.metric_name(), &mut row, &mut notes);
+                        let timed = timed_histograms(times, column);
+                        let starts = starts.map_or_else(Vec::new, |s| histogram_starts(s, column));
+                        let name = labels.metric_name();
+                        histograms = f.with_histograms(c, &timed, &starts, name, &mut row, &mut notes);
+                    }
+                    if let Some(starts) = starts {
+                        let labels = labels.get_or_insert_with(|| batch.labels(index));
+                        let is_sample = |row: &usize| is_sample(column, *row);
+                        let samples: Vec<(i64, i64)> =
+                            (0..times.len()).filter(is_sample).map(|row| (times[row], starts[row])).collect();
+                        f.note_overlaps(&samples, labels.metric_name(), &mut notes);
                     }
                 }
             }
@@ -239,7 +282,7 @@ impl Leaf {
             let mut series = Series::new(labels);
             match &self.what {
                 What::Newest(_) => {}
-                What::NewestTime(_) => series.drop_name(ctx.delayed_names),
+                What::NewestStamp(..) => series.drop_name(ctx.delayed_names),
                 What::Window(f) => {
                     note_non_counter(f.id, &series, &row, &mut notes);
                     f.note_quantiles(&row, &mut notes);
@@ -256,7 +299,7 @@ impl Leaf {
 
     fn share(&self, columns: &Columns, rows: &mut Vec<Rows>) -> Option<Shared> {
         match &self.what {
-            What::Newest(i) | What::NewestTime(i) => {
+            What::Newest(i) | What::NewestStamp(i, _) => {
                 window::rows(columns.timestamps(), &i.reads, rows);
                 None
             }
@@ -311,13 +354,22 @@ impl Instant {
         }
     }
 
-    fn newest_time(&self, columns: &Columns, column: ColumnRef<'_>, scratch: &mut Scratch, out: &mut [f64]) {
+    /// `stamps` has a time per row.
+    fn newest_stamp(
+        &self,
+        columns: &Columns,
+        stamps: &[i64],
+        column: ColumnRef<'_>,
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) {
         if column.presence.is_none() {
-            return lookback::newest_time(columns.timestamps(), column.values, &scratch.rows, out);
+            return lookback::newest_time(stamps, column.values, &scratch.rows, out);
         }
         let mut rows = Vec::new();
         self.pack(columns, column, scratch, &mut rows);
-        lookback::newest_time(&scratch.t, &scratch.v, &rows, out);
+        let stamps: Vec<i64> = (0..stamps.len()).filter(|row| column.is_present(*row)).map(|row| stamps[row]).collect();
+        lookback::newest_time(&stamps, &scratch.v, &rows, out);
     }
 
     /// The rows that the column has; interpolation has no use for staleness markers, lookback has.
@@ -379,14 +431,14 @@ impl Instant {
         histograms
     }
 
-    fn newest_time_mixed(&self, columns: &Columns, column: ColumnRef<'_>, out: &mut [f64]) {
+    fn newest_stamp_mixed(&self, columns: &Columns, stamps: &[i64], column: ColumnRef<'_>, out: &mut [f64]) {
         let times = columns.timestamps();
         let row_of = |t: i64| times.partition_point(|x| *x <= t);
         for (out, window) in out.iter_mut().zip(&self.windows) {
             *out = match newest_sample(column, row_of(window.start)..row_of(window.end)) {
                 Some((row, None)) if is_absent(column.values[row]) => ABSENT,
                 Some((_, Some(h))) if is_absent(h.sum) => ABSENT,
-                Some((row, _)) => times[row] as f64 / 1000.0,
+                Some((row, _)) => stamps[row] as f64 / 1000.0,
                 None => ABSENT,
             };
         }
@@ -413,6 +465,21 @@ fn newest_sample<'a>(column: ColumnRef<'a>, rows: Range<usize>) -> Option<(usize
 pub(crate) fn timed_histograms(times: &[i64], column: ColumnRef<'_>) -> Vec<(i64, Arc<FloatHistogram>)> {
     let samples = column.histograms.iter().filter(|(_, _, h)| !is_absent(h.sum));
     samples.map(|(_, row, h)| (times[*row as usize], h.clone())).collect()
+}
+
+/// Start timestamps of the histograms that [`timed_histograms`] gives.
+fn histogram_starts(starts: &[i64], column: ColumnRef<'_>) -> Vec<i64> {
+    let samples = column.histograms.iter().filter(|(_, _, h)| !is_absent(h.sum));
+    samples.map(|(_, row, _)| starts[*row as usize]).collect()
+}
+
+/// Whether a row holds a float or a histogram, and no staleness marker.
+fn is_sample(column: ColumnRef<'_>, row: usize) -> bool {
+    if column.is_present(row) {
+        return !is_absent(column.values[row]);
+    }
+    let found = column.histograms.binary_search_by_key(&row, |(_, r, _)| *r as usize);
+    found.is_ok_and(|i| !is_absent(column.histograms[i].2.sum))
 }
 
 /// The batches of `selector` with samples in `range`; what the store cannot read becomes a warning.

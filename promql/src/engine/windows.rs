@@ -16,6 +16,7 @@ use crate::functions::FunctionId;
 use crate::histogram;
 use crate::kernels::extended::{self, Edge};
 use crate::kernels::rate::{self, Extrapolation, Kind};
+use crate::kernels::starts::{self, Counter};
 use crate::kernels::window::{self, Bounds, Rows};
 use crate::kernels::{ABSENT, Samples, is_absent, over_time, quantile, regression};
 use crate::notes as texts;
@@ -62,6 +63,8 @@ pub(crate) struct Column<'a> {
     pub(crate) values: &'a [f64],
     /// Bit per row; `None` when all are there.
     pub(crate) presence: Option<&'a [u64]>,
+    /// Since when each row has been counting, ms; `None` when that is unknown everywhere.
+    pub(crate) starts: Option<&'a [i64]>,
 }
 
 impl Column<'_> {
@@ -72,13 +75,16 @@ impl Column<'_> {
     fn pack(self, t: &mut Vec<i64>, v: &mut Vec<f64>) {
         t.clear();
         v.clear();
-        for (row, (time, value)) in self.times.iter().zip(self.values).enumerate() {
-            let present = self.presence.is_none_or(|bits| bits[row / 64] >> (row % 64) & 1 == 1);
-            if present && !is_absent(*value) {
-                t.push(*time);
-                v.push(*value);
-            }
+        for row in self.rows() {
+            t.push(self.times[row]);
+            v.push(self.values[row]);
         }
+    }
+
+    /// The rows that hold a sample.
+    fn rows(self) -> impl Iterator<Item = usize> {
+        let present = move |row: &usize| self.presence.is_none_or(|bits| bits[row / 64] >> (row % 64) & 1 == 1);
+        (0..self.times.len()).filter(present).filter(move |row| !is_absent(self.values[*row]))
     }
 }
 
@@ -137,6 +143,10 @@ impl WindowFunction {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<(), QueryError> {
+        if let Some(starts) = column.starts.filter(|_| self.asks_for_starts()) {
+            self.with_starts(column, starts, out);
+            return Ok(());
+        }
         if column.is_dense() {
             if let Some(extrapolation) = &shared.extrapolation {
                 extrapolation.apply(column.values, &shared.rows, out);
@@ -158,6 +168,41 @@ impl WindowFunction {
         };
         (scratch.t, scratch.v, scratch.rows) = (t, v, rows);
         result
+    }
+
+    /// Whether the function looks for restarts of counters.
+    fn asks_for_starts(&self) -> bool {
+        let counts = [FunctionId::Rate, FunctionId::Increase, FunctionId::Irate, FunctionId::Resets];
+        self.extension.is_none() && counts.contains(&self.id)
+    }
+
+    fn with_starts(&self, column: Column<'_>, starts: &[i64], out: &mut [f64]) {
+        let (mut t, mut v, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        column.pack(&mut t, &mut v);
+        let starts: Vec<i64> = column.rows().map(|row| starts[row]).collect();
+        self.rows(&t, &mut rows);
+        for ((out, r), window) in out.iter_mut().zip(&rows).zip(&self.windows) {
+            let counter = Counter { t: &t[r.range()], v: &v[r.range()], starts: &starts[r.range()] };
+            let value = match self.id {
+                FunctionId::Irate => counter.instant_rate(),
+                FunctionId::Resets => counter.resets(),
+                id => counter.rate(*window, Kind { is_counter: true, is_rate: id == FunctionId::Rate }),
+            };
+            *out = value.unwrap_or(ABSENT);
+        }
+    }
+
+    /// Warns of samples inside one window that claim to count since before the sample before them.
+    pub(crate) fn note_overlaps(&self, samples: &[(i64, i64)], metric: &str, notes: &mut Notes<'_>) {
+        if !matches!(self.id, FunctionId::Rate | FunctionId::Increase) || self.extension.is_some() {
+            return;
+        }
+        let times: Vec<i64> = samples.iter().map(|s| s.0).collect();
+        let mut rows = Vec::new();
+        window::rows(&times, &self.reads, &mut rows);
+        if rows.iter().any(|r| samples[r.range()].windows(2).any(|pair| starts::overlaps(pair[0], pair[1]))) {
+            notes.warn(&texts::start_time_overlap(metric), self.params_before());
+        }
     }
 
     fn run(&self, samples: Samples<'_>, rows: &[Rows], sort: &mut Vec<f64>, out: &mut [f64]) -> Result<(), QueryError> {
@@ -257,10 +302,18 @@ impl WindowFunction {
         &self,
         column: Column<'_>,
         histograms: &[Timed],
+        starts: &[i64],
         metric: &str,
         out: &mut [f64],
         notes: &mut Notes<'_>,
     ) -> HistogramRow {
+        // A restart that only start timestamps show is as good as a hint.
+        let restarted: Vec<Timed>;
+        let mut histograms = histograms;
+        if self.asks_for_starts() && !starts.is_empty() {
+            restarted = histogram_windows::with_restarts(histograms, starts);
+            histograms = &restarted;
+        }
         let (mut t, mut v) = (Vec::new(), Vec::new());
         column.pack(&mut t, &mut v);
         let times: Vec<i64> = histograms.iter().map(|(t, _)| *t).collect();
@@ -273,6 +326,7 @@ impl WindowFunction {
             let mut w = Mixed {
                 floats: Samples { t: &t[float_rows[step].range()], v: &v[float_rows[step].range()] },
                 histograms: &histograms[histogram_rows[step].range()],
+                start: starts.get(histogram_rows[step].lo as usize).copied().unwrap_or(0),
             };
             if self.extension == Some(RangeExtension::Anchored) && self.counts_pairs() {
                 w = w.anchored(self.windows[step].start);
@@ -330,7 +384,7 @@ impl WindowFunction {
                     report.notes.warn(&texts::mixed_floats_histograms(report.metric), report.arg);
                     return (ABSENT, None);
                 }
-                (ABSENT, self.histograms_only(w.histograms, step, report).map(Arc::new))
+                (ABSENT, self.histograms_only(w, step, report).map(Arc::new))
             }
             FunctionId::Irate | FunctionId::Idelta => self.newest_two(w, floats_only, report),
             _ => {
@@ -342,12 +396,13 @@ impl WindowFunction {
         }
     }
 
-    fn histograms_only(&self, points: &[Timed], step: usize, report: &mut Report<'_, '_>) -> Option<FloatHistogram> {
-        let window = self.windows[step];
+    fn histograms_only(&self, w: Mixed<'_>, step: usize, report: &mut Report<'_, '_>) -> Option<FloatHistogram> {
+        let (points, window) = (w.histograms, self.windows[step]);
         match (self.rate_kind(), self.extension) {
             (None, _) => histogram_windows::sum_or_average(points, self.id == FunctionId::AvgOverTime, report),
             (Some((is_counter, is_rate)), None) => {
-                histogram_windows::rate(points, Kind { is_counter, is_rate }, window, report)
+                let start = if is_counter { starts::since(points[0].0, w.start, window) } else { None };
+                histogram_windows::rate(points, start, Kind { is_counter, is_rate }, window, report)
             }
             (Some((is_counter, per_second)), Some(extension)) => {
                 let smoothed = extension == RangeExtension::Smoothed;
@@ -408,6 +463,8 @@ fn at_least_one(rows: &[Rows], mut f: impl FnMut(usize) -> Result<(), QueryError
 struct Mixed<'a> {
     floats: Samples<'a>,
     histograms: &'a [Timed],
+    /// Since when the first histogram has been counting, or 0.
+    start: i64,
 }
 
 impl Mixed<'_> {
@@ -419,12 +476,12 @@ impl Mixed<'_> {
         let histogram = histograms_before.checked_sub(1).map(|i| self.histograms[i].0);
         let inside = self.floats.t.len() > floats_before || self.histograms.len() > histograms_before;
         if !inside {
-            return Self { floats: Samples { t: &[], v: &[] }, histograms: &[] };
+            return Self { floats: Samples { t: &[], v: &[] }, histograms: &[], start: 0 };
         }
         let float_from = floats_before - usize::from(float > histogram);
         let histogram_from = histograms_before - usize::from(histogram > float);
         let floats = Samples { t: &self.floats.t[float_from..], v: &self.floats.v[float_from..] };
-        Self { floats, histograms: &self.histograms[histogram_from..] }
+        Self { floats, histograms: &self.histograms[histogram_from..], start: 0 }
     }
 
     /// `changes` or `resets`: a switch between floats and histograms is both.

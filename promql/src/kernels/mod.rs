@@ -14,6 +14,7 @@ pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod starts;
 pub(crate) mod sum;
 pub(crate) mod window;
 

@@ -64,17 +64,29 @@ fn to_start(increase: f64, first: f64, edges: Edges, kind: Kind) -> f64 {
     edges.to_start
 }
 
-/// The factor of one window from its increase and first value, for values that are more than a float.
+/// The factor of one window from its increase and first value, for values that are more than a float. With `start`
+/// the counter is known to have been zero at that time; `times` are those of the first and the last sample.
 pub(crate) fn factor(
     increase: f64,
     first: f64,
     times: (i64, i64),
+    start: Option<i64>,
     n_minus_one: usize,
     window: Bounds,
     kind: Kind,
 ) -> f64 {
-    let edges = Edges::new(times.0, times.1, n_minus_one, window);
-    let to_start = to_start(increase, first, edges, kind);
+    let mut edges = Edges::new(times.0, times.1, n_minus_one, window);
+    let to_start = match start {
+        None => to_start(increase, first, edges, kind),
+        Some(start) => {
+            edges.sampled = (times.1 - start) as f64 / 1000.0;
+            0.0
+        }
+    };
+    if n_minus_one == 0 {
+        // One sample says nothing of how often there are samples.
+        edges.to_end = 0.0;
+    }
     edges.factor(to_start, kind, (window.end - window.start) as f64 / 1000.0)
 }
 

@@ -57,7 +57,12 @@ fn count_readers(nodes: &mut [Planned], root: NodeId) {
 /// The nodes that `node` reads.
 fn operands(node: &Node) -> Vec<NodeId> {
     match node {
-        Node::Number(_) | Node::Text(_) | Node::Time | Node::Instant(_) | Node::SampleTime(_) => Vec::new(),
+        Node::Number(_)
+        | Node::Text(_)
+        | Node::Time
+        | Node::Instant(_)
+        | Node::SampleTime(_)
+        | Node::SampleStart(_) => Vec::new(),
         Node::Broadcast(a) | Node::Negate(a) | Node::Absent { input: a, .. } | Node::Info { input: a, .. } => vec![*a],
         Node::Raw { source, .. } => source_operand(source).into_iter().collect(),
         Node::Window { source, params, .. } => {
@@ -208,10 +213,12 @@ impl Builder {
             FunctionId::End => return Ok(self.number(self.options.grid.end() as f64 / 1000.0, grid, call.span)),
             FunctionId::Step => return Ok(self.number(self.shape.step_secs, grid, call.span)),
             FunctionId::Range => return Ok(self.number(self.shape.range_secs, grid, call.span)),
-            FunctionId::Timestamp => {
+            FunctionId::Timestamp | FunctionId::StartTimestamp => {
                 if let Some(Expr::Vector(v)) = call.args.first().map(strip_parens) {
                     let selector = self.selector(v)?;
-                    return Ok(self.add(Node::SampleTime(selector), grid, ValueType::InstantVector, site));
+                    let is_start = id == FunctionId::StartTimestamp;
+                    let node = if is_start { Node::SampleStart(selector) } else { Node::SampleTime(selector) };
+                    return Ok(self.add(node, grid, ValueType::InstantVector, site));
                 }
             }
             FunctionId::Info => return self.info(call, grid, site),
@@ -403,7 +410,7 @@ fn is_step_invariant(expr: &Expr) -> bool {
 
 fn depends_on_time(call: &Call) -> bool {
     match call.function.id {
-        FunctionId::Time | FunctionId::Timestamp | FunctionId::PredictLinear => true,
+        FunctionId::Time | FunctionId::Timestamp | FunctionId::StartTimestamp | FunctionId::PredictLinear => true,
         FunctionId::DayOfMonth
         | FunctionId::DayOfWeek
         | FunctionId::DayOfYear

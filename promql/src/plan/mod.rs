@@ -104,6 +104,8 @@ pub(crate) enum Node {
     Instant(Selector),
     /// The time in seconds of that sample.
     SampleTime(Selector),
+    /// Since when, in seconds, that sample has been counting; 0 when unknown.
+    SampleStart(Selector),
     /// All samples of the window of the only step.
     Raw {
         /// Of what.

@@ -1,0 +1,138 @@
+//! Limits, cancellation, cost, and what of a query is evaluated once.
+
+use promontory_model::{Cancel, Cancelled, Labels};
+
+use super::*;
+use crate::parser::parse;
+use crate::plan::{Node, build};
+use crate::promqltest::storage::{MemoryStore, Sample, Value as Stored};
+use crate::value::Value;
+
+const OPTIONS: EngineOptions = EngineOptions {
+    lookback_ms: 300_000,
+    max_samples: 100_000,
+    memory_bytes_max: 1 << 20,
+    subquery_step_ms: 60_000,
+    delayed_name_removal: false,
+    threads: 2,
+};
+
+/// 50 counters with a sample every 15 s for an hour.
+fn store() -> MemoryStore {
+    let mut store = MemoryStore::new();
+    for i in 0..50 {
+        let labels = Labels::from_pairs([("__name__", "m_total"), ("i", &i.to_string())]);
+        for row in 0..240i64 {
+            let sample = Sample { t: row * 15_000, start: 0, value: Stored::Float(row as f64) };
+            store.append(&labels, sample).unwrap();
+        }
+    }
+    store
+}
+
+fn range(options: EngineOptions, text: &str, cancel: &Cancel) -> Result<QueryOutput, QueryError> {
+    let spec = RangeSpec { start_ms: 0, end_ms: 3_600_000, step_ms: 15_000 };
+    Engine::new(options).range(&store(), &parse(text).unwrap(), text, spec, cancel)
+}
+
+#[test]
+fn samples_are_limited_by_name() {
+    let options = EngineOptions { max_samples: 5_000, ..OPTIONS };
+    let error = range(options, "m_total", &Cancel::new()).unwrap_err();
+    assert!(matches!(error, QueryError::TooManySamples { allowed: 5_000 }), "{error}");
+    // The sum holds 241 steps, whatever it adds up.
+    range(options, "sum(m_total)", &Cancel::new()).unwrap();
+}
+
+#[test]
+fn memory_is_limited_by_name() {
+    let options = EngineOptions { memory_bytes_max: 50_000, ..OPTIONS };
+    let error = range(options, "m_total", &Cancel::new()).unwrap_err().to_string();
+    assert!(error.starts_with("query.memory-bytes-max exceeded: "), "{error}");
+}
+
+#[test]
+fn cancelled_queries_say_why() {
+    for (reason, want) in [
+        (Cancelled::Timeout, "query timed out in expression evaluation"),
+        (Cancelled::ByUser, "query was canceled in expression evaluation"),
+    ] {
+        let cancel = Cancel::new();
+        cancel.cancel(reason);
+        assert_eq!(range(OPTIONS, "sum(m_total)", &cancel).unwrap_err().to_string(), want);
+    }
+}
+
+#[test]
+fn instant_queries_read_their_window_only() {
+    let text = "rate(m_total[1m])";
+    let engine = Engine::new(OPTIONS);
+    let output = engine.instant(&store(), &parse(text).unwrap(), text, 1_800_000, &Cancel::new()).unwrap();
+    let Value::Vector(samples) = &output.value else { panic!("{:?}", output.value) };
+    assert_eq!(samples.len(), 50);
+    assert_eq!((output.stats.samples_read, output.stats.series_selected), (200, 50));
+    assert!(output.stats.samples_peak >= 50 && output.stats.bytes_peak > 0, "{:?}", output.stats);
+}
+
+#[test]
+fn ranges_must_have_steps_and_a_vector() {
+    let cancel = Cancel::new();
+    let engine = Engine::new(OPTIONS);
+    let check = |text: &str, end_ms: i64, step_ms: i64, want: &str| {
+        let spec = RangeSpec { start_ms: 0, end_ms, step_ms };
+        let error = engine.range(&store(), &parse(text).unwrap(), text, spec, &cancel).unwrap_err();
+        assert_eq!(error.to_string(), want);
+    };
+    check("m_total", 10, 0, "zero or negative query resolution step widths are not accepted");
+    check("m_total", -1, 1, "end timestamp must not be before start time");
+    let type_error = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
+    check("m_total[5m]", 10, 1, type_error);
+    // More steps than there is memory for are refused before they are made.
+    let spec = RangeSpec { start_ms: 0, end_ms: i64::MAX - 1, step_ms: 1 };
+    let error = engine.range(&store(), &parse("m_total").unwrap(), "m_total", spec, &cancel).unwrap_err();
+    assert!(error.to_string().starts_with("query.memory-bytes-max exceeded: "), "{error}");
+}
+
+/// The kinds of nodes of a plan, with their readers.
+#[track_caller]
+fn check_plan(text: &str, want: &str) {
+    let grid = Grid { start: 0, step: 1000, n: 10 };
+    let plan = build(&parse(text).unwrap(), PlanOptions { grid, is_range: true, subquery_step_ms: 60_000 }).unwrap();
+    let kind = |node: &Node| match node {
+        Node::Number(bits) => f64::from_bits(*bits).to_string(),
+        node => format!("{node:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or("").to_owned(),
+    };
+    let shown: Vec<String> = plan
+        .nodes
+        .iter()
+        .filter(|p| p.readers > 0)
+        .map(|p| format!("{}x{}@{}", kind(&p.node), p.readers, p.grid.n))
+        .collect();
+    assert_eq!(shown.join(" "), want, "{text}");
+}
+
+#[test]
+fn equal_subtrees_are_planned_once() {
+    check_plan("rate(a[5m]) / rate(a[5m])", "Windowx2@10 Joinx1@10");
+    check_plan("a + a offset 5m", "Instantx1@10 Instantx1@10 Joinx1@10");
+    check_plan("sum(a) / count(a)", "Instantx2@10 Aggregatex1@10 Aggregatex1@10 Joinx1@10");
+}
+
+#[test]
+fn constants_are_folded() {
+    check_plan("1 + 2 * -3 ^ 2", "-17x1@10");
+    check_plan("a * (step() + 1)", "Instantx1@10 2x1@10 VectorScalarx1@10");
+}
+
+#[test]
+fn what_at_fixes_is_evaluated_once() {
+    check_plan("sum(rate(a[5m] @ 100))", "Windowx1@1 Aggregatex1@1 Broadcastx1@10");
+    check_plan("a + b @ end()", "Instantx1@10 Instantx1@1 Broadcastx1@10 Joinx1@10");
+    check_plan("timestamp(a @ 5)", "SampleTimex1@10");
+}
+
+#[test]
+fn subqueries_have_steps_of_their_own() {
+    // From 0 to 9 s back 30 s: multiples of 10 s after -30 s.
+    check_plan("max_over_time(a[30s:10s])", "Instantx1@3 Windowx1@10");
+}
