@@ -173,7 +173,7 @@ fn name_len(bytes: &[u8], colons: bool) -> usize {
     if bytes.first().is_some_and(u8::is_ascii_digit) {
         return 0;
     }
-    let ends = |b: &u8| !IN_NAME[usize::from(*b)] && !(colons && *b == b':');
+    let ends = |b: &u8| !(IN_NAME[usize::from(*b)] || colons && *b == b':');
     bytes.iter().position(ends).unwrap_or(bytes.len())
 }
 
