@@ -155,7 +155,17 @@ impl Receiver {
         let Some(labels) = valid_labels(bytes) else { return Ok(None) };
         let at = self.source(&labels);
         let source = &mut self.sources[at];
-        let series = source.writer.resolve(&labels)?;
+        let series = match source.writer.resolve(&labels) {
+            Ok(series) => series,
+            Err(e) => {
+                // A source exists as long as it has series.
+                if source.n_series == 0 {
+                    self.source_of.remove(&source.key);
+                    self.free.push(at);
+                }
+                return Err(e);
+            }
+        };
         source.n_series += 1;
         let known = Known { source: at, series, used_ms: now_ms };
         self.series.insert(bytes.into(), known);
