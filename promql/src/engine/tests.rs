@@ -136,3 +136,13 @@ fn subqueries_have_steps_of_their_own() {
     // From 0 to 9 s back 30 s: multiples of 10 s after -30 s.
     check_plan("max_over_time(a[30s:10s])", "Instantx1@3 Windowx1@10");
 }
+
+#[test]
+fn long_and_deep_queries_do_not_exhaust_the_stack() {
+    for text in [vec!["m_total"; 20_000].join(" + "), format!("{}m_total", "-".repeat(20_000)), "abs(".repeat(3_000)] {
+        if let Ok(expr) = parse(&text) {
+            let spec = RangeSpec { start_ms: 0, end_ms: 60_000, step_ms: 15_000 };
+            let _ = Engine::new(OPTIONS).range(&store(), &expr, &text, spec, &Cancel::new());
+        }
+    }
+}

@@ -117,8 +117,9 @@ impl Extrapolation {
 
     /// Writes the value of each step of a series with a value in every row.
     pub(crate) fn apply(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
-        if self.kind.is_counter && has_reset(values) {
-            return self.apply_with_resets(values, rows, out);
+        let resets = if self.kind.is_counter { resets(values) } else { Vec::new() };
+        if !resets.is_empty() {
+            return self.apply_with_resets(values, &resets, rows, out);
         }
         for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
             *out = if r.hi < r.lo + 2 {
@@ -144,8 +145,7 @@ impl Extrapolation {
     }
 
     /// As without resets, plus what each reset of a window lost, in order.
-    fn apply_with_resets(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
-        let resets: Vec<usize> = (1..values.len()).filter(|i| values[*i] < values[i - 1]).collect();
+    fn apply_with_resets(&self, values: &[f64], resets: &[usize], rows: &[Rows], out: &mut [f64]) {
         let mut next = 0;
         for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
             if r.hi < r.lo + 2 {
@@ -165,19 +165,21 @@ impl Extrapolation {
     }
 }
 
-/// Whether any value is smaller than the one before it.
-fn has_reset(values: &[f64]) -> bool {
-    // Blocks keep the inner loop free of branches; one per block lets a series with resets stop early.
+/// The rows whose value is smaller than the one before it.
+fn resets(values: &[f64]) -> Vec<usize> {
+    let mut out = Vec::new();
     let mut at = 0;
     while at + 1 < values.len() {
         let end = (at + 256).min(values.len() - 1);
         let (before, after) = (&values[at..end], &values[at + 1..=end]);
+        // Most blocks have none, and a loop without branches sees that many values at once.
         if before.iter().zip(after).fold(false, |any, (a, b)| any | (b < a)) {
-            return true;
+            let found = before.iter().zip(after).enumerate().filter(|(_, (a, b))| b < a);
+            out.extend(found.map(|(i, _)| at + i + 1));
         }
         at = end;
     }
-    false
+    out
 }
 
 /// Writes `irate` (`per_second`) or `idelta` of the last two samples of each window.
@@ -260,13 +262,14 @@ mod tests {
     #[test]
     fn resets_are_found_in_any_block() {
         let mut values: Vec<f64> = (0..1000).map(f64::from).collect();
-        assert!(!has_reset(&values));
+        assert_eq!(resets(&values), [0; 0]);
         for at in [1, 255, 256, 257, 999] {
             let kept = values[at];
             values[at] = -1.0;
-            assert!(has_reset(&values), "at {at}");
+            assert_eq!(resets(&values), [at]);
             values[at] = kept;
         }
-        assert!(!has_reset(&[]) && !has_reset(&[1.0]));
+        assert_eq!(resets(&[]), [0; 0]);
+        assert_eq!(resets(&[3.0, 2.0, 1.0]), [1, 2]);
     }
 }
