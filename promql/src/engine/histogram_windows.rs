@@ -14,6 +14,9 @@ use crate::notes::{self as texts, HistogramOperation};
 /// A histogram with its time.
 pub(crate) type Timed = (i64, Arc<FloatHistogram>);
 
+/// A histogram of a batch: column, row, value.
+pub(crate) type Sparse = (u32, u32, Arc<FloatHistogram>);
+
 /// Where annotations go and what they name.
 pub(crate) struct Report<'a, 'n> {
     /// Sink.
@@ -76,6 +79,20 @@ pub(crate) fn with_restarts(points: &[Timed], starts: &[i64]) -> Vec<Timed> {
         if starts::restarted((points[i - 1].0, starts[i - 1]), (points[i].0, starts[i])) {
             let hint = CounterResetHint::Reset;
             out[i].1 = Arc::new(FloatHistogram { counter_reset_hint: hint, ..points[i].1.as_ref().clone() });
+        }
+    }
+    out
+}
+
+/// Histograms of a column with a hint wherever there is none and there is one before to compare with.
+pub(crate) fn with_detected_resets(samples: &[Sparse]) -> Vec<Sparse> {
+    let mut out = samples.to_vec();
+    for i in 1..samples.len() {
+        let (before, now) = (&samples[i - 1].2, &samples[i].2);
+        if now.counter_reset_hint == CounterResetHint::Unknown {
+            let reset = histogram::detect_reset(now, before);
+            let hint = if reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+            out[i].2 = Arc::new(FloatHistogram { counter_reset_hint: hint, ..now.as_ref().clone() });
         }
     }
     out

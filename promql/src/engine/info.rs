@@ -36,7 +36,7 @@ pub(crate) fn enrich(
     let mut all = names.clone();
     all.extend(data.iter().map(|m| (*m).clone()));
     all.extend(identifying_matchers(input.series.iter().filter(|s| !is_info(s)))?);
-    let selector = Selector { matchers: all, when, extension: None };
+    let selector = Selector { matchers: all, when, extension: None, detects_resets: false };
     let times = info_times(exec, &selector, grid)?;
     let enricher =
         Enricher { info: InfoSeries::new(&times), data: &data, must_match: data.iter().any(|m| !m.matches_empty()) };

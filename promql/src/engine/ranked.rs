@@ -155,8 +155,7 @@ pub(crate) fn check_quantiles(q: &[f64], arg: usize, notes: &mut Notes<'_>) {
 
 /// `count_values`: how many series of a group have each value, with the value as a label.
 pub(crate) fn count_values(input: &Vector, grouping: &Grouping, label: &str) -> Result<Vector, QueryError> {
-    // The parser writes U+FFFD for bytes that are not UTF-8.
-    if label.is_empty() || label.contains('\u{fffd}') {
+    if label.is_empty() {
         return Err(execution(&format!("invalid label name {}", Quoted(label))));
     }
     let mut groups = Groups::default();

@@ -97,6 +97,7 @@ pub(crate) struct Leaf {
     chunks: Vec<(usize, Range<usize>)>,
     /// Runs of chunks that are worth a task: batches may be as small as one series.
     tasks: Vec<Range<usize>>,
+    detects_resets: bool,
     sites: Vec<Site>,
 }
 
@@ -179,7 +180,8 @@ impl Leaf {
         }
         let size = |(b, series): &(usize, Range<usize>)| series.len() * batches[*b].rows_max(range).max(n_steps);
         let tasks = runs(chunks.iter().map(size));
-        Ok(Self { what, n_steps, range, batches, chunks, tasks, sites: sites.to_vec() })
+        let detects_resets = selector.detects_resets;
+        Ok(Self { what, n_steps, range, batches, chunks, tasks, detects_resets, sites: sites.to_vec() })
     }
 
     /// Steps of the answer.
@@ -237,7 +239,12 @@ impl Leaf {
         let mut row = vec![ABSENT; self.n_steps];
         let mut stamps = Vec::new();
         for (at, index) in series.enumerate() {
-            let column = columns.column(at);
+            let mut column = columns.column(at);
+            let hinted;
+            if self.detects_resets && !column.histograms.is_empty() {
+                hinted = histogram_windows::with_detected_resets(column.histograms);
+                column.histograms = &hinted;
+            }
             let mut labels = None;
             let mut histograms = HistogramRow::new();
             let mut notes = Notes::new(&self.sites, &mut annotations);

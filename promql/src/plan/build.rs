@@ -5,12 +5,13 @@ use promontory_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp};
 use super::duration::{self, QueryShape, Role};
 use super::{Grid, Node, NodeId, Plan, Planned, Selector, Site, Source, When};
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Call, Expr, MatrixSelector, Modifiers, RangeExtension, Span, Subquery, Unary,
-    ValueType, VectorSelector,
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Expr, MatrixSelector, Modifiers, RangeExtension, Span,
+    Subquery, Unary, ValueType, VectorSelector,
 };
 use crate::error::QueryError;
 use crate::functions::FunctionId;
 use crate::kernels::math;
+use crate::lexer::quote_bytes;
 
 /// Steps that one subquery may have; a longer one would not fit any memory limit worth having.
 const SUBQUERY_STEPS_MAX: i64 = 1 << 26;
@@ -38,7 +39,7 @@ pub(crate) fn build(expr: &Expr, options: PlanOptions) -> Result<Plan, QueryErro
     } else {
         QueryShape { step_secs: 0.0, range_secs: 0.0 }
     };
-    let mut builder = Builder { nodes: Vec::new(), options, shape };
+    let mut builder = Builder { nodes: Vec::new(), hints: Hints::Stored, options, shape };
     let root = builder.expr(expr, grid)?;
     let mut nodes = builder.nodes;
     count_readers(&mut nodes, root);
@@ -82,8 +83,38 @@ fn source_operand(source: &Source) -> Option<NodeId> {
     }
 }
 
+/// What the selectors of a subtree know about resets of histograms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hints {
+    /// What is stored.
+    Stored,
+    /// What is stored, whatever functions follow: inside a subquery.
+    StoredForGood,
+    /// What comparing finds: only count and sum are asked for.
+    Detected,
+}
+
+impl Hints {
+    /// For the operands of `expr`.
+    fn below(self, expr: &Expr) -> Self {
+        match (expr, self) {
+            (_, Self::StoredForGood) | (Expr::Subquery(_), _) => Self::StoredForGood,
+            (Expr::Binary(_), _) => Self::Stored,
+            (Expr::Call(c), before) => match c.function.id {
+                FunctionId::HistogramCount | FunctionId::HistogramSum | FunctionId::HistogramAvg => Self::Detected,
+                FunctionId::HistogramQuantile | FunctionId::HistogramQuantiles | FunctionId::HistogramFraction => {
+                    Self::Stored
+                }
+                _ => before,
+            },
+            (_, before) => before,
+        }
+    }
+}
+
 struct Builder {
     nodes: Vec<Planned>,
+    hints: Hints,
     options: PlanOptions,
     shape: QueryShape,
 }
@@ -130,6 +161,14 @@ impl Builder {
     }
 
     fn varying(&mut self, expr: &Expr, grid: Grid) -> Result<NodeId, QueryError> {
+        let before = self.hints;
+        self.hints = before.below(expr);
+        let node = self.node(expr, grid);
+        self.hints = before;
+        node
+    }
+
+    fn node(&mut self, expr: &Expr, grid: Grid) -> Result<NodeId, QueryError> {
         match expr {
             Expr::Number(n) => Ok(self.number(n.value, grid, n.span)),
             Expr::String(s) => {
@@ -169,7 +208,8 @@ impl Builder {
 
     fn selector(&self, v: &VectorSelector) -> Result<Selector, QueryError> {
         let when = self.when(&v.modifiers)?;
-        Ok(Selector { matchers: v.matchers.clone(), when, extension: v.extension })
+        let detects_resets = self.hints == Hints::Detected;
+        Ok(Selector { matchers: v.matchers.clone(), when, extension: v.extension, detects_resets })
     }
 
     /// The samples and the length of a range vector on `grid`.
@@ -179,7 +219,13 @@ impl Builder {
                 let range = duration::millis(range, self.shape, Role::Length)?;
                 Ok((Source::Stored(self.selector(selector)?), range))
             }
-            Expr::Subquery(s) => self.subquery(s, grid),
+            outer @ Expr::Subquery(s) => {
+                let before = self.hints;
+                self.hints = before.below(outer);
+                let source = self.subquery(s, grid);
+                self.hints = before;
+                source
+            }
             other => Err(execution("expected a range vector", other.span())),
         }
     }
@@ -227,6 +273,7 @@ impl Builder {
         if call.args.iter().any(|a| a.value_type() == ValueType::RangeVector) {
             return self.window(call, grid, site);
         }
+        check_label_names(call)?;
         let args = call.args.iter().map(|a| self.expr(a, grid)).collect::<Result<Vec<_>, _>>()?;
         if id == FunctionId::Absent {
             let labels = absent_labels(call.args.first());
@@ -308,6 +355,11 @@ impl Builder {
     }
 
     fn aggregate(&mut self, a: &Aggregate, grid: Grid) -> Result<NodeId, QueryError> {
+        if let (AggregateOp::CountValues, Some(Expr::String(label))) = (a.op, a.param.as_ref().map(strip_parens))
+            && let Some(bytes) = &label.invalid_utf8
+        {
+            return Err(execution(&format!("invalid label name {}", quote_bytes(bytes)), label.span));
+        }
         let param = a.param.as_ref().map(|p| self.expr(p, grid)).transpose()?;
         let input = self.expr(&a.expr, grid)?;
         let mut args = vec![a.expr.span()];
@@ -422,6 +474,32 @@ fn depends_on_time(call: &Call) -> bool {
         // With the series to enrich fixed, the info series are fixed to the same time.
         _ => false,
     }
+}
+
+/// Label names are text; bytes that are none are told before anything is evaluated.
+fn check_label_names(call: &Call) -> Result<(), QueryError> {
+    let (names, what): (&[Expr], _) = match (call.function.id, &call.args[..]) {
+        (FunctionId::LabelReplace, [_, dst, ..]) => (std::slice::from_ref(dst), "destination"),
+        (FunctionId::LabelJoin, [_, dst, _, sources @ ..]) => {
+            check_names(call, std::slice::from_ref(dst), "destination")?;
+            (sources, "source")
+        }
+        _ => return Ok(()),
+    };
+    check_names(call, names, what)
+}
+
+fn check_names(call: &Call, names: &[Expr], what: &str) -> Result<(), QueryError> {
+    for name in names {
+        if let Expr::String(s) = strip_parens(name)
+            && let Some(bytes) = &s.invalid_utf8
+        {
+            let function = call.function.name;
+            let text = format!("invalid {what} label name in {function}(): {}", quote_bytes(bytes));
+            return Err(execution(&text, s.span));
+        }
+    }
+    Ok(())
 }
 
 /// Only some functions give a meaning to the edges of a window.

@@ -73,6 +73,9 @@ pub(crate) struct Selector {
     pub(crate) when: When,
     /// `anchored` or `smoothed`.
     pub(crate) extension: Option<RangeExtension>,
+    /// Histograms without a hint about resets get one by comparing with the one before, as happens in Prometheus
+    /// where only count and sum are read.
+    pub(crate) detects_resets: bool,
 }
 
 /// Where the samples of a window come from.
