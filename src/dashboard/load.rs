@@ -126,7 +126,12 @@ fn sections(root: &Value) -> Vec<Section> {
             let mut nested: Vec<&Value> = list(value, "panels").iter().filter(|p| p.is_object()).collect();
             nested.sort_by_key(|p| (integer(p, "gridPos.y").unwrap_or(0), integer(p, "gridPos.x").unwrap_or(0)));
             let panels = nested.iter().take(PANELS_MAX).map(|p| panel(p, &mut ids)).collect();
+            let is_collapsed = row.collapsed;
             sections.push(Section { row: Some(row), panels });
+            if is_collapsed {
+                // What follows a closed row does not belong to it.
+                sections.push(Section::default());
+            }
         } else if let Some(section) = sections.last_mut() {
             section.panels.push(panel(value, &mut ids));
         }

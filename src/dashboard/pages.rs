@@ -443,3 +443,6 @@ async fn format_value(Query(pairs): Pairs, headers: HeaderMap) -> Response {
 pub async fn home() -> Redirect {
     Redirect::to("/dashboards")
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,11 @@ fn scene(panel: &Panel, rows: &[Row], (low, high): (f64, f64), window: &Window, 
     const SHADES: usize = 64;
     let mut paths = vec![String::new(); SHADES];
     let step = step_of(rows);
-    let (gap_x, gap_y) = (BOX / (context.width_px - 50.0).max(50.0), BOX / plot_px.max(50.0));
+    let unit_px = (context.width_px - 50.0).max(50.0) / BOX;
+    let cell_px = step as f64 / length * BOX * unit_px;
+    // Gaps between narrow cells would shimmer; those overlap a little instead, so that no seam shows.
+    let gap_x = if cell_px >= 8.0 { 1.0 / unit_px } else { -0.4 / unit_px };
+    let gap_y = BOX / plot_px.max(50.0);
     let mut cells = 0;
     for (i, row) in rows.iter().enumerate() {
         let (top, bottom) =

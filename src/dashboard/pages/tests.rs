@@ -1,0 +1,182 @@
+//! Whole pages against made-up data: what public dashboards need, what a browser gets, what hostile input gets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use promontory_model::Timestamp;
+use promontory_storage::clock::ManualClock;
+
+use super::*;
+use crate::dashboard::load::load;
+use crate::dashboard::panels::DRAWN;
+use crate::dashboard::state::DashboardOptions;
+use crate::dashboard::testing::Synthetic;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn state(folders: Vec<PathBuf>) -> Dashboards {
+    let clock = Arc::new(ManualClock::new(Timestamp(NOW)));
+    let options = DashboardOptions { folders, scrape_interval_ms: 15_000, timeout_ms: 60_000, concurrency: 2 };
+    Dashboards::new(Arc::new(Synthetic), clock, options)
+}
+
+/// Status and body of a request, through the router.
+fn get(router: &Router, uri: &str) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let request = axum::http::Request::builder().uri(uri).body(axum::body::Body::empty()).unwrap();
+        let response = call(router, request).await;
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    })
+}
+
+async fn call(router: &Router, request: axum::http::Request<axum::body::Body>) -> Response {
+    use hyper::service::Service as _;
+    match hyper_util::service::TowerToHyperService::new(router.clone()).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn corpus() -> Vec<PathBuf> {
+    let roots = ["/../shared/dashboards/corpus", "/../../shared/dashboards/corpus"];
+    let root = roots.iter().map(|r| format!("{}{r}", env!("CARGO_MANIFEST_DIR"))).find(|r| Path::new(r).is_dir());
+    let Some(root) = root else {
+        eprintln!("SKIPPED: the corpus of public dashboards is absent");
+        return Vec::new();
+    };
+    let mut out = Vec::new();
+    for group in std::fs::read_dir(root).unwrap().flatten() {
+        let files = std::fs::read_dir(group.path()).into_iter().flatten().flatten().map(|f| f.path());
+        out.extend(files.filter(|f| f.extension().is_some_and(|e| e == "json")));
+    }
+    out.sort();
+    out
+}
+
+#[test]
+fn public_dashboards_load_and_most_panels_draw() {
+    let (mut drawn, mut other, mut transformed) =
+        (0usize, BTreeMap::<String, usize>::new(), BTreeMap::<String, usize>::new());
+    let files = corpus();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let d = load(&text, "file").unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        for p in d.panels() {
+            match (&p.foreign_source, DRAWN.contains(&p.kind.as_str())) {
+                (Some(source), _) => *other.entry(format!("source {source}")).or_default() += 1,
+                (None, true) => drawn += 1,
+                (None, false) => *other.entry(p.kind.clone()).or_default() += 1,
+            }
+            for t in &p.transformations {
+                let id = t.get("id").and_then(|i| i.as_str()).unwrap_or("").to_owned();
+                *transformed.entry(id).or_default() += 1;
+            }
+        }
+    }
+    let placeholders: usize = other.values().sum();
+    eprintln!("{} dashboards, {drawn} panels drawn, {placeholders} placeholders: {other:?}", files.len());
+    eprintln!("transformations: {transformed:?}");
+    assert!(files.is_empty() || drawn > 50 * placeholders, "{drawn} drawn, {placeholders} placeholders");
+}
+
+#[test]
+fn pages_of_public_dashboards_are_whole() {
+    let wanted = [
+        "ml-model-monitoring.json",
+        "tgi_grafana.json",
+        "dcgm-exporter-dashboard.json",
+        "grafana.json",
+        "triton-gcp.json",
+    ];
+    let files = corpus();
+    let chosen = files.iter().filter(|f| wanted.iter().any(|w| f.file_name().is_some_and(|n| n == *w)));
+    let dir = tempfile::tempdir().unwrap();
+    for (i, file) in chosen.enumerate() {
+        std::fs::copy(file, dir.path().join(format!("{i}.json"))).unwrap();
+    }
+    let state = state(vec![dir.path().to_owned()]);
+    let router = router(state.clone());
+    for entry in &state.0.provider.catalog(NOW).entries {
+        let uid = &entry.dashboard.uid;
+        let (status, body) = get(&router, &format!("/d/{uid}?from=now-15m&to=now"));
+        assert_eq!(status, 200, "{uid}");
+        assert!(!body.contains("style=\"") && !body.contains("<style") && !body.contains("NaN"), "{uid}");
+        assert!(body.contains("</html>") && body.matches("<svg").count() == body.matches("</svg>").count(), "{uid}");
+    }
+}
+
+#[test]
+fn requests_get_what_they_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"uid": "u", "title": "A <b>", "templating": {"list": [{"name": "v", "type": "custom", "query": "x,y", "multi": true}]},
+      "panels": [{"id": 1, "title": "P $v", "targets": [{"expr": "sum by (job) (up2{a=\"$v\"})"}]},
+        {"id": 2, "type": "stat", "targets": [{"expr": "nothing"}]}, {"id": 3, "targets": [{"expr": "sum("}]},
+        {"id": 4, "type": "row", "title": "R", "collapsed": true, "panels": [{"id": 5, "type": "text", "options": {"content": "hidden **here**"}}]},
+        {"id": 6, "type": "nodeGraph", "targets": [{"expr": "up"}]}]}"#;
+    std::fs::write(dir.path().join("a.json"), json).unwrap();
+    std::fs::write(dir.path().join("b.json"), "{").unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    #[track_caller]
+    fn check(router: &Router, uri: &str, status: u16, has: &[&str], lacks: &[&str]) {
+        let (got, body) = get(router, uri);
+        assert_eq!(got, status, "{uri}");
+        for text in has {
+            assert!(body.contains(text), "{uri} lacks {text:?} in {body}");
+        }
+        for text in lacks {
+            assert!(!body.contains(text), "{uri} has {text:?}");
+        }
+    }
+    let page =
+        ["A &#60;b&#62;", "P x", "No data", "1:5: parse error", "nodeGraph", "Last 6 hours", "aria-expanded=\"false\""];
+    check(&router, "/d/u/any-slug", 200, &page, &["hidden"]);
+    check(&router, "/d/u?toggle=4", 200, &["hidden <strong>here</strong>"], &[]);
+    check(&router, "/d/u?var-v=y&from=now-5m&to=now", 200, &["P y", "Last 5 minutes"], &[]);
+    check(&router, "/d/u?viewPanel=2&kiosk", 200, &["No data"], &["P x", "class=\"top\""]);
+    check(&router, "/d/u/panel/1?w=500&h=200", 200, &["class=\"marks\""], &["<html"]);
+    check(&router, "/d/u/panel/99", 404, &[], &[]);
+    check(
+        &router,
+        "/d-solo/u/x?panelId=1&theme=light",
+        200,
+        &["data-theme=\"light\"", "class=\"marks\""],
+        &["class=\"top\""],
+    );
+    check(&router, "/d-solo/u", 400, &[], &[]);
+    check(&router, "/d/%3Cscript%3E", 404, &["Dashboard not found"], &["<script>"]);
+    check(&router, "/dashboards", 200, &["A &#60;b&#62;", "b.json", "1:1: EOF"], &[]);
+    check(&router, "/dashboards?query=zzz", 200, &["Nothing found"], &["A &#60;b&#62;"]);
+    check(&router, "/api/search?query=a&type=dash-db", 200, &["\"uid\":\"u\"", "\"url\":\"/d/u/a-b\""], &[]);
+    check(&router, "/api/dashboards/uid/u", 200, &["\"provisioned\":true", "\"title\":\"A <b>\""], &[]);
+    check(&router, "/api/dashboards/uid/zz", 404, &["Dashboard not found"], &[]);
+    check(&router, "/explore", 200, &["<textarea"], &["query-error"]);
+    check(&router, "/explore?expr=sum(up)", 200, &["class=\"marks\"", "series"], &["query-error"]);
+    check(&router, "/explore?expr=sum(up)&tab=table", 200, &["class=\"data wide\""], &["class=\"marks\""]);
+    check(&router, "/explore?expr=sum%20by%20(%3Cb%3E%20(up)", 200, &["<mark>&lt;</mark>", "parse error"], &["<b>"]);
+}
+
+#[test]
+fn panels_match_their_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = include_str!("../testdata/golden.json");
+    std::fs::write(dir.path().join("golden.json"), json).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dashboard/testdata");
+    let mut wrong = Vec::new();
+    for (id, name) in [(1, "lines"), (2, "stack"), (3, "stat"), (4, "gauge"), (5, "bars")] {
+        let (_, got) = get(&router, &format!("/d/golden/panel/{id}?w=400&h=160&theme=dark&timezone=utc"));
+        let file = folder.join(format!("{name}.html"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &got).unwrap();
+        }
+        if std::fs::read_to_string(&file).unwrap_or_default() != got {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?} differ; look at them and run with UPDATE_GOLDEN=1");
+}
