@@ -104,7 +104,7 @@ impl JobClient {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No connection.
-    #[error("Get \"{url}\": dial tcp {authority}: {source}")]
+    #[error("Get \"{url}\": dial tcp {authority}: {}", Dial(source))]
     Connect {
         /// What was asked.
         url: Url,
@@ -172,6 +172,18 @@ pub enum FetchError {
     /// Not done within `scrape_timeout`.
     #[error("Get \"{0}\": context deadline exceeded")]
     Timeout(Url),
+}
+
+/// Why there is no connection; what the system says without its number, as Prometheus shows it.
+struct Dial<'a>(&'a io::Error);
+
+impl fmt::Display for Dial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.raw_os_error() {
+            Some(_) => write!(f, "connect: {}", self.0.kind()),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }
 
 /// An error and its causes on one line.

@@ -216,6 +216,18 @@ async fn failures_name_what_was_asked() {
     assert!(error.starts_with("Get \"http://nobody:1/m\": dial tcp nobody:1: connection refused"), "{error}");
 }
 
+#[tokio::test]
+async fn closed_port_refuses_in_prometheus_words() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let job = JobClient::new(&scrape_config("j"), Arc::new(TcpConnector));
+    let target = url(&format!("http://{authority}/m"));
+    let error = Client::new().fetch(&job, &target, TIMEOUT, &mut Vec::new()).await.unwrap_err();
+    let expected = format!("Get \"http://{authority}/m\": dial tcp {authority}: connect: connection refused");
+    assert_eq!(error.to_string(), expected);
+}
+
 async fn tcp_target(handler: impl Fn(&str) -> Vec<Action> + Send + Sync + 'static, tls: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
