@@ -487,8 +487,11 @@ impl<'a> Exec<'a> {
         if fused {
             let (stages, source) = if self.is_stage(input) { self.chain(input)? } else { (Vec::new(), input) };
             if plan.get(source).readers == 1
-                && let Some(leaf) = self.leaf(source)?
+                && let Some(mut leaf) = self.leaf(source)?
             {
+                if !grouping.without && grouping.labels.is_empty() {
+                    leaf.forget_labels();
+                }
                 let annotations = &mut self.annotations;
                 let mut held: Option<Charge> = None;
                 pool::in_order(

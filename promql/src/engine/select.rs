@@ -7,7 +7,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use promontory_model::{Cancel, ColumnRef, Columns, FloatHistogram, Select, SeriesBatch, Snapshot, TimeRange};
+use promontory_model::{
+    Cancel, ColumnRef, Columns, FloatHistogram, Labels, METRIC_NAME, MatchOp, Select, SeriesBatch, Snapshot, TimeRange,
+};
 
 use super::budget::{Budget, Charge};
 use super::histogram_windows::{self, Timed};
@@ -98,6 +100,10 @@ pub(crate) struct Leaf {
     /// Runs of chunks that are worth a task: batches may be as small as one series.
     tasks: Vec<Range<usize>>,
     detects_resets: bool,
+    /// The name that all series have, where `=` says so.
+    name: Option<String>,
+    /// Stands for the labels of every series when nobody asks for them.
+    anonymous: Option<Labels>,
     sites: Vec<Site>,
 }
 
@@ -181,12 +187,26 @@ impl Leaf {
         let size = |(b, series): &(usize, Range<usize>)| series.len() * batches[*b].rows_max(range).max(n_steps);
         let tasks = runs(chunks.iter().map(size));
         let detects_resets = selector.detects_resets;
-        Ok(Self { what, n_steps, range, batches, chunks, tasks, detects_resets, sites: sites.to_vec() })
+        let named = selector.matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal);
+        let name = named.map(|m| m.value().to_owned());
+        let sites = sites.to_vec();
+        Ok(Self { what, n_steps, range, batches, chunks, tasks, detects_resets, name, anonymous: None, sites })
     }
 
     /// Steps of the answer.
     pub(crate) fn n_steps(&self) -> usize {
         self.n_steps
+    }
+
+    /// Says that the answer's labels do not matter, which saves building them. The name stays if it is known, because
+    /// annotations speak of it.
+    pub(crate) fn forget_labels(&mut self) {
+        let names_series = matches!(&self.what, What::Window(f) if f.names_series());
+        self.anonymous = match &self.name {
+            Some(name) => Some(Labels::from_pairs([(METRIC_NAME, name)])),
+            None if names_series => None,
+            None => Some(Labels::empty()),
+        };
     }
 
     /// Number of tasks.
@@ -285,7 +305,7 @@ impl Leaf {
             if histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
                 continue;
             }
-            let labels = labels.unwrap_or_else(|| batch.labels(index));
+            let labels = labels.or_else(|| self.anonymous.clone()).unwrap_or_else(|| batch.labels(index));
             let mut series = Series::new(labels);
             match &self.what {
                 What::Newest(_) => {}

@@ -127,6 +127,11 @@ impl WindowFunction {
         }
     }
 
+    /// Whether annotations about floats name the series.
+    pub(crate) fn names_series(&self) -> bool {
+        matches!(self.id, FunctionId::Rate | FunctionId::Increase)
+    }
+
     /// Whether the metric's name stays.
     pub(crate) fn keeps_name(&self) -> bool {
         matches!(self.id, FunctionId::LastOverTime | FunctionId::FirstOverTime)
