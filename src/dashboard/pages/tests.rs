@@ -134,7 +134,7 @@ fn requests_get_what_they_ask_for() {
     }
     let page =
         ["A &#60;b&#62;", "P x", "No data", "1:5: parse error", "nodeGraph", "Last 6 hours", "aria-expanded=\"false\""];
-    check(&router, "/d/u/any-slug", 200, &page, &["hidden"]);
+    check(&router, "/d/u/any-slug", 200, &page, &["<strong>here"]);
     check(&router, "/d/u?toggle=4", 200, &["hidden <strong>here</strong>"], &[]);
     check(&router, "/d/u?var-v=y&from=now-5m&to=now", 200, &["P y", "Last 5 minutes"], &[]);
     check(&router, "/d/u?viewPanel=2&kiosk", 200, &["No data"], &["P x", "class=\"top\""]);
