@@ -45,9 +45,13 @@ const NOW_MS: i64 = 1_700_000_000_000;
 
 impl World {
     fn new(enable_write: bool) -> Self {
+        Self::with_window(enable_write, 0)
+    }
+
+    fn with_window(enable_write: bool, out_of_order_window_ms: i64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(NOW_MS)));
-        let options = DbOptions { commit_interval_ms: None, out_of_order_window_ms: 0, ..DbOptions::server() };
+        let options = DbOptions { commit_interval_ms: None, out_of_order_window_ms, ..DbOptions::server() };
         let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), options).unwrap();
         let router = router(RemoteParts {
             db: db.clone(),
@@ -122,6 +126,17 @@ async fn written_samples_are_stored_and_acknowledged() {
     assert_eq!(w.write(Vec::new()).await.0, 204);
     let (one, two, stale) = (bits(1.5), bits(2.5), bits(stale_nan()));
     assert_eq!(w.stored(), [format!(r#"{{__name__="a", instance="i", job="j"}} -2000:{one} -1000:{two} 0:{stale}"#)]);
+}
+
+#[tokio::test]
+async fn a_repeated_request_changes_nothing() {
+    let w = World::with_window(true, 30 * 60_000);
+    let a: &[(&str, &str)] = &[("__name__", "a"), ("job", "j")];
+    let request = vec![series(a, &[(NOW_MS - 2000, 1.5), (NOW_MS - 1000, 2.5), (NOW_MS, 3.5)])];
+    assert_eq!(w.write(request.clone()).await.0, 204);
+    let stored = w.stored();
+    assert_eq!(w.write(request).await, (204, String::new()));
+    assert_eq!(w.stored(), stored);
 }
 
 #[tokio::test]
