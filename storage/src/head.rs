@@ -14,10 +14,12 @@ use promontory_model::Labels;
 use crate::error::AppendError;
 use crate::options::DbOptions;
 
+pub(crate) mod chunk;
 pub(crate) mod dict;
 pub(crate) mod group;
 pub(crate) mod index;
 pub(crate) mod read;
+pub(crate) mod segment;
 mod stats;
 pub(crate) mod writer;
 

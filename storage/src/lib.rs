@@ -19,6 +19,8 @@ mod source;
 mod status;
 pub mod ulid;
 pub mod vfs;
+#[allow(dead_code, reason = "recovery is being put on top")]
+mod wal;
 #[allow(dead_code, reason = "the formats are being put on top")]
 mod wire;
 

@@ -13,6 +13,8 @@ pub(crate) const NO_SERIES: u32 = u32::MAX;
 /// One scrape: a value per column. Columns beyond the row's width are absent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
+    /// Number of the row in its group; grows, with gaps only where a damaged WAL lost rows.
+    pub(crate) no: u64,
     pub(crate) t: i64,
     /// Append that wrote the row; readers skip rows that are newer than their snapshot.
     pub(crate) seq: u64,
