@@ -20,6 +20,7 @@ pub(crate) mod group;
 pub(crate) mod index;
 pub(crate) mod read;
 pub(crate) mod segment;
+pub(crate) mod series_file;
 mod stats;
 pub(crate) mod writer;
 

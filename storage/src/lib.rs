@@ -11,6 +11,8 @@ mod db;
 mod error;
 #[allow(dead_code, reason = "recovery is being put on top")]
 mod head;
+#[allow(dead_code, reason = "recovery is being put on top")]
+mod manifest;
 mod mapped;
 mod options;
 pub mod retention;

@@ -214,7 +214,9 @@ impl Index {
     pub(crate) fn upsert_ids(&mut self, ids: &[u32], place: Place) -> Option<u32> {
         match self.find_ids(ids) {
             Some(series) => {
-                self.move_to(series, place);
+                if !self.earlier(series).contains(&place) {
+                    self.move_to(series, place);
+                }
                 Some(series)
             }
             None => self.insert_ids(ids, place),

@@ -1,0 +1,260 @@
+//! The series file: strings, label pairs and series of the head, so that a restart parses no label.
+//!
+//! It grows by batches, each with a checksum; a batch adds to the dictionaries of those before it. The manifest says
+//! how many bytes count. When series are dropped, a new file takes its place. Format: `docs/format/head-segment.md`.
+
+use super::index::{Index, Place};
+use crate::wire::{Reader, WireError, put_bytes, put_varint};
+
+pub(crate) const FILE_HEADER_BYTES: usize = 12;
+const FILE_MAGIC: [u8; 6] = *b"PMTSER";
+const VERSION: u16 = 1;
+
+/// Header of a series file.
+pub(crate) fn file_header() -> [u8; FILE_HEADER_BYTES] {
+    let mut out = [0; FILE_HEADER_BYTES];
+    out[..6].copy_from_slice(&FILE_MAGIC);
+    out[6..8].copy_from_slice(&VERSION.to_le_bytes());
+    let crc = crc32fast::hash(&out[..8]);
+    out[8..].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// Name of a series file.
+pub(crate) fn file_name(id: u64) -> String {
+    format!("{id:08}.series")
+}
+
+/// Number of the series file with this name.
+pub(crate) fn file_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".series").filter(|n| n.len() >= 8)?.parse().ok()
+}
+
+/// How much of an index a series file holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) strings: u32,
+    pub(crate) pairs: u32,
+    pub(crate) series: u32,
+}
+
+impl Mark {
+    pub(crate) fn of(index: &Index) -> Self {
+        Self { strings: index.n_strings() as u32, pairs: index.n_pairs() as u32, series: index.n_numbers() }
+    }
+}
+
+/// Appends a batch with what the index has beyond `from`, and the series `moved` again with all their places.
+/// Writes nothing when there is nothing new.
+pub(crate) fn put_batch(out: &mut Vec<u8>, index: &Index, from: Mark, moved: &[u32]) {
+    let to = Mark::of(index);
+    let new = (from.series..to.series).filter(|&s| index.is_live(s));
+    let again = moved.iter().copied().filter(|&s| s < from.series && index.is_live(s));
+    let places: Vec<(u32, Place)> = again
+        .chain(new)
+        .flat_map(|s| index.earlier(s).iter().copied().chain([index.place(s)]).map(move |p| (s, p)))
+        .collect();
+    if from == to && places.is_empty() {
+        return;
+    }
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    put_varint(out, u64::from(from.strings));
+    put_varint(out, u64::from(to.strings - from.strings));
+    for id in from.strings..to.strings {
+        put_bytes(out, index.string(id).as_bytes());
+    }
+    put_varint(out, u64::from(from.pairs));
+    put_varint(out, u64::from(to.pairs - from.pairs));
+    for id in from.pairs..to.pairs {
+        let (name, value) = index.pair(id);
+        put_varint(out, u64::from(name));
+        put_varint(out, u64::from(value));
+    }
+    put_varint(out, places.len() as u64);
+    for (series, place) in places {
+        put_varint(out, u64::from(place.group));
+        put_varint(out, u64::from(place.column));
+        let ids = index.ids(series);
+        put_varint(out, ids.len() as u64);
+        for &id in ids {
+            put_varint(out, u64::from(id));
+        }
+    }
+    let len = (out.len() - start - 8) as u32;
+    let crc = crc32fast::hash(&out[start + 8..]);
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What loading found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// Damaged places: offset and what.
+    pub(crate) damage: Vec<(u64, &'static str)>,
+    /// Whether ids of the file are those of the index, so that batches may be added to it.
+    pub(crate) is_exact: bool,
+}
+
+/// Loads a series file into an empty index; `each` hears of every place of every series.
+pub(crate) fn load(bytes: &[u8], index: &mut Index, mut each: impl FnMut(u32, Place)) -> Loaded {
+    let mut loaded = Loaded::default();
+    if bytes.get(..FILE_HEADER_BYTES).is_none_or(|h| h != file_header()) {
+        loaded.damage.push((0, "header of the series file"));
+    }
+    let mut maps = Maps::default();
+    let mut at = FILE_HEADER_BYTES.min(bytes.len());
+    while at < bytes.len() {
+        let mut r = Reader::new(&bytes[at..]);
+        let frame = (|| Ok::<_, WireError>((r.u32()?, r.u32()?)))();
+        let Some((body, crc)) = frame.ok().and_then(|(len, crc)| Some((r.slice(len as usize).ok()?, crc))) else {
+            loaded.damage.push((at as u64, "batch ends too early"));
+            break;
+        };
+        if crc32fast::hash(body) != crc {
+            loaded.damage.push((at as u64, "checksum of a batch"));
+        } else if let Err(e) = load_batch(body, index, &mut maps, &mut each) {
+            loaded.damage.push(((at + 8 + e.offset) as u64, e.what));
+        }
+        at += 8 + body.len();
+    }
+    let is_identity = |map: &[u32]| map.iter().enumerate().all(|(i, &id)| i as u32 == id);
+    loaded.is_exact = loaded.damage.is_empty() && is_identity(&maps.strings) && is_identity(&maps.pairs);
+    loaded
+}
+
+/// Ids of the file to ids of the index; `UNKNOWN` where a damaged batch took them.
+#[derive(Debug, Default)]
+struct Maps {
+    strings: Vec<u32>,
+    pairs: Vec<u32>,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+/// Largest gap of ids that one lost batch is believed to leave.
+const GAP_MAX: u64 = 1 << 28;
+
+fn fill_to(map: &mut Vec<u32>, first: u64, r: &Reader<'_>) -> Result<(), WireError> {
+    let gap = first.checked_sub(map.len() as u64).ok_or(r.error("ids go back"))?;
+    if gap > GAP_MAX {
+        return Err(r.error("ids leap"));
+    }
+    map.resize(first as usize, UNKNOWN);
+    Ok(())
+}
+
+fn load_batch(
+    body: &[u8],
+    index: &mut Index,
+    maps: &mut Maps,
+    each: &mut impl FnMut(u32, Place),
+) -> Result<(), WireError> {
+    let mut r = Reader::new(body);
+    let first = r.varint()?;
+    fill_to(&mut maps.strings, first, &r)?;
+    for _ in 0..r.count(r.remaining())? {
+        let text = r.str()?;
+        maps.strings.push(index.intern_string(text).ok_or(r.error("too many strings"))?);
+    }
+    let known = |map: &[u32], id: u32| map.get(id as usize).copied().filter(|&id| id != UNKNOWN);
+    let first = r.varint()?;
+    fill_to(&mut maps.pairs, first, &r)?;
+    for _ in 0..r.count(r.remaining() / 2)? {
+        let (name, value) = (r.varint_u32()?, r.varint_u32()?);
+        let pair = known(&maps.strings, name).zip(known(&maps.strings, value));
+        let id = match pair {
+            Some((name, value)) => index.intern_pair(name, value).ok_or(r.error("too many pairs"))?,
+            None => UNKNOWN,
+        };
+        maps.pairs.push(id);
+    }
+    let mut ids = Vec::new();
+    for _ in 0..r.count(r.remaining() / 3)? {
+        let place = Place { group: r.varint_u32()?, column: r.varint_u32()? };
+        let n = r.count(r.remaining())?;
+        ids.clear();
+        let mut is_known = true;
+        for _ in 0..n {
+            match known(&maps.pairs, r.varint_u32()?) {
+                Some(id) => ids.push(id),
+                None => is_known = false,
+            }
+        }
+        // Labels ascend by name; anything else is not what was written.
+        let names: Vec<&str> = ids.iter().map(|&id| index.string(index.pair(id).0)).collect();
+        if !names.windows(2).all(|w| w[0] < w[1]) {
+            return Err(r.error("labels are not in order"));
+        }
+        if is_known && !ids.is_empty() {
+            let series = index.upsert_ids(&ids, place).ok_or(r.error("too many series"))?;
+            each(series, place);
+        }
+    }
+    if r.is_empty() { Ok(()) } else { Err(r.error("bytes left over")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use promontory_model::Labels;
+
+    fn index() -> (Index, Vec<u8>, Vec<usize>) {
+        let mut index = Index::default();
+        let mut bytes = file_header().to_vec();
+        let mut mark = Mark::default();
+        let mut ends = Vec::new();
+        for batch in 0..3_u32 {
+            for i in 0..3_u32 {
+                let labels = Labels::from_pairs([("a", batch.to_string()), ("b", i.to_string())]);
+                index.insert(&labels, Place { group: batch, column: i }).unwrap();
+            }
+            let moved = if batch == 2 { vec![0] } else { vec![] };
+            if batch == 2 {
+                index.move_to(0, Place { group: 9, column: 0 });
+            }
+            put_batch(&mut bytes, &index, mark, &moved);
+            mark = Mark::of(&index);
+            ends.push(bytes.len());
+        }
+        put_batch(&mut bytes, &index, mark, &[]);
+        assert_eq!(bytes.len(), ends[2], "nothing new is nothing written");
+        (index, bytes, ends)
+    }
+
+    fn places(index: &Index) -> Vec<(String, Vec<Place>, Place)> {
+        let of = |s| (index.labels(s).to_string(), index.earlier(s).to_vec(), index.place(s));
+        index.live().iter().map(of).collect()
+    }
+
+    #[test]
+    fn an_index_comes_back() {
+        let (index, bytes, _) = index();
+        let mut again = Index::default();
+        let mut heard = 0;
+        let loaded = load(&bytes, &mut again, |_, _| heard += 1);
+        assert_eq!(loaded, Loaded { damage: vec![], is_exact: true });
+        assert_eq!(places(&again), places(&index));
+        assert_eq!(heard, 9 + 2);
+    }
+
+    #[test]
+    fn a_damaged_batch_costs_only_series_that_need_it() {
+        let (index, bytes, ends) = index();
+        let all = places(&index);
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x11;
+            let mut again = Index::default();
+            let loaded = load(&bytes, &mut again, |_, _| {});
+            assert!(!loaded.damage.is_empty() && !loaded.is_exact, "{at}");
+            let labels: Vec<String> = all.iter().map(|p| p.0.clone()).collect();
+            assert!(places(&again).iter().all(|p| labels.contains(&p.0)), "{at}: labels that never were");
+        }
+        let mut bytes = bytes.clone();
+        bytes[ends[0] + 10] ^= 1;
+        let mut again = Index::default();
+        load(&bytes, &mut again, |_, _| {});
+        // The values of `a` in the last batch are new there; those of `b` were in the first.
+        assert_eq!(again.n_series(), 6);
+    }
+}
