@@ -1,24 +1,57 @@
 //! The database: head and blocks behind one handle.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use promontory_model::{Queryable, ReadError, Select, Selection, Snapshot};
+use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, Snapshot};
 
+use crate::block::BlockReader;
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
-use crate::head::Head;
 use crate::head::read::HeadSnapshot;
 use crate::head::writer::GroupWriter;
-use crate::options::DbOptions;
+use crate::head::{Head, lock};
+use crate::maintain;
+use crate::options::{DbOptions, FsyncPolicy};
+use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
 use crate::status::{Cardinality, DbStatus, Maintenance, Recovery};
-use crate::vfs::Vfs;
+use crate::vfs::{Vfs, VfsLock};
 
 /// A database in one folder. Clones are handles of the same database.
+///
+/// The last handle that goes writes what is buffered; [`Db::close`] does more, so that the next start is quick.
 #[derive(Debug, Clone)]
-pub struct Db {
-    head: Arc<Head>,
+pub struct Db(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) head: Arc<Head>,
+    /// Blocks that answer queries, oldest first. Changed together with the head's floor, under its gate.
+    pub(crate) blocks: Mutex<Arc<Vec<Arc<BlockReader>>>>,
+    /// Taken before any lock of the head.
+    pub(crate) state: Mutex<maintain::State>,
+    pub(crate) counters: maintain::Counters,
+    /// Stops merges at the end.
+    pub(crate) cancel: Cancel,
+    pub(crate) random: std::hash::RandomState,
+    pub(crate) ulids: AtomicU64,
+    wal_corruptions: u64,
+    stop: Arc<Stop>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    _lock: Box<dyn VfsLock>,
+}
+
+/// Tells the committer to end.
+#[derive(Debug, Default)]
+struct Stop {
+    is_set: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Db {
@@ -27,73 +60,237 @@ impl Db {
     /// # Errors
     /// [`OpenError`] when the folder is in use, cannot be written, or its manifest is damaged.
     pub fn open(
-        _vfs: Arc<dyn Vfs>,
-        _clock: Arc<dyn Clock>,
-        _dir: &Path,
+        vfs: Arc<dyn Vfs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
         options: DbOptions,
     ) -> Result<(Self, Recovery), OpenError> {
-        Ok((Self { head: Arc::new(Head::new(options)) }, Recovery::default()))
+        create_folder(&*vfs, dir)?;
+        let folder_lock = vfs.lock(&dir.join(LOCK_FILE)).map_err(|e| {
+            let is_held = e.source.kind() == std::io::ErrorKind::WouldBlock;
+            if is_held { OpenError::Locked { dir: dir.to_owned() } } else { OpenError::Io(e) }
+        })?;
+        let opened = recovery::open(&vfs, &clock, dir, options)?;
+        let state = maintain::State {
+            truncated: opened.manifest.floor,
+            manifest: opened.manifest,
+            mark: opened.mark,
+            series_file: None,
+            checkpointed_layout: opened.head.layout(),
+            checkpointed_ns: clock.monotonic_ns(),
+            retired: Vec::new(),
+            compact_after_ns: 0,
+        };
+        let inner = Inner {
+            vfs,
+            dir: dir.to_owned(),
+            head: opened.head,
+            blocks: Mutex::default(),
+            state: Mutex::new(state),
+            counters: maintain::Counters::default(),
+            cancel: Cancel::new(),
+            random: std::hash::RandomState::new(),
+            ulids: AtomicU64::new(0),
+            wal_corruptions: opened.recovery.wal_corruptions,
+            stop: Arc::default(),
+            committer: Mutex::default(),
+            _lock: folder_lock,
+        };
+        inner.change_blocks(|blocks| *blocks = opened.blocks);
+        inner.start_committer();
+        Ok((Self(Arc::new(inner)), opened.recovery))
     }
 
     /// A writer for one source of series: a scrape target, a sender of remote write.
     #[must_use]
     pub fn writer(&self) -> GroupWriter {
-        GroupWriter::new(Arc::clone(&self.head))
+        GroupWriter::new(Arc::clone(&self.0.head))
     }
 
     /// Returns when everything appended before is in the hands of the operating system and so survives the death of
-    /// the process; with [`crate::FsyncPolicy::Always`] also that of the machine.
+    /// the process; with [`FsyncPolicy::Always`] also that of the machine.
     ///
     /// # Errors
     /// [`WriteError`] when it could not be written: nothing since the last success is safe.
     pub fn commit(&self) -> Result<(), WriteError> {
-        Ok(())
+        let head = &self.0.head;
+        if let Some(reason) = head.health.reason() {
+            return Err(WriteError::ReadOnly { reason });
+        }
+        let Some(wal) = head.wal() else { return Ok(()) };
+        let written = wal.flush().and_then(|()| match head.options.fsync {
+            FsyncPolicy::Always => wal.sync(),
+            FsyncPolicy::Interval(_) | FsyncPolicy::Never => Ok(()),
+        });
+        written.map_err(|e| {
+            head.health.failed(&e);
+            WriteError::Io(e)
+        })
     }
 
     /// Does what is due: seals old rows, writes the manifest, cuts blocks, merges, applies retention. Blocks; call it
     /// every few seconds from one thread.
     ///
     /// # Errors
-    /// [`WriteError`] when the store is or becomes read-only. Failures of single merges are warnings.
+    /// [`WriteError`] when the store is or becomes read-only. Failures of single cuts and merges are warnings.
     pub fn tick(&self) -> Result<Maintenance, WriteError> {
-        Ok(Maintenance::default())
+        self.0.tick()
     }
 
     /// Counts and sizes.
     #[must_use]
     pub fn status(&self) -> DbStatus {
-        self.head.status()
+        self.0.status()
     }
 
     /// The `limit` largest contributors to the head, of each kind.
     #[must_use]
     pub fn cardinality(&self, limit: usize) -> Cardinality {
-        self.head.cardinality(limit)
+        self.0.head.cardinality(limit)
     }
 
-    /// Writes and syncs everything and joins own threads. Later appends are refused.
+    /// Seals, writes and syncs everything and joins own threads, so that the next start has nothing to replay. Later
+    /// appends are refused; queries go on.
     ///
     /// # Errors
     /// [`WriteError`] when something could not be written.
     pub fn close(&self) -> Result<(), WriteError> {
-        Ok(())
+        self.0.close()
+    }
+}
+
+/// Creates the data folder so that it is still there after a crash.
+fn create_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
+    if vfs.read_dir(dir).is_ok() {
+        return Ok(());
+    }
+    vfs.create_dir_all(dir)?;
+    for parent in dir.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        // Folders above may have been there and not be ours to open; only the one that holds ours must work.
+        let result = vfs.sync_dir(parent);
+        if Some(parent) == dir.parent() {
+            result?;
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    pub(crate) fn blocks(&self) -> Arc<Vec<Arc<BlockReader>>> {
+        Arc::clone(&lock(&self.blocks))
+    }
+
+    fn start_committer(&self) {
+        let Some(interval_ms) = self.head.options.commit_interval_ms else { return };
+        let (head, stop) = (Arc::clone(&self.head), Arc::clone(&self.stop));
+        let run = move || commit_until_stopped(&head, &stop, Duration::from_millis(interval_ms.max(1)));
+        match std::thread::Builder::new().name("committer".to_owned()).spawn(run) {
+            Ok(handle) => *lock(&self.committer) = Some(handle),
+            Err(e) => {
+                tracing::error!(error = %e, "no committer thread; samples are written by commits and ticks alone")
+            }
+        }
+    }
+
+    /// Ends the committer; it writes what is buffered first.
+    pub(crate) fn stop_committer(&self) {
+        self.cancel.cancel(Cancelled::Shutdown);
+        *lock(&self.stop.is_set) = true;
+        self.stop.changed.notify_all();
+        if let Some(handle) = lock(&self.committer).take()
+            && handle.join().is_err()
+        {
+            tracing::error!("committer thread panicked");
+        }
+    }
+
+    fn status(&self) -> DbStatus {
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let mut status = self.head.status();
+        let blocks = self.blocks();
+        let oldest_block = blocks.iter().filter(|b| !b.meta().range.is_empty()).map(|b| b.meta().range.mint.0).min();
+        status.read_only = self.head.health.reason();
+        status.lowest_timestamp = oldest_block.into_iter().chain(status.head_min_time).min();
+        status.head_segment_bytes = self.head.segments.bytes();
+        if let Some(wal) = self.head.wal() {
+            status.wal_bytes = wal.bytes();
+            status.wal_segment = wal.segment();
+            status.wal_fsyncs = get(&wal.counters.fsyncs);
+            status.wal_fsync_ns = get(&wal.counters.fsync_ns);
+            status.wal_written_bytes = get(&wal.counters.written_bytes);
+            status.wal_failures = get(&wal.counters.failures);
+        }
+        status.wal_corruptions = self.wal_corruptions;
+        status.blocks_loaded = blocks.len() as u64;
+        status.blocks_bytes = blocks.iter().map(|b| b.meta().bytes()).sum();
+        status.checkpoints = get(&self.counters.checkpoints);
+        status.truncations = get(&self.counters.truncations);
+        status.compactions = get(&self.counters.compactions);
+        status.compactions_failed = get(&self.counters.compactions_failed);
+        status.time_retentions = get(&self.counters.time_retentions);
+        status.size_retentions = get(&self.counters.size_retentions);
+        status
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_committer();
+        if self.head.health.reason().is_none()
+            && let Some(wal) = self.head.wal()
+            && let Err(e) = wal.flush()
+        {
+            tracing::error!(error = %e, "samples appended last are not written");
+        }
+    }
+}
+
+/// Writes the WAL's buffer every `interval`, and syncs it by policy.
+fn commit_until_stopped(head: &Head, stop: &Stop, interval: Duration) {
+    let mut synced_ns = head.clock.monotonic_ns();
+    let mut is_stopped = stop.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+    while !*is_stopped {
+        is_stopped = stop.changed.wait_timeout(is_stopped, interval).unwrap_or_else(PoisonError::into_inner).0;
+        // A full disk is tried again; after any other failure nothing more is written.
+        if head.health.reason().is_some() && !head.health.can_resume() {
+            continue;
+        }
+        let Some(wal) = head.wal() else { continue };
+        let mut result = wal.flush();
+        if let FsyncPolicy::Interval(ms) = head.options.fsync {
+            let now = head.clock.monotonic_ns();
+            if result.is_ok() && (now.saturating_sub(synced_ns) >= ms.saturating_mul(1_000_000) || *is_stopped) {
+                synced_ns = now;
+                result = wal.sync();
+            }
+        }
+        if let Err(e) = result {
+            head.health.failed(&e);
+        }
     }
 }
 
 impl Queryable for Db {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
-        let _gate = self.head.gate_alone();
-        Ok(Arc::new(DbSnapshot { head: Arc::new(self.head.snapshot()) }))
+        let _gate = self.0.head.gate_alone();
+        Ok(Arc::new(DbSnapshot { blocks: self.0.blocks(), head: Arc::new(self.0.head.snapshot()) }))
     }
 }
 
+/// Head and blocks as they were at one moment.
 struct DbSnapshot {
+    blocks: Arc<Vec<Arc<BlockReader>>>,
     head: Arc<HeadSnapshot>,
 }
 
 impl DbSnapshot {
     fn sources(&self) -> Vec<NamedSource> {
-        vec![NamedSource { source: Arc::clone(&self.head) as _, name: None }]
+        let blocks = self.blocks.iter().map(|b| {
+            let name = Some(format!("block {}", b.meta().ulid));
+            NamedSource { source: Arc::clone(b) as _, name }
+        });
+        blocks.chain([NamedSource { source: Arc::clone(&self.head) as _, name: None }]).collect()
     }
 }
 
@@ -111,5 +308,9 @@ impl Snapshot for DbSnapshot {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,30 @@
 //! The head: recent samples in memory, in groups that share timestamps, and the index over their series.
 //!
 //! Writers append rows to groups; each group has a lock of its own, so that writers of different groups never wait
-//! for each other. Lock order: `gate`, `index`, `groups`, one group (the higher id first), the WAL's buffer. Appends
-//! hold the gate shared; snapshots and everything that changes the layout (moving series, truncation) take it alone
+//! for each other. Lock order: `gate`, `index`, one group (the higher id first), then any of `groups`, the segments and
+//! the WAL, which are held for no other lock. Appends hold the gate shared; snapshots and everything that changes the layout (moving series, truncation) take it alone
 //! for a moment. So a snapshot sees each append whole or not at all.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use promontory_model::Labels;
 
+use crate::clock::Clock;
 use crate::error::AppendError;
+use crate::health::Health;
 use crate::options::DbOptions;
+use crate::wal::{Wal, record};
 
+mod append;
 pub(crate) mod chunk;
 pub(crate) mod dict;
 pub(crate) mod group;
 pub(crate) mod index;
+pub(crate) mod layout;
 pub(crate) mod read;
+pub(crate) mod seal;
 pub(crate) mod segment;
 pub(crate) mod series_file;
 mod stats;
@@ -26,6 +32,10 @@ pub(crate) mod writer;
 
 use group::{Group, GroupCell};
 use index::{Index, Place};
+use segment::Segments;
+
+/// Groups of one head; far more than series would leave room for.
+const GROUPS_MAX: u32 = 1 << 26;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -44,6 +54,11 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) options: DbOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Health,
+    pub(crate) segments: Segments,
+    /// Set once recovery is done; what is replayed is not logged again.
+    wal: OnceLock<Wal>,
     gate: RwLock<()>,
     index: RwLock<Index>,
     /// By id; `None` where a group is gone.
@@ -52,11 +67,13 @@ pub(crate) struct Head {
     seq: AtomicU64,
     /// Changes whenever a series gets another place.
     layout: AtomicU64,
-    /// Samples before this time are in blocks; the head refuses them.
+    /// Samples before this time are in blocks; queries read them there.
     floor: AtomicI64,
+    /// Samples before this time are refused; a block that holds them may be under way.
+    append_floor: AtomicI64,
     max_t: AtomicI64,
-    /// Floors of the snapshots in use, by snapshot.
-    readers: Mutex<BTreeMap<u64, i64>>,
+    /// Floor and append of the snapshots in use, by snapshot.
+    readers: Mutex<BTreeMap<u64, (i64, u64)>>,
     next_reader: AtomicU64,
     pub(crate) counters: Counters,
 }
@@ -81,20 +98,34 @@ fn alone<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Head {
-    pub(crate) fn new(options: DbOptions) -> Self {
+    pub(crate) fn new(options: DbOptions, clock: Arc<dyn Clock>, segments: Segments, floor: i64) -> Self {
         Self {
             options,
+            clock,
+            health: Health::default(),
+            segments,
+            wal: OnceLock::new(),
             gate: RwLock::default(),
             index: RwLock::default(),
             groups: RwLock::default(),
             seq: AtomicU64::new(0),
             layout: AtomicU64::new(0),
-            floor: AtomicI64::new(i64::MIN),
+            floor: AtomicI64::new(floor),
+            append_floor: AtomicI64::new(floor),
             max_t: AtomicI64::new(i64::MIN),
             readers: Mutex::default(),
             next_reader: AtomicU64::new(0),
             counters: Counters::default(),
         }
+    }
+
+    /// From now on everything is logged. Later calls change nothing.
+    pub(crate) fn start_log(&self, wal: Wal) {
+        let _ = self.wal.set(wal);
+    }
+
+    pub(crate) fn wal(&self) -> Option<&Wal> {
+        self.wal.get()
     }
 
     pub(crate) fn gate_shared(&self) -> RwLockReadGuard<'_, ()> {
@@ -122,17 +153,53 @@ impl Head {
         shared(&self.groups).iter().flatten().cloned().collect()
     }
 
+    /// Number of the next group.
+    pub(crate) fn next_group(&self) -> u32 {
+        shared(&self.groups).len() as u32
+    }
+
+    /// Makes sure that new groups get numbers from `next` on.
+    pub(crate) fn reserve_groups(&self, next: u32) {
+        let mut groups = alone(&self.groups);
+        if groups.len() < next as usize {
+            groups.resize(next.min(GROUPS_MAX) as usize, None);
+        }
+    }
+
     /// A new, empty group.
     pub(crate) fn new_group(&self) -> Result<Arc<GroupCell>, AppendError> {
         let mut groups = alone(&self.groups);
-        let id = u32::try_from(groups.len()).map_err(|_| AppendError::IndexFull)?;
+        let id = u32::try_from(groups.len()).ok().filter(|&id| id < GROUPS_MAX).ok_or(AppendError::IndexFull)?;
         let cell = Arc::new(GroupCell { id, state: Mutex::new(Group::new()) });
         groups.push(Some(Arc::clone(&cell)));
         Ok(cell)
     }
 
+    /// The group with this id, created when recovery meets it first; `None` for an id that cannot be.
+    pub(crate) fn ensure_group(&self, id: u32) -> Option<Arc<GroupCell>> {
+        if id >= GROUPS_MAX {
+            return None;
+        }
+        self.reserve_groups(id + 1);
+        let mut groups = alone(&self.groups);
+        let slot = &mut groups[id as usize];
+        Some(Arc::clone(slot.get_or_insert_with(|| Arc::new(GroupCell { id, state: Mutex::new(Group::new()) }))))
+    }
+
+    /// Takes groups out; nothing refers to them any more.
+    pub(crate) fn remove_groups(&self, ids: &[u32]) {
+        let mut groups = alone(&self.groups);
+        for &id in ids {
+            groups[id as usize] = None;
+        }
+    }
+
     pub(crate) fn next_seq(&self) -> u64 {
         self.seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Acquire)
     }
 
     pub(crate) fn layout(&self) -> u64 {
@@ -141,6 +208,21 @@ impl Head {
 
     pub(crate) fn floor(&self) -> i64 {
         self.floor.load(Ordering::Acquire)
+    }
+
+    /// Queries read samples before `floor` from blocks from now on. The caller holds the gate alone.
+    pub(crate) fn set_floor(&self, floor: i64) {
+        self.floor.fetch_max(floor, Ordering::AcqRel);
+        self.append_floor.fetch_max(floor, Ordering::AcqRel);
+    }
+
+    pub(crate) fn append_floor(&self) -> i64 {
+        self.append_floor.load(Ordering::Acquire)
+    }
+
+    /// Samples before `floor` are refused from now on. The caller holds the gate alone.
+    pub(crate) fn set_append_floor(&self, floor: i64) {
+        self.append_floor.fetch_max(floor, Ordering::AcqRel);
     }
 
     /// Newest time ever appended; `None` while empty.
@@ -152,7 +234,12 @@ impl Head {
         self.max_t.fetch_max(t, Ordering::AcqRel);
     }
 
-    /// The series with these labels, created in `home` when new; `place_for` gives a group with a free column.
+    /// An error while the store is read-only.
+    pub(crate) fn check_writable(&self) -> Result<(), AppendError> {
+        self.health.reason().map_or(Ok(()), |reason| Err(AppendError::ReadOnly { reason }))
+    }
+
+    /// The series with these labels; a new one goes to the group that `home` gives, which has a free column.
     fn resolve(
         &self,
         labels: &Labels,
@@ -167,6 +254,9 @@ impl Head {
                 let place = Place { group: cell.id, column: group.columns.len() as u32 };
                 let series = index.insert(labels, place).ok_or(AppendError::IndexFull)?;
                 group.columns.push(series);
+                if let Some(wal) = self.wal() {
+                    wal.push(|out| record::put_series(out, place.group, place.column, labels));
+                }
                 self.counters.series_created.fetch_add(1, Ordering::Relaxed);
                 series
             }

@@ -9,21 +9,20 @@ pub mod codec;
 pub mod compact;
 mod db;
 mod error;
-#[allow(dead_code, reason = "recovery is being put on top")]
 mod head;
-#[allow(dead_code, reason = "recovery is being put on top")]
+mod health;
+mod maintain;
 mod manifest;
 mod mapped;
 mod options;
+mod recovery;
 pub mod retention;
 mod select;
 mod source;
 mod status;
 pub mod ulid;
 pub mod vfs;
-#[allow(dead_code, reason = "recovery is being put on top")]
 mod wal;
-#[allow(dead_code, reason = "the formats are being put on top")]
 mod wire;
 
 pub use db::Db;

@@ -132,6 +132,13 @@ impl Wal {
         buffer.segment
     }
 
+    /// Adds records that are framed already.
+    pub(crate) fn push_framed(&self, records: &[u8]) -> u64 {
+        let mut buffer = lock(&self.buffer);
+        buffer.records.extend_from_slice(records);
+        buffer.segment
+    }
+
     /// Bytes that wait for a flush.
     pub(crate) fn buffered_bytes(&self) -> usize {
         lock(&self.buffer).records.len()

@@ -74,7 +74,18 @@ impl Header {
             let (body_len, body_crc, group, n_columns, n_rows) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?);
             let kind = if r.u32()? == 0 { Kind::Rows } else { Kind::Late };
             let (mint, maxt, first_no, end_no) = (r.i64()?, r.i64()?, r.u64()?, r.u64()?);
-            Ok::<_, WireError>(Self { body_len, body_crc, group, n_columns, n_rows, kind, mint, maxt, first_no, end_no })
+            Ok::<_, WireError>(Self {
+                body_len,
+                body_crc,
+                group,
+                n_columns,
+                n_rows,
+                kind,
+                mint,
+                maxt,
+                first_no,
+                end_no,
+            })
         })();
         header.ok().filter(|h| h.n_rows > 0 && h.n_rows <= ROWS_MAX && h.mint <= h.maxt && h.first_no < h.end_no)
     }
@@ -177,9 +188,11 @@ impl Column {
             }
             return;
         }
-        let rows = self.bitmap.iter().enumerate().flat_map(|(i, byte)| {
-            (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| i * 8 + bit)
-        });
+        let rows = self
+            .bitmap
+            .iter()
+            .enumerate()
+            .flat_map(|(i, byte)| (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| i * 8 + bit));
         for (row, &v) in rows.zip(&self.values) {
             each(row, v);
         }
@@ -226,7 +239,7 @@ impl<'a> Body<'a> {
             FULL => self.n_rows,
             BITMAP => {
                 out.bitmap.extend_from_slice(r.slice(bitmap_bytes)?);
-                if self.n_rows % 8 != 0
+                if !self.n_rows.is_multiple_of(8)
                     && let Some(last) = out.bitmap.last_mut()
                 {
                     *last &= (1 << (self.n_rows % 8)) - 1;

@@ -4,8 +4,12 @@
 //! no sample yet is filled; other late samples are kept apart, sorted, until they are sealed. No two samples of a
 //! group have the same column and time. A group knows series only by number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+
+use super::chunk::Column;
+use super::index::Place;
+use super::segment::Chunk;
 
 /// A column that no series uses.
 pub(crate) const NO_SERIES: u32 = u32::MAX;
@@ -86,22 +90,83 @@ pub(crate) struct Group {
     pub(crate) is_claimed: bool,
     /// Open rows, ascending. Shared with readers, who never see one change: a row in use is copied first.
     pub(crate) rows: Vec<Arc<Row>>,
+    /// Number of the next row.
+    pub(crate) next_no: u64,
+    /// Segment of the WAL at or before the first open row.
+    pub(crate) rows_wal: Option<u64>,
+    /// When the first open row arrived, on the monotonic clock.
+    pub(crate) opened_ns: u64,
     /// Late samples, shared with readers in the same way.
     pub(crate) late: Arc<LateCells>,
+    /// Number of the next late cell, and of the first that is not sealed.
+    pub(crate) late_no: u64,
+    pub(crate) late_first_no: u64,
+    /// Segment of the WAL at or before the first late cell.
+    pub(crate) late_wal: Option<u64>,
+    /// Sealed rows, ascending in time.
+    pub(crate) chunks: Arc<Vec<Arc<Chunk>>>,
+    /// Sealed late samples, in the order they were sealed.
+    pub(crate) late_chunks: Arc<Vec<Arc<Chunk>>>,
     /// Time of the newest row ever; `i64::MIN` before the first.
     pub(crate) last_t: i64,
+    /// The group that took over all series of this one.
+    pub(crate) successor: Option<u32>,
+    /// Where the samples of columns that moved here lie up to `last_t` of that moment.
+    pub(crate) earlier: HashMap<u32, Vec<Place>>,
 }
 
 impl Group {
     pub(crate) fn new() -> Self {
-        Self { columns: Vec::new(), is_claimed: false, rows: Vec::new(), late: Arc::default(), last_t: i64::MIN }
+        Self {
+            columns: Vec::new(),
+            is_claimed: false,
+            rows: Vec::new(),
+            next_no: 0,
+            rows_wal: None,
+            opened_ns: 0,
+            late: Arc::default(),
+            late_no: 0,
+            late_first_no: 0,
+            late_wal: None,
+            chunks: Arc::default(),
+            late_chunks: Arc::default(),
+            last_t: i64::MIN,
+            successor: None,
+            earlier: HashMap::new(),
+        }
+    }
+
+    /// Puts a series at a column; columns between are holes.
+    pub(crate) fn set_column(&mut self, column: u32, series: u32) {
+        self.reserve_columns(column as usize + 1);
+        self.columns[column as usize] = series;
+    }
+
+    /// Makes sure that columns below `n` are not given to new series: samples of lost ones may lie there.
+    pub(crate) fn reserve_columns(&mut self, n: usize) {
+        if self.columns.len() < n {
+            self.columns.resize(n, NO_SERIES);
+        }
     }
 
     /// Oldest sample at or after `floor`.
     pub(crate) fn min_t(&self, floor: i64) -> Option<i64> {
         let row = self.rows.iter().map(|row| row.t).find(|&t| t >= floor);
         let late = self.late.range((floor, 0)..).next().map(|(&(t, _), _)| t);
-        row.into_iter().chain(late).min()
+        let sealed = self.chunks.iter().chain(&*self.late_chunks).filter(|c| c.header.maxt >= floor);
+        sealed.map(|c| c.header.mint.max(floor)).chain(row).chain(late).min()
+    }
+
+    /// Newest sample.
+    pub(crate) fn max_t(&self) -> Option<i64> {
+        let row = self.rows.last().map(|row| row.t);
+        let late = self.late.last_key_value().map(|(&(t, _), _)| t);
+        self.chunks.iter().chain(&*self.late_chunks).map(|c| c.header.maxt).chain(row).chain(late).max()
+    }
+
+    /// Whether no sample lies at or after `floor`.
+    pub(crate) fn is_empty_from(&self, floor: i64) -> bool {
+        self.max_t().is_none_or(|t| t < floor)
     }
 
     /// Index of the open row at `t`.
@@ -109,19 +174,59 @@ impl Group {
         self.rows.binary_search_by_key(&t, |row| row.t).ok()
     }
 
-    /// Time and value of the column's newest sample among open rows and late cells.
-    pub(crate) fn open_last(&self, column: u32) -> Option<(i64, f64)> {
+    /// Time and value of the column's newest sample.
+    pub(crate) fn last(&self, column: u32) -> Option<(i64, f64)> {
         let row = self.rows.iter().rev().find_map(|row| row.get(column as usize).map(|v| (row.t, v)));
+        let row = row.or_else(|| self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column)));
         let late = self.late.iter().rev().find(|((_, c), _)| *c == column).map(|(&(t, _), cell)| (t, cell.value));
-        match (row, late) {
-            (Some(row), Some(late)) => Some(if row.0 >= late.0 { row } else { late }),
-            (row, late) => row.or(late),
-        }
+        let sealed_late = self.late_chunks.iter().filter_map(|chunk| last_in(chunk, column));
+        row.into_iter().chain(late).chain(sealed_late).max_by_key(|(t, _)| *t)
     }
 
-    /// The column's sample at `t` among open rows and late cells.
-    pub(crate) fn open_find(&self, column: u32, t: i64) -> Option<f64> {
-        let row = self.open_row(t).and_then(|i| self.rows[i].get(column as usize));
-        row.or_else(|| self.late.get(&(t, column)).map(|cell| cell.value))
+    /// The column's sample at `t`.
+    pub(crate) fn find(&self, column: u32, t: i64) -> Option<f64> {
+        let open = self.open_row(t).and_then(|i| self.rows[i].get(column as usize));
+        open.or_else(|| self.late.get(&(t, column)).map(|cell| cell.value))
+            .or_else(|| {
+                let i = self.chunks.partition_point(|chunk| chunk.header.maxt < t);
+                self.chunks.get(i).and_then(|chunk| find_in(chunk, column, t))
+            })
+            .or_else(|| self.late_chunks.iter().find_map(|chunk| find_in(chunk, column, t)))
     }
+}
+
+/// Times of a chunk and the samples of one column. A chunk that cannot be read holds nothing that a new sample could
+/// contradict; queries report it.
+fn decode(chunk: &Chunk, column: u32) -> Option<(Vec<i64>, Column)> {
+    if column >= chunk.header.n_columns {
+        return None;
+    }
+    let bytes = chunk.bytes().ok()?;
+    let body = chunk.body(&bytes).ok()?;
+    let mut out = Column::default();
+    body.column(column as usize, &mut out).ok()?;
+    if out.values.is_empty() {
+        return None;
+    }
+    let mut times = Vec::new();
+    body.timestamps(&mut times).ok()?;
+    Some((times, out))
+}
+
+fn last_in(chunk: &Chunk, column: u32) -> Option<(i64, f64)> {
+    let (times, samples) = decode(chunk, column)?;
+    let mut last = None;
+    samples.for_each(|row, v| last = Some((times[row], v)));
+    last
+}
+
+fn find_in(chunk: &Chunk, column: u32, t: i64) -> Option<f64> {
+    if t < chunk.header.mint || t > chunk.header.maxt {
+        return None;
+    }
+    let (times, samples) = decode(chunk, column)?;
+    let wanted = times.binary_search(&t).ok()?;
+    let mut found = None;
+    samples.for_each(|row, v| found = found.or((row == wanted).then_some(v)));
+    found
 }

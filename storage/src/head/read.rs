@@ -1,14 +1,16 @@
 //! Reading the head: a snapshot is a watermark over appends; groups are captured when they are selected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use promontory_model::{Columns, ReadError, Select, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
 
-use super::group::{LateCells, Row};
+use super::chunk::Column;
+use super::group::{Group, LateCells, Row};
 use super::index::Place;
+use super::segment::{Chunk, ChunkBytes};
 use super::{Head, lock};
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 
@@ -29,15 +31,18 @@ impl Head {
     /// What has been appended until now. The caller holds the gate alone.
     pub(crate) fn snapshot(self: &Arc<Self>) -> HeadSnapshot {
         let floor = self.floor();
+        let seq = self.seq.load(Ordering::Acquire);
         let reader = self.next_reader.fetch_add(1, Ordering::Relaxed);
-        lock(&self.readers).insert(reader, floor);
-        HeadSnapshot {
-            head: Arc::clone(self),
-            seq: self.seq.load(Ordering::Acquire),
-            n_numbers: self.index().n_numbers(),
-            floor,
-            reader,
-        }
+        lock(&self.readers).insert(reader, (floor, seq));
+        HeadSnapshot { head: Arc::clone(self), seq, n_numbers: self.index().n_numbers(), floor, reader }
+    }
+
+    /// Oldest floor that a snapshot in use reads from, and oldest append up to which one sees.
+    pub(crate) fn oldest_reader(&self) -> (i64, u64) {
+        let readers = lock(&self.readers);
+        let floor = readers.values().map(|r| r.0).min().unwrap_or(i64::MAX);
+        let seq = readers.values().map(|r| r.1).min().unwrap_or(u64::MAX);
+        (floor, seq)
     }
 }
 
@@ -48,16 +53,11 @@ impl Drop for HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    fn select_series(&self, select: &Select<'_>) -> RoaringBitmap {
-        let mut series = self.head.index().select(select.matchers);
-        series.remove_range(self.n_numbers..);
-        series
-    }
-
     /// Matching series by group, earlier places included.
     fn by_group(&self, select: &Select<'_>) -> BTreeMap<u32, Vec<(Place, u32)>> {
-        let series = self.select_series(select);
         let index = self.head.index();
+        let mut series = index.select(select.matchers);
+        series.remove_range(self.n_numbers..);
         let mut out: BTreeMap<u32, Vec<(Place, u32)>> = BTreeMap::new();
         for number in &series {
             let place = index.place(number);
@@ -71,10 +71,7 @@ impl HeadSnapshot {
 
     fn view(&self, group: u32, range: TimeRange) -> Option<GroupView> {
         let cell = self.head.group(group)?;
-        let state = lock(&cell.state);
-        let view =
-            GroupView { seq: self.seq, floor: self.floor, rows: state.rows.clone(), late: Arc::clone(&state.late) };
-        drop(state);
+        let view = GroupView::of(&lock(&cell.state), self.seq, self.floor);
         (view.rows_max(range) > 0).then_some(view)
     }
 
@@ -124,18 +121,54 @@ impl Source for HeadSnapshot {
     }
 }
 
-/// One group as it was when it was selected; newer appends are skipped by their number.
+/// One group as it was when it was captured; newer appends are skipped by their number.
 #[derive(Debug)]
-struct GroupView {
+pub(crate) struct GroupView {
     seq: u64,
     floor: i64,
+    chunks: Arc<Vec<Arc<Chunk>>>,
+    late_chunks: Arc<Vec<Arc<Chunk>>>,
     rows: Vec<Arc<Row>>,
     late: Arc<LateCells>,
 }
 
+/// Visible rows of a sealed chunk.
+struct Sealed<'a> {
+    chunk: &'a Chunk,
+    bytes: ChunkBytes,
+    /// Rows of the chunk, from and before.
+    from: usize,
+    to: usize,
+}
+
+/// A late sample: time, index of the column in the request, value.
+type LateSample = (i64, usize, f64);
+
 impl GroupView {
+    /// What appends up to `seq` left in the group, from `floor` on.
+    pub(crate) fn of(group: &Group, seq: u64, floor: i64) -> Self {
+        Self {
+            seq,
+            floor,
+            chunks: Arc::clone(&group.chunks),
+            late_chunks: Arc::clone(&group.late_chunks),
+            rows: group.rows.clone(),
+            late: Arc::clone(&group.late),
+        }
+    }
+
     fn clip(&self, range: TimeRange) -> TimeRange {
         TimeRange { mint: range.mint.max(Timestamp(self.floor)), maxt: range.maxt }
+    }
+
+    fn chunks_in(&self, range: TimeRange) -> &[Arc<Chunk>] {
+        let start = self.chunks.partition_point(|c| c.header.maxt < range.mint.0);
+        let end = self.chunks.partition_point(|c| c.header.mint <= range.maxt.0);
+        &self.chunks[start.min(end)..end]
+    }
+
+    fn late_chunks_in(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.late_chunks.iter().filter(move |c| c.header.mint <= range.maxt.0 && range.mint.0 <= c.header.maxt)
     }
 
     fn rows_in(&self, range: TimeRange) -> &[Arc<Row>] {
@@ -145,49 +178,144 @@ impl GroupView {
     }
 
     fn late_in(&self, range: TimeRange) -> impl Iterator<Item = (i64, u32, f64)> {
-        let bounds = (range.mint.0, 0)..=(range.maxt.0.max(range.mint.0), u32::MAX);
         let seq = self.seq;
+        let bounds = (range.mint.0, 0)..=(range.maxt.0.max(range.mint.0), u32::MAX);
         let cells = (!range.is_empty()).then(|| self.late.range(bounds));
         cells.into_iter().flatten().filter(move |(_, cell)| cell.seq <= seq).map(|(&(t, c), cell)| (t, c, cell.value))
+    }
+
+    /// Visible rows of sealed chunks; their times go to `times`.
+    fn sealed_in(&self, range: TimeRange, times: &mut Vec<i64>) -> Result<Vec<Sealed<'_>>, ReadError> {
+        let mut out = Vec::new();
+        let mut decoded = Vec::new();
+        for chunk in self.chunks_in(range) {
+            let bytes = chunk.bytes()?;
+            decoded.clear();
+            chunk.body(&bytes)?.timestamps(&mut decoded).map_err(|e| chunk.malformed(e))?;
+            let from = decoded.partition_point(|&t| t < range.mint.0);
+            let mut to = decoded.partition_point(|&t| t <= range.maxt.0).max(from);
+            if let Some(seqs) = chunk.seqs() {
+                to = to.min(seqs.partition_point(|&seq| seq <= self.seq)).max(from);
+            }
+            times.extend_from_slice(&decoded[from..to]);
+            out.push(Sealed { chunk, bytes, from, to });
+        }
+        Ok(out)
+    }
+
+    /// Visible late samples of the columns.
+    fn late_of(&self, columns: &[u32], range: TimeRange) -> Result<Vec<LateSample>, ReadError> {
+        let mut out = Vec::new();
+        let mut decoded = Column::default();
+        let mut times = Vec::new();
+        for chunk in self.late_chunks_in(range) {
+            let bytes = chunk.bytes()?;
+            let body = chunk.body(&bytes)?;
+            times.clear();
+            body.timestamps(&mut times).map_err(|e| chunk.malformed(e))?;
+            let seqs = chunk.seqs();
+            for (i, &column) in columns.iter().enumerate() {
+                body.column(column as usize, &mut decoded).map_err(|e| chunk.malformed(e))?;
+                decoded.for_each(|row, value| {
+                    let is_visible = seqs.as_ref().is_none_or(|s| s[row] <= self.seq);
+                    if is_visible && range.contains(Timestamp(times[row])) {
+                        out.push((times[row], i, value));
+                    }
+                });
+            }
+        }
+        let mut open = self.late_in(range).peekable();
+        if open.peek().is_some() {
+            let index: HashMap<u32, usize> = columns.iter().enumerate().map(|(i, &c)| (c, i)).collect();
+            out.extend(open.filter_map(|(t, column, value)| index.get(&column).map(|&i| (t, i, value))));
+        }
+        Ok(out)
     }
 }
 
 impl GroupColumns for GroupView {
     fn rows_max(&self, range: TimeRange) -> usize {
         let range = self.clip(range);
-        self.rows_in(range).len() + self.late_in(range).count()
+        if range.is_empty() {
+            return 0;
+        }
+        let sealed = self.chunks_in(range).iter().chain(self.late_chunks_in(range));
+        let sealed: usize = sealed.map(|c| c.header.n_rows as usize).sum();
+        sealed + self.rows_in(range).len() + self.late_in(range).count()
     }
 
     fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
         let range = self.clip(range);
-        let rows = self.rows_in(range);
-        let late: Vec<_> = self.late_in(range).collect();
-        let mut times: Vec<i64> = rows.iter().map(|row| row.t).collect();
-        if !late.is_empty() {
-            times.extend(late.iter().map(|&(t, _, _)| t));
-            times.sort_unstable();
-            times.dedup();
+        let mut times = Vec::new();
+        if range.is_empty() {
+            out.reset(columns.len(), []);
+            return Ok(());
         }
-        out.reset(columns.len(), times.iter().copied());
-        for (i, &column) in columns.iter().enumerate() {
-            if !late.is_empty() {
-                out.clear_column(i);
-            }
-            for (at, row) in rows.iter().enumerate() {
-                let at = if late.is_empty() { at } else { times.binary_search(&row.t).unwrap_or(at) };
-                match row.get(column as usize) {
-                    Some(value) => out.set_present(i, at, value),
-                    None => out.set_absent(i, at),
-                }
-            }
-            for &(t, c, value) in &late {
-                if c == column
-                    && let Ok(at) = times.binary_search(&t)
-                {
-                    out.set_present(i, at, value);
-                }
+        let sealed = self.sealed_in(range, &mut times)?;
+        let rows = self.rows_in(range);
+        times.extend(rows.iter().map(|row| row.t));
+        let late = self.late_of(columns, range)?;
+        if late.is_empty() {
+            out.reset(columns.len(), times.iter().copied());
+            return fill(columns, &sealed, rows, out);
+        }
+        let mut union = times.clone();
+        union.extend(late.iter().map(|&(t, _, _)| t));
+        union.sort_unstable();
+        union.dedup();
+        out.reset(columns.len(), union.iter().copied());
+        for i in 0..columns.len() {
+            out.clear_column(i);
+        }
+        // What arrived in order was there first.
+        for (t, i, value) in late {
+            out.set_present(i, union.partition_point(|&x| x < t), value);
+        }
+        let places: Vec<usize> = times.iter().map(|t| union.partition_point(|x| x < t)).collect();
+        let mut in_order = Columns::default();
+        in_order.reset(columns.len(), times.iter().copied());
+        fill(columns, &sealed, rows, &mut in_order)?;
+        for i in 0..columns.len() {
+            let column = in_order.column(i);
+            for (row, &at) in places.iter().enumerate().filter(|(row, _)| column.is_present(*row)) {
+                out.set_present(i, at, column.values[row]);
             }
         }
         Ok(())
     }
+}
+
+/// Writes sealed and open rows one after the other.
+fn fill(columns: &[u32], sealed: &[Sealed<'_>], rows: &[Arc<Row>], out: &mut Columns) -> Result<(), ReadError> {
+    let mut start = 0;
+    let mut decoded = Column::default();
+    for part in sealed {
+        let body = part.chunk.body(&part.bytes)?;
+        let n = part.to - part.from;
+        for (i, &column) in columns.iter().enumerate() {
+            body.column(column as usize, &mut decoded).map_err(|e| part.chunk.malformed(e))?;
+            if decoded.values.len() == part.chunk.header.n_rows as usize {
+                out.values_mut(i)[start..start + n].copy_from_slice(&decoded.values[part.from..part.to]);
+                continue;
+            }
+            for row in 0..n {
+                out.set_absent(i, start + row);
+            }
+            decoded.for_each(|row, value| {
+                if (part.from..part.to).contains(&row) {
+                    out.set_present(i, start + row - part.from, value);
+                }
+            });
+        }
+        start += n;
+    }
+    for (i, &column) in columns.iter().enumerate() {
+        for (row, cells) in rows.iter().enumerate() {
+            match cells.get(column as usize) {
+                Some(value) => out.set_present(i, start + row, value),
+                None => out.set_absent(i, start + row),
+            }
+        }
+    }
+    Ok(())
 }

@@ -178,7 +178,13 @@ struct Open {
 }
 
 impl Segments {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, segment_bytes: u64, all: Vec<Arc<Segment>>, next_id: u64) -> Self {
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        dir: PathBuf,
+        segment_bytes: u64,
+        all: Vec<Arc<Segment>>,
+        next_id: u64,
+    ) -> Self {
         let state = State { all, open: None, next_id, dirty: Vec::new(), is_dir_dirty: false };
         Self { vfs, dir, segment_bytes, state: Mutex::new(state) }
     }
@@ -246,8 +252,7 @@ impl Segments {
     pub(crate) fn retire(&self, keep: impl Fn(u64) -> bool) -> Vec<PathBuf> {
         let mut state = lock(&self.state);
         let open = state.open.as_ref().map(|o| o.segment.id);
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            state.all.drain(..).partition(|s| keep(s.id) || Some(s.id) == open);
+        let (kept, gone): (Vec<_>, Vec<_>) = state.all.drain(..).partition(|s| keep(s.id) || Some(s.id) == open);
         state.all = kept;
         gone.into_iter().map(|s| s.path.clone()).collect()
     }

@@ -19,15 +19,26 @@ impl Head {
         self.all_groups().iter().filter_map(|cell| lock(&cell.state).min_t(floor)).min()
     }
 
+    /// Sealed columns.
+    fn n_chunks(&self) -> u64 {
+        let columns = |cell: &std::sync::Arc<super::group::GroupCell>| {
+            let group = lock(&cell.state);
+            group.chunks.iter().chain(&*group.late_chunks).map(|c| u64::from(c.header.n_columns)).sum::<u64>()
+        };
+        self.all_groups().iter().map(columns).sum()
+    }
+
     /// The head's part of the database's status.
     pub(crate) fn status(&self) -> DbStatus {
         let groups = self.all_groups();
         let head_groups = groups.iter().filter(|cell| !lock(&cell.state).columns.is_empty()).count() as u64;
+        let head_chunks = self.n_chunks();
         let index = self.index();
         let c = &self.counters;
         DbStatus {
             head_series: index.n_series(),
             head_groups,
+            head_chunks,
             symbol_bytes: index.symbol_bytes() as u64,
             samples_appended: get(&c.samples),
             series_created: get(&c.series_created),
@@ -45,7 +56,7 @@ impl Head {
 
     /// The `limit` largest contributors of each kind.
     pub(crate) fn cardinality(&self, limit: usize) -> Cardinality {
-        let (min_time, max_time) = (self.min_t(), self.max_t());
+        let (min_time, max_time, chunks) = (self.min_t(), self.max_t(), self.n_chunks());
         let index = self.index();
         let mut metrics = Vec::new();
         let mut pairs = Vec::new();
@@ -67,7 +78,7 @@ impl Head {
         Cardinality {
             series: index.n_series(),
             label_pairs,
-            chunks: 0,
+            chunks,
             min_time,
             max_time,
             series_by_metric: top(metrics, limit),

@@ -1,4 +1,7 @@
 //! A source of samples: its series get short references, and its rows go to their groups.
+//!
+//! A row is staged with one store per sample, then handed over to its group whole. What does not arrive as whole rows in
+//! the order of time takes the slow path, sample by sample (`super::append`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use promontory_model::{Labels, Timestamp};
 
-use super::group::{Group, GroupCell, LateCell, Row};
+use super::append::{Bounds, append_row};
+use super::group::{GroupCell, Row};
 use super::index::Place;
 use super::{Head, lock};
 use crate::error::AppendError;
@@ -55,24 +59,8 @@ pub struct GroupWriter {
     home: Option<Arc<GroupCell>>,
     /// Layout of the head for which `slots` are right.
     layout: u64,
-}
-
-/// Time bounds of one append, by Prometheus' rules.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    floor: i64,
-    in_order_min: i64,
-    /// Oldest time that may come out of order; `None` when none may.
-    late_min: Option<i64>,
-}
-
-enum Outcome {
-    Store,
-    AlreadyThere,
-    Duplicate,
-    OutOfOrder,
-    OutOfBounds,
-    TooOld,
+    /// Records on their way to the WAL.
+    records: Vec<u8>,
 }
 
 impl GroupWriter {
@@ -87,6 +75,7 @@ impl GroupWriter {
             lane_of: HashMap::new(),
             home: None,
             layout,
+            records: Vec::new(),
         }
     }
 
@@ -100,6 +89,7 @@ impl GroupWriter {
             return Err(AppendError::EmptyLabels);
         }
         let head = Arc::clone(&self.head);
+        head.check_writable()?;
         let allowed = head.options.labels_bytes_max;
         let bytes = labels.as_bytes().len();
         if bytes > allowed {
@@ -152,8 +142,7 @@ impl GroupWriter {
     /// # Errors
     /// [`AppendError::UnknownSeries`] and [`AppendError::ReadOnly`]: nothing was stored.
     pub fn append(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
-        let bounds = self.bounds();
-        self.append_within(t, samples, bounds)
+        self.append_within(t, samples, |bounds| bounds)
     }
 
     /// As [`GroupWriter::append`], but leaves out what is older than its series' last sample even inside the window
@@ -162,17 +151,17 @@ impl GroupWriter {
     /// # Errors
     /// As [`GroupWriter::append`].
     pub fn append_in_order(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
-        let bounds = Bounds { late_min: None, ..self.bounds() };
-        self.append_within(t, samples, bounds)
+        self.append_within(t, samples, Bounds::in_order_only)
     }
 
     fn append_within(
         &mut self,
         t: Timestamp,
         samples: &[(SeriesRef, f64)],
-        bounds: Bounds,
+        narrow: impl FnOnce(Bounds) -> Bounds,
     ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
+        head.check_writable()?;
         let _gate = head.gate_shared();
         self.follow_layout();
         let mut counts = Appended::default();
@@ -181,6 +170,8 @@ impl GroupWriter {
             return Err(e);
         }
         let seq = head.next_seq();
+        // Under the gate, so that a block that is being cut misses no sample.
+        let bounds = narrow(Bounds::of(&head));
         self.append_staged(t.0, seq, bounds, &mut counts);
         self.count(counts);
         Ok(counts)
@@ -192,6 +183,7 @@ impl GroupWriter {
     /// As [`GroupWriter::append`].
     pub fn append_at(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
+        head.check_writable()?;
         let _gate = head.gate_shared();
         self.follow_layout();
         for (series, _, _) in samples {
@@ -203,7 +195,7 @@ impl GroupWriter {
         let mut counts = Appended::default();
         for row in sorted.chunk_by(|a, b| a.0 == b.0) {
             self.stage(row.iter().map(|&(_, s, v)| (s, v)), &mut counts)?;
-            let bounds = self.bounds();
+            let bounds = Bounds::of(&self.head);
             self.append_staged(row[0].0, seq, bounds, &mut counts);
         }
         self.count(counts);
@@ -228,6 +220,7 @@ impl GroupWriter {
         let index = head.index();
         self.lanes.clear();
         self.lane_of.clear();
+        self.home = self.home.take().map(|home| head.newest_of(home));
         for id in 0..self.slots.len() {
             if self.slots[id].lane == FREE {
                 continue;
@@ -334,23 +327,9 @@ impl GroupWriter {
             row.t = t;
             row.seq = seq;
             let cell = Arc::clone(&self.lanes[i].cell);
-            let mut group = lock(&cell.state);
-            let n = counts.accepted;
-            append_row(&self.head, &mut group, row, bounds, counts);
-            if counts.accepted > n {
-                self.head.saw_time(t);
-            }
+            append_row(&self.head, &cell, row, bounds, counts, &mut self.records);
         }
-    }
-
-    fn bounds(&self) -> Bounds {
-        let options = &self.head.options;
-        let floor = self.head.floor();
-        let max_t = self.head.max_t();
-        let in_order_min = max_t.map_or(i64::MIN, |t| t.saturating_sub(options.block_ms / 2)).max(floor);
-        let window = options.out_of_order_window_ms;
-        let late_min = (window > 0).then(|| max_t.map_or(i64::MIN, |t| t.saturating_sub(window)).max(floor));
-        Bounds { floor, in_order_min, late_min }
+        self.head.relieve_log();
     }
 
     fn count(&self, counts: Appended) {
@@ -374,65 +353,8 @@ impl Drop for GroupWriter {
             }
         }
         drop(index);
-        if let Some(home) = &self.home {
-            lock(&home.state).is_claimed = false;
+        if let Some(home) = self.home.take() {
+            lock(&self.head.newest_of(home).state).is_claimed = false;
         }
     }
-}
-
-/// Appends `row` to `group`, whole when it is newer than all rows, else sample by sample.
-fn append_row(head: &Head, group: &mut Group, row: Row, bounds: Bounds, counts: &mut Appended) {
-    let oldest = bounds.late_min.unwrap_or(i64::MAX).min(bounds.in_order_min);
-    if row.t > group.last_t && row.t >= oldest {
-        counts.accepted += row.n_present();
-        group.last_t = row.t;
-        group.rows.push(Arc::new(row));
-        return;
-    }
-    for column in row.columns() {
-        let value = row.values[column];
-        match judge(group, column as u32, row.t, value, bounds) {
-            Outcome::Store => {
-                counts.accepted += 1;
-                store_late(head, group, column as u32, row.t, LateCell { value, seq: row.seq });
-            }
-            Outcome::AlreadyThere => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::OutOfOrder => counts.out_of_order += 1,
-            Outcome::OutOfBounds => counts.out_of_bounds += 1,
-            Outcome::TooOld => counts.too_old += 1,
-        }
-    }
-}
-
-/// What becomes of one sample.
-///
-/// # Source
-/// Prometheus `tsdb/head_append.go`, `appendable`; differs in that an out-of-order sample that is stored already with
-/// the same bits is accepted.
-fn judge(group: &Group, column: u32, t: i64, value: f64, bounds: Bounds) -> Outcome {
-    let same = |old: f64| if old.to_bits() == value.to_bits() { Outcome::AlreadyThere } else { Outcome::Duplicate };
-    if t >= bounds.in_order_min {
-        match group.open_last(column) {
-            None => return Outcome::Store,
-            Some((last, _)) if t > last => return Outcome::Store,
-            Some((last, old)) if t == last => return same(old),
-            Some(_) => {}
-        }
-    }
-    match bounds.late_min {
-        Some(min) if t >= min => group.open_find(column, t).map_or(Outcome::Store, same),
-        Some(_) => Outcome::TooOld,
-        None if t < bounds.in_order_min.max(bounds.floor) => Outcome::OutOfBounds,
-        None => Outcome::OutOfOrder,
-    }
-}
-
-fn store_late(head: &Head, group: &mut Group, column: u32, t: i64, cell: LateCell) {
-    if let Some(i) = group.open_row(t) {
-        Arc::make_mut(&mut group.rows[i]).set(column as usize, cell.value);
-        return;
-    }
-    Arc::make_mut(&mut group.late).insert((t, column), cell);
-    head.counters.late_appended.fetch_add(1, Ordering::Relaxed);
 }

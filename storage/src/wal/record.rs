@@ -37,7 +37,7 @@ pub(crate) enum Record<'a> {
     /// Late samples: time, column, value.
     Late { group: u32, first_no: u64, cells: Vec<(i64, u32, f64)> },
     /// Samples added to a row: column, value.
-    Patch { group: u32, row_no: u64, cells: Vec<(u32, f64)> },
+    Patch { group: u32, row_no: u64, t: i64, cells: Vec<(u32, f64)> },
     /// A series and where its samples arrive from here on.
     Series { group: u32, column: u32, labels: Labels },
 }
@@ -48,7 +48,7 @@ pub(crate) struct RowRecord<'a> {
     pub(crate) group: u32,
     pub(crate) no: u64,
     pub(crate) is_keyframe: bool,
-    t: i64,
+    pub(crate) t: i64,
     n_columns: usize,
     presence: Option<&'a [u8]>,
     rest: &'a [u8],
@@ -79,10 +79,11 @@ pub(crate) fn put_late(out: &mut Vec<u8>, group: u32, first_no: u64, cells: &[(i
     }
 }
 
-pub(crate) fn put_patch(out: &mut Vec<u8>, group: u32, row_no: u64, cells: &[(u32, f64)]) {
+pub(crate) fn put_patch(out: &mut Vec<u8>, group: u32, row_no: u64, t: i64, cells: &[(u32, f64)]) {
     out.push(PATCH);
     put_varint(out, u64::from(group));
     put_varint(out, row_no);
+    put_zigzag(out, t);
     put_varint(out, cells.len() as u64);
     for &(column, value) in cells {
         put_varint(out, u64::from(column));
@@ -98,7 +99,7 @@ pub(crate) fn put_row(out: &mut Vec<u8>, group: u32, row: &Row, base: Option<&Ro
     put_varint(out, u64::from(group));
     put_varint(out, row.no);
     out.push(if base.is_none() { KEYFRAME } else { 0 } | if is_full { FULL } else { 0 });
-    put_zigzag(out, row.t.wrapping_sub(base.map_or(0, |b| b.t)));
+    put_zigzag(out, row.t);
     put_varint(out, n as u64);
     let bytes = n.div_ceil(8);
     if !is_full {
@@ -230,17 +231,16 @@ fn read_value(r: &mut Reader<'_>, old: f64, code: u8) -> Result<f64, WireError> 
 }
 
 impl RowRecord<'_> {
+    /// Columns that the row reaches.
+    pub(crate) fn n_columns(&self) -> usize {
+        self.n_columns
+    }
+
     /// The row; `base` is the open row before it, and must be there unless the record is a keyframe.
     pub(crate) fn decode(&self, base: Option<&Row>) -> Result<Row, WireError> {
         let base = if self.is_keyframe { None } else { base };
         let n = self.n_columns;
-        let mut row = Row {
-            no: self.no,
-            t: self.t.wrapping_add(base.map_or(0, |b| b.t)),
-            seq: 0,
-            values: vec![0.0; n],
-            presence: vec![0; n.div_ceil(64)],
-        };
+        let mut row = Row { no: self.no, t: self.t, seq: 0, values: vec![0.0; n], presence: vec![0; n.div_ceil(64)] };
         let mut r = Reader::new(self.rest);
         let changed = r.slice(n.div_ceil(8))?;
         let mut codes: Option<u8> = None;
@@ -300,12 +300,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
         PATCH => {
             let group = r.varint_u32()?;
             let row_no = r.varint()?;
+            let t = r.zigzag()?;
             let n = r.count(r.remaining() / 9)?;
             let mut cells = Vec::with_capacity(n);
             for _ in 0..n {
                 cells.push((r.varint_u32()?, f64::from_bits(r.u64()?)));
             }
-            Record::Patch { group, row_no, cells }
+            Record::Patch { group, row_no, t, cells }
         }
         SERIES => {
             let (group, column) = (r.varint_u32()?, r.varint_u32()?);
@@ -330,7 +331,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(no: u64, t: i64, values: &[Option<f64>]) -> Row {
-        let mut row = Row { no, t, values: vec![0.0; values.len()], presence: vec![0; values.len().div_ceil(64)], seq: 0 };
+        let mut row =
+            Row { no, t, values: vec![0.0; values.len()], presence: vec![0; values.len().div_ceil(64)], seq: 0 };
         for (i, v) in values.iter().enumerate() {
             if let Some(v) = v {
                 row.set(i, *v);
@@ -387,7 +389,7 @@ mod tests {
         let b = row(1, 15_000, &[Some(1001.0), Some(0.26), Some(3.0), Some(12.75)]);
         let mut out = Vec::new();
         put_row(&mut out, 1, &b, Some(&a));
-        // type, group, number, flags, time (3), columns, changed, codes, 1 + 2 + codes, 2.
+        // Type, group, number, flags, time, columns, changed; two codes, 1 and 2 bytes; one code, 2 bytes.
         assert_eq!(out.len(), 1 + 1 + 1 + 1 + 3 + 1 + 1 + 1 + 1 + 2 + 1 + 2);
     }
 
@@ -404,8 +406,8 @@ mod tests {
             Ok(Record::Late { group: 1, first_no: 9, cells: vec![(i64::MAX, 2, 1.5), (i64::MIN, 0, -0.0)] })
         );
         out.clear();
-        put_patch(&mut out, 1, 9, &[(2, 1.5)]);
-        assert_eq!(read(&out), Ok(Record::Patch { group: 1, row_no: 9, cells: vec![(2, 1.5)] }));
+        put_patch(&mut out, 1, 9, -5, &[(2, 1.5)]);
+        assert_eq!(read(&out), Ok(Record::Patch { group: 1, row_no: 9, t: -5, cells: vec![(2, 1.5)] }));
         out.push(0);
         assert!(read(&out).is_err());
         assert!(read(&[]).is_err());

@@ -1,0 +1,284 @@
+//! The database against a `BTreeMap`: random appends, maintenance, restarts and crashes of the process, bit for bit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use promontory_model::{
+    Cancel, Columns, Labels, Queryable as _, STALE_NAN_BITS, Select, Snapshot, TimeRange, Timestamp,
+};
+use proptest::prelude::*;
+
+use crate::clock::ManualClock;
+use crate::vfs::SimVfs;
+use crate::vfs::sim::Survival;
+use crate::{Appended, Db, DbOptions, FsyncPolicy, GroupWriter, SeriesRef};
+
+pub(super) type Samples = BTreeMap<(u8, i64), u64>;
+
+pub(super) fn small() -> DbOptions {
+    DbOptions {
+        block_ms: 10_000,
+        retention_ms: None,
+        retention_bytes: None,
+        out_of_order_window_ms: 3000,
+        fsync: FsyncPolicy::Always,
+        commit_interval_ms: None,
+        rows_max: 4,
+        seal_age_ms: 2000,
+        checkpoint_ms: 1500,
+        columns_max: 8,
+        wal_segment_bytes: 2000,
+        head_segment_bytes: 3000,
+        labels_bytes_max: 1000,
+    }
+}
+
+pub(super) fn labels(series: u8) -> Labels {
+    Labels::from_pairs([("__name__", format!("m{}", series % 3)), ("s", series.to_string())])
+}
+
+/// Everything that a snapshot sees in a range.
+pub(super) fn samples(snapshot: &dyn Snapshot, range: TimeRange) -> Samples {
+    let cancel = Cancel::new();
+    let found = snapshot.select(&Select { range, matchers: &[], cancel: &cancel }).unwrap();
+    assert_eq!(found.warnings, Vec::<String>::new());
+    let mut columns = Columns::default();
+    let mut out = Samples::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for batch in found.batches {
+        batch.read(0..batch.n_series(), range, &mut columns).unwrap();
+        assert!(columns.n_rows() <= batch.rows_max(range));
+        assert!(columns.timestamps().windows(2).all(|w| w[0] < w[1]), "{:?}", columns.timestamps());
+        for i in 0..batch.n_series() {
+            let labels = batch.labels(i);
+            assert!(seen.insert(labels.clone()), "{labels} is in two batches");
+            let series: u8 = labels.get("s").unwrap().parse().unwrap();
+            let column = columns.column(i);
+            for row in (0..columns.n_rows()).filter(|&row| column.is_present(row)) {
+                out.insert((series, columns.timestamps()[row]), column.values[row].to_bits());
+            }
+        }
+    }
+    out
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Writer, time relative to the present, series and values.
+    Append(usize, i64, Vec<(u8, u64)>),
+    AppendAt(usize, Vec<(u8, i64, u64)>),
+    Release(usize, u8),
+    NewWriter(usize),
+    Advance(i64),
+    Tick,
+    Commit,
+    Check(i64, i64),
+    /// Ends the process after a commit; `true` closes the database first.
+    Restart(bool),
+}
+
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => (0i64..50).prop_map(|v| (v as f64).to_bits()),
+        2 => (0i64..50).prop_map(|v| (v as f64 / 8.0).to_bits()),
+        1 => any::<u64>(),
+        1 => Just(STALE_NAN_BITS),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let cells = proptest::collection::btree_map(0u8..20, value(), 1..12).prop_map(|m| m.into_iter().collect());
+    let at = prop_oneof![3 => Just(0i64), 1 => -200i64..50, 1 => -6000i64..0];
+    let timed = proptest::collection::btree_map((0u8..20, prop_oneof![-100i64..10, -5000i64..0]), value(), 1..12)
+        .prop_map(|m| m.into_iter().map(|((s, t), v)| (s, t, v)).collect());
+    prop_oneof![
+        12 => (0usize..2, at, cells).prop_map(|(w, t, c)| Step::Append(w, t, c)),
+        3 => (0usize..2, timed).prop_map(|(w, c)| Step::AppendAt(w, c)),
+        1 => (0usize..2, 0u8..20).prop_map(|(w, s)| Step::Release(w, s)),
+        1 => (0usize..2).prop_map(Step::NewWriter),
+        8 => prop_oneof![4 => 10i64..1000, 1 => 1000i64..6000].prop_map(Step::Advance),
+        3 => Just(Step::Tick),
+        1 => Just(Step::Commit),
+        2 => (-20_000i64..0, -20_000i64..0).prop_map(|(a, b)| Step::Check(a.min(b), a.max(b))),
+        1 => any::<bool>().prop_map(Step::Restart),
+    ]
+}
+
+struct Run {
+    vfs: SimVfs,
+    clock: Arc<ManualClock>,
+    options: DbOptions,
+    db: Option<Db>,
+    writers: Vec<(GroupWriter, BTreeMap<u8, SeriesRef>)>,
+    model: Samples,
+    now: i64,
+}
+
+impl Run {
+    fn new(options: DbOptions) -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let mut run = Self {
+            vfs: SimVfs::new(),
+            clock,
+            options,
+            db: None,
+            writers: Vec::new(),
+            model: Samples::new(),
+            now: 1_000_000,
+        };
+        run.open();
+        run
+    }
+
+    fn open(&mut self) {
+        let (db, recovery) =
+            Db::open(Arc::new(self.vfs.clone()), Arc::clone(&self.clock) as _, Path::new("data"), self.options.clone())
+                .unwrap();
+        let damage = (recovery.wal_corruptions, recovery.wal_rows_lost, recovery.head_corruptions);
+        assert_eq!(damage, (0, 0, 0), "{recovery:?}");
+        assert_eq!(recovery.bad_blocks, vec![]);
+        self.writers = (0..2).map(|_| (db.writer(), BTreeMap::new())).collect();
+        self.db = Some(db);
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    /// What Prometheus' rules say about a row, applied to the model.
+    fn expect_row(&mut self, t: i64, cells: &[(u8, u64)]) -> Appended {
+        let head = &self.db().0.head;
+        let (max_t, floor) = (head.max_t(), head.append_floor());
+        let behind = |ms: i64| max_t.map_or(i64::MIN, |m| m - ms).max(floor);
+        let (in_order, late) = (behind(self.options.block_ms / 2), behind(self.options.out_of_order_window_ms));
+        let window = self.options.out_of_order_window_ms > 0;
+        let mut counts = Appended::default();
+        for &(series, bits) in cells {
+            let last = self.model.range((series, i64::MIN)..=(series, i64::MAX)).next_back().map(|(k, v)| (k.1, *v));
+            let at = self.model.get(&(series, t)).copied();
+            let is_newest = t >= in_order && last.is_none_or(|(l, _)| t >= l);
+            if is_newest || (window && t >= late) {
+                match at {
+                    None => {
+                        self.model.insert((series, t), bits);
+                        counts.accepted += 1;
+                    }
+                    Some(old) if old == bits => counts.accepted += 1,
+                    Some(_) => counts.duplicates += 1,
+                }
+            } else if window {
+                counts.too_old += 1;
+            } else if t < in_order {
+                counts.out_of_bounds += 1;
+            } else {
+                counts.out_of_order += 1;
+            }
+        }
+        counts
+    }
+
+    fn resolve(&mut self, writer: usize, series: u8) -> SeriesRef {
+        let (w, refs) = &mut self.writers[writer];
+        *refs.entry(series).or_insert_with(|| w.resolve(&labels(series)).unwrap())
+    }
+
+    fn check(&self, range: TimeRange) {
+        let got = samples(&*self.db().snapshot().unwrap(), range);
+        let expected: Samples =
+            self.model.iter().filter(|((_, t), _)| range.contains(Timestamp(*t))).map(|(k, v)| (*k, *v)).collect();
+        assert_eq!(got, expected);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Append(w, t, cells) => {
+                let t = self.now + t;
+                let refs: Vec<_> = cells.iter().map(|&(s, v)| (self.resolve(w, s), f64::from_bits(v))).collect();
+                let expected = self.expect_row(t, &cells);
+                assert_eq!(self.writers[w].0.append(Timestamp(t), &refs).unwrap(), expected);
+            }
+            Step::AppendAt(w, cells) => {
+                let refs: Vec<_> = cells
+                    .iter()
+                    .map(|&(s, t, v)| (self.resolve(w, s), Timestamp(self.now + t), f64::from_bits(v)))
+                    .collect();
+                let got = self.writers[w].0.append_at(&refs).unwrap();
+                // Bounds follow the newest time, so rows are judged one after the other; the model does it after
+                // the fact only when all bounds stay the same, else it takes over what was stored.
+                let mut rows: BTreeMap<i64, Vec<(u8, u64)>> = BTreeMap::new();
+                for (s, t, v) in cells {
+                    rows.entry(self.now + t).or_default().push((s, v));
+                }
+                let stored = samples(&*self.db().snapshot().unwrap(), TimeRange::ALL);
+                let mut accepted = 0;
+                for (t, row) in rows {
+                    for (s, v) in row {
+                        if stored.get(&(s, t)) == Some(&v) {
+                            accepted += 1;
+                            self.model.insert((s, t), v);
+                        }
+                    }
+                }
+                assert_eq!(got.accepted, accepted);
+            }
+            Step::Release(w, s) => {
+                if let Some(r) = self.writers[w].1.remove(&s) {
+                    self.writers[w].0.release(r);
+                }
+            }
+            Step::NewWriter(w) => self.writers[w] = (self.db().writer(), BTreeMap::new()),
+            Step::Advance(ms) => {
+                self.now += ms;
+                self.clock.advance(ms);
+            }
+            Step::Tick => {
+                let done = self.db().tick().unwrap();
+                assert_eq!(done.warnings, Vec::<String>::new());
+            }
+            Step::Commit => self.db().commit().unwrap(),
+            Step::Check(a, b) => self.check(TimeRange::new(self.now + a, self.now + b)),
+            Step::Restart(clean) => {
+                if clean {
+                    self.db().close().unwrap();
+                } else {
+                    self.db().commit().unwrap();
+                }
+                self.writers.clear();
+                let survivor = self.vfs.crash(if clean { Survival::Synced } else { Survival::All }, 0);
+                self.db = None;
+                self.vfs = survivor;
+                self.open();
+                self.check(TimeRange::ALL);
+            }
+        }
+    }
+}
+
+fn run(options: DbOptions, steps: Vec<Step>) {
+    let mut run = Run::new(options);
+    for step in steps {
+        run.step(step);
+    }
+    run.check(TimeRange::ALL);
+    run.step(Step::Restart(false));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_a_map(steps in proptest::collection::vec(step(), 1..120)) {
+        run(small(), steps);
+    }
+
+    #[test]
+    fn behaves_like_a_map_without_a_window(steps in proptest::collection::vec(step(), 1..120)) {
+        run(DbOptions { out_of_order_window_ms: 0, ..small() }, steps);
+    }
+}
+
+/// More cases on request: `PROMONTORY_MODEL_CASES`.
+fn cases() -> u32 {
+    std::env::var("PROMONTORY_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
+}

@@ -1,0 +1,211 @@
+//! What becomes of a row: stored whole when it is newer than all rows of its group, else judged sample by sample.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::group::{Group, GroupCell, LateCell, Row};
+use super::{Head, lock};
+use crate::status::Appended;
+use crate::wal::{page, record};
+
+/// Late cells of a group after which it is sealed.
+const LATE_CELLS_MAX: usize = 4096;
+/// Bytes that may wait for the committer; a writer that finds more writes them itself.
+const LOG_BYTES_MAX: usize = 4 << 20;
+
+/// Time bounds of one append, by Prometheus' rules.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Oldest time that counts as in order.
+    in_order_min: i64,
+    /// Oldest time that may come out of order; `None` when none may.
+    late_min: Option<i64>,
+    rows_max: usize,
+}
+
+impl Bounds {
+    pub(crate) fn of(head: &Head) -> Self {
+        let options = &head.options;
+        let floor = head.append_floor();
+        let behind = |ms: i64| head.max_t().map_or(i64::MIN, |t| t.saturating_sub(ms)).max(floor);
+        let window = options.out_of_order_window_ms;
+        Self {
+            in_order_min: behind(options.block_ms / 2),
+            late_min: (window > 0).then(|| behind(window)),
+            rows_max: options.rows_max,
+        }
+    }
+}
+
+impl Bounds {
+    /// The same without samples out of order.
+    pub(crate) fn in_order_only(self) -> Self {
+        Self { late_min: None, ..self }
+    }
+}
+
+enum Outcome {
+    Store,
+    AlreadyThere,
+    Duplicate,
+    OutOfOrder,
+    OutOfBounds,
+    TooOld,
+}
+
+/// Appends `row` to a group and its records to the WAL. `records` is scratch space.
+pub(crate) fn append_row(
+    head: &Head,
+    cell: &GroupCell,
+    row: Row,
+    bounds: Bounds,
+    counts: &mut Appended,
+    records: &mut Vec<u8>,
+) {
+    let mut group = lock(&cell.state);
+    let (t, before) = (row.t, counts.accepted);
+    let oldest = bounds.late_min.unwrap_or(i64::MAX).min(bounds.in_order_min);
+    if row.t > group.last_t && row.t >= oldest {
+        counts.accepted += row.n_present();
+        append_newest(head, cell.id, &mut group, row, bounds, records);
+    } else {
+        append_cells(head, cell.id, &mut group, &row, bounds, counts, records);
+    }
+    if counts.accepted > before {
+        head.saw_time(t);
+    }
+}
+
+fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: Bounds, records: &mut Vec<u8>) {
+    if group.rows.len() >= bounds.rows_max
+        && let Err(e) = head.seal_rows(id, group)
+    {
+        // The rows stay open and in the WAL; sealing is tried again when writing works.
+        head.health.failed(&e);
+    }
+    if group.rows.is_empty() {
+        group.opened_ns = head.clock.monotonic_ns();
+    }
+    row.no = group.next_no;
+    group.next_no += 1;
+    group.last_t = row.t;
+    let base = group.rows.last().map(|row| &**row);
+    records.clear();
+    page::put_record(records, |out| record::put_row(out, id, &row, base));
+    let segment = head.log(records);
+    group.rows_wal.get_or_insert(segment);
+    group.rows.push(Arc::new(row));
+}
+
+/// Judges each sample; those that are taken fill an open row or become late cells.
+fn append_cells(
+    head: &Head,
+    id: u32,
+    group: &mut Group,
+    row: &Row,
+    bounds: Bounds,
+    counts: &mut Appended,
+    records: &mut Vec<u8>,
+) {
+    let mut taken: Vec<(u32, f64)> = Vec::new();
+    for column in row.columns() {
+        let value = row.values[column];
+        match judge(head, group, column as u32, row.t, value, bounds) {
+            Outcome::Store => {
+                counts.accepted += 1;
+                taken.push((column as u32, value));
+            }
+            Outcome::AlreadyThere => counts.accepted += 1,
+            Outcome::Duplicate => counts.duplicates += 1,
+            Outcome::OutOfOrder => counts.out_of_order += 1,
+            Outcome::OutOfBounds => counts.out_of_bounds += 1,
+            Outcome::TooOld => counts.too_old += 1,
+        }
+    }
+    if taken.is_empty() {
+        return;
+    }
+    records.clear();
+    if let Some(i) = group.open_row(row.t) {
+        let open = Arc::make_mut(&mut group.rows[i]);
+        page::put_record(records, |out| record::put_patch(out, id, open.no, open.t, &taken));
+        head.log(records);
+        for (column, value) in taken {
+            open.set(column as usize, value);
+        }
+        return;
+    }
+    let cells: Vec<(i64, u32, f64)> = taken.iter().map(|&(column, value)| (row.t, column, value)).collect();
+    if group.late.is_empty() {
+        group.opened_ns = if group.rows.is_empty() { head.clock.monotonic_ns() } else { group.opened_ns };
+    }
+    page::put_record(records, |out| record::put_late(out, id, group.late_no, &cells));
+    let segment = head.log(records);
+    group.late_wal.get_or_insert(segment);
+    group.late_no += cells.len() as u64;
+    head.counters.late_appended.fetch_add(cells.len() as u64, Ordering::Relaxed);
+    let late = Arc::make_mut(&mut group.late);
+    for (t, column, value) in cells {
+        late.insert((t, column), LateCell { value, seq: row.seq });
+    }
+    if group.late.len() >= LATE_CELLS_MAX
+        && let Err(e) = head.seal_late(id, group)
+    {
+        head.health.failed(&e);
+    }
+}
+
+/// What becomes of one sample.
+///
+/// # Source
+/// Prometheus `tsdb/head_append.go`, `appendable`; differs in that an out-of-order sample that is stored already with
+/// the same bits is accepted.
+fn judge(head: &Head, group: &Group, column: u32, t: i64, value: f64, bounds: Bounds) -> Outcome {
+    let same = |old: f64| if old.to_bits() == value.to_bits() { Outcome::AlreadyThere } else { Outcome::Duplicate };
+    if t >= bounds.in_order_min {
+        match last(head, group, column) {
+            None => return Outcome::Store,
+            Some((last, _)) if t > last => return Outcome::Store,
+            Some((last, old)) if t == last => return same(old),
+            Some(_) => {}
+        }
+    }
+    match bounds.late_min {
+        Some(min) if t >= min => find(head, group, column, t).map_or(Outcome::Store, same),
+        Some(_) => Outcome::TooOld,
+        None if t < bounds.in_order_min => Outcome::OutOfBounds,
+        None => Outcome::OutOfOrder,
+    }
+}
+
+/// The newest sample of a column, also where its series was before. Earlier places have lower groups, so their locks
+/// may be taken while this group's is held.
+fn last(head: &Head, group: &Group, column: u32) -> Option<(i64, f64)> {
+    let earlier = group.earlier.get(&column).map_or(&[][..], Vec::as_slice);
+    let earlier = earlier.iter().filter_map(|p| lock(&head.group(p.group)?.state).last(p.column));
+    group.last(column).into_iter().chain(earlier).max_by_key(|(t, _)| *t)
+}
+
+/// The sample of a column at `t`, also where its series was before.
+fn find(head: &Head, group: &Group, column: u32, t: i64) -> Option<f64> {
+    let earlier = group.earlier.get(&column).map_or(&[][..], Vec::as_slice);
+    let mut earlier = earlier.iter().filter_map(|p| lock(&head.group(p.group)?.state).find(p.column, t));
+    group.find(column, t).or_else(|| earlier.next())
+}
+
+impl Head {
+    /// Hands framed records to the WAL; gives a segment at or before the one they will lie in.
+    pub(crate) fn log(&self, records: &[u8]) -> u64 {
+        self.wal().map_or(0, |wal| wal.push_framed(records))
+    }
+
+    /// Writes what waits for the committer when it has become too much.
+    pub(crate) fn relieve_log(&self) {
+        if let Some(wal) = self.wal()
+            && wal.buffered_bytes() > LOG_BYTES_MAX
+            && let Err(e) = wal.flush()
+        {
+            self.health.failed(&e);
+        }
+    }
+}

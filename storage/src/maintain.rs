@@ -1,0 +1,463 @@
+//! What keeps a database in shape: sealing by age, checkpoints, cutting blocks, merging, retention.
+//!
+//! Every order of steps here is chosen so that a crash between any two loses nothing and shows nothing twice: chunks and
+//! series are synced before the manifest names them, the manifest is replaced before what it no longer needs is
+//! removed, a block is published before the head forgets its samples.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use promontory_model::{Columns, Labels, TimeRange, Timestamp};
+
+use crate::block::{self, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
+use crate::compact::{self, PlanOptions};
+use crate::db::Inner;
+use crate::error::WriteError;
+use crate::head::read::GroupView;
+use crate::head::series_file::{self, Mark};
+use crate::head::{Head, lock};
+use crate::manifest::Manifest;
+use crate::options::FsyncPolicy;
+use crate::recovery::{BLOCKS_DIR, HEAD_DIR};
+use crate::retention::{self, Reason, RetentionLimits};
+use crate::source::GroupColumns as _;
+use crate::status::Maintenance;
+use crate::ulid::Ulid;
+use crate::vfs::{VfsError, VfsFile};
+
+/// Time after which a failed merge is tried again.
+const COMPACT_RETRY_NS: u64 = 10 * 60 * 1_000_000_000;
+
+/// State of maintenance; one thread at a time works on it.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// As stored last.
+    pub(crate) manifest: Manifest,
+    /// How much of the index the series file holds; `None` when it has to be written anew.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) series_file: Option<Box<dyn VfsFile>>,
+    /// Series that moved since the series file was written.
+    pub(crate) checkpointed_layout: u64,
+    pub(crate) checkpointed_ns: u64,
+    /// The head has forgotten samples before this time.
+    pub(crate) truncated: i64,
+    /// Head segments that go with the next manifest.
+    pub(crate) retired: Vec<PathBuf>,
+    pub(crate) compact_after_ns: u64,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) truncations: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compactions_failed: AtomicU64,
+    pub(crate) time_retentions: AtomicU64,
+    pub(crate) size_retentions: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn block_error(what: &'static str, e: &impl ToString) -> WriteError {
+    WriteError::Block { what, reason: e.to_string() }
+}
+
+impl Inner {
+    /// Latches after a failed write of the head, the WAL or the manifest.
+    fn failed(&self, e: VfsError) -> WriteError {
+        self.head.health.failed(&e);
+        WriteError::Io(e)
+    }
+
+    pub(crate) fn tick(&self) -> Result<Maintenance, WriteError> {
+        let mut state = lock(&self.state);
+        let mut done = Maintenance::default();
+        if let Some(reason) = self.head.health.reason() {
+            self.try_resume(&mut state).map_err(|_| WriteError::ReadOnly { reason })?;
+        }
+        self.flush()?;
+        done.groups_sealed = self.seal_old(self.head.options.seal_age_ms)?;
+        let due = self.checkpoint_is_due(&state);
+        let mut forced = false;
+        match self.cut_blocks(&mut state) {
+            Ok(n) => {
+                done.blocks_cut = n;
+                forced |= n > 0;
+            }
+            Err(e) => {
+                count(&self.counters.compactions_failed);
+                done.warnings.push(e.to_string());
+            }
+        }
+        forced |= self.truncate(&mut state, &mut done);
+        if due || forced {
+            self.checkpoint(&mut state)?;
+            done.checkpointed = true;
+        }
+        self.apply_retention(&mut done);
+        self.compact(&mut state, &mut done);
+        self.forget_seqs();
+        if let Some(reason) = self.head.health.reason() {
+            return Err(WriteError::ReadOnly { reason });
+        }
+        Ok(done)
+    }
+
+    /// After a full disk: writing works again when the WAL and a checkpoint can be written.
+    fn try_resume(&self, state: &mut State) -> Result<(), WriteError> {
+        if !self.head.health.can_resume() {
+            return Err(WriteError::ReadOnly { reason: String::new() });
+        }
+        self.flush()?;
+        self.seal_old(i64::MAX)?;
+        self.checkpoint(state)?;
+        self.head.health.resume();
+        Ok(())
+    }
+
+    /// Hands the WAL's buffer to the system and syncs it when the policy leaves that to maintenance.
+    fn flush(&self) -> Result<(), WriteError> {
+        let Some(wal) = self.head.wal() else { return Ok(()) };
+        wal.flush().map_err(|e| self.failed(e))?;
+        if self.head.options.fsync != FsyncPolicy::Never && self.head.options.commit_interval_ms.is_none() {
+            wal.sync().map_err(|e| self.failed(e))?;
+        }
+        Ok(())
+    }
+
+    /// Seals groups whose oldest open sample arrived more than `age_ms` ago, or that are overdue by rows.
+    fn seal_old(&self, age_ms: i64) -> Result<u64, WriteError> {
+        let now = self.head.clock.monotonic_ns();
+        let age_ns = u64::try_from(age_ms).unwrap_or(0).saturating_mul(1_000_000);
+        let mut sealed = 0;
+        for cell in self.head.all_groups() {
+            let mut group = lock(&cell.state);
+            let is_old = now.saturating_sub(group.opened_ns) >= age_ns;
+            if is_old || group.rows.len() > self.head.options.rows_max {
+                sealed += u64::from(self.head.seal(cell.id, &mut group).map_err(|e| self.failed(e))?);
+            }
+        }
+        Ok(sealed)
+    }
+
+    fn checkpoint_is_due(&self, state: &State) -> bool {
+        let interval = u64::try_from(self.head.options.checkpoint_ms).unwrap_or(0).saturating_mul(1_000_000);
+        self.head.clock.monotonic_ns().saturating_sub(state.checkpointed_ns) >= interval
+    }
+
+    /// Bounds the next replay: syncs chunks and series, names them in a manifest, removes what it no longer needs.
+    pub(crate) fn checkpoint(&self, state: &mut State) -> Result<(), WriteError> {
+        self.try_checkpoint(state).map_err(|e| self.failed(e))
+    }
+
+    fn try_checkpoint(&self, state: &mut State) -> Result<(), VfsError> {
+        let head = &self.head;
+        let Some(wal) = head.wal() else { return Ok(()) };
+        // The order matters. What is open after the rotation needs the WAL from the oldest open row on. What was sealed
+        // before that was looked at is within the lengths that the sync gives, and its series in the index.
+        let mut wal_from = wal.rotate()?;
+        for cell in head.all_groups() {
+            let group = lock(&cell.state);
+            wal_from = group.rows_wal.into_iter().chain(group.late_wal).fold(wal_from, u64::min);
+        }
+        let segments = head.segments.sync()?;
+        let old_series = state.manifest.series.0;
+        let series = self.write_series(state)?;
+        let manifest = Manifest {
+            floor: head.floor(),
+            next_group: head.next_group(),
+            next_segment: head.segments.next_id(),
+            wal_from,
+            series,
+            segments,
+            cut: None,
+        };
+        manifest.store(&*self.vfs, &self.dir)?;
+        state.manifest = manifest;
+        state.checkpointed_ns = head.clock.monotonic_ns();
+        count(&self.counters.checkpoints);
+        wal.remove_before(wal_from)?;
+        head.segments.remove_files(&std::mem::take(&mut state.retired))?;
+        if old_series != series.0 && old_series != 0 {
+            self.vfs.remove_file(&self.dir.join(HEAD_DIR).join(series_file::file_name(old_series)))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the series file up to date and gives its number and length.
+    fn write_series(&self, state: &mut State) -> Result<(u64, u64), VfsError> {
+        let layout = self.head.layout();
+        let mut bytes = Vec::new();
+        let index = self.head.index();
+        let to = Mark::of(&index);
+        let (mut id, mut len) = state.manifest.series;
+        let is_new = state.mark.is_none();
+        if let Some(mark) = state.mark {
+            let moved = if state.checkpointed_layout == layout { Vec::new() } else { index.moved_series() };
+            series_file::put_batch(&mut bytes, &index, mark, &moved);
+        } else {
+            (id, len) = (id + 1, 0);
+            bytes.extend_from_slice(&series_file::file_header());
+            series_file::put_batch(&mut bytes, &index, Mark::default(), &[]);
+        }
+        drop(index);
+        if bytes.is_empty() {
+            return Ok((id, len));
+        }
+        let dir = self.dir.join(HEAD_DIR);
+        let path = dir.join(series_file::file_name(id));
+        let file = match state.series_file.take().filter(|_| !is_new) {
+            Some(file) => file,
+            None if is_new => self.vfs.create(&path)?,
+            None => self.vfs.open_append(&path)?,
+        };
+        // A batch of a checkpoint that failed later may lie behind what the manifest names.
+        if file.len()? > len {
+            file.truncate(len)?;
+        }
+        file.write_all(&bytes)?;
+        file.sync()?;
+        if is_new {
+            self.vfs.sync_dir(&dir)?;
+        }
+        state.series_file = Some(file);
+        state.mark = Some(to);
+        state.checkpointed_layout = layout;
+        Ok((id, len + bytes.len() as u64))
+    }
+
+    /// Cuts every block that is due: the head spans more than one and a half, and no sample of the block can come any
+    /// more.
+    fn cut_blocks(&self, state: &mut State) -> Result<u64, WriteError> {
+        let mut cut = 0;
+        while let Some(end) = self.cut_is_due() {
+            self.cut_block(state, end)?;
+            cut += 1;
+        }
+        Ok(cut)
+    }
+
+    /// End of the next block, if it is due.
+    fn cut_is_due(&self) -> Option<i64> {
+        let options = &self.head.options;
+        let block_ms = options.block_ms.max(1);
+        let (mint, maxt) = (self.head.min_t()?, self.head.max_t()?);
+        let end = mint.div_euclid(block_ms).checked_mul(block_ms)?.checked_add(block_ms)?;
+        let is_long = maxt.checked_sub(mint).is_none_or(|span| span > block_ms / 2 * 3);
+        (is_long && maxt.saturating_sub(options.out_of_order_window_ms.max(0)) >= end).then_some(end)
+    }
+
+    fn cut_block(&self, state: &mut State, end: i64) -> Result<(), WriteError> {
+        let head = &self.head;
+        {
+            // Appends that are under way finish first; later ones are refused before `end`.
+            let _gate = head.gate_alone();
+            head.set_append_floor(end);
+        }
+        let ulid = self.new_ulid();
+        let announced = Manifest { cut: Some((ulid.to_string(), end)), ..state.manifest.clone() };
+        announced.store(&*self.vfs, &self.dir).map_err(|e| self.failed(e))?;
+        state.manifest = announced;
+        let dir = self.dir.join(BLOCKS_DIR);
+        let range = TimeRange::new(head.floor(), end - 1);
+        let meta = write_block(self, ulid, range)?;
+        let reader = match meta {
+            None => None,
+            Some(_) => Some(
+                BlockReader::open(&*self.vfs, &dir.join(ulid.to_string()))
+                    .map_err(|e| block_error("open the block cut from the head", &e))?,
+            ),
+        };
+        let _gate = head.gate_alone();
+        self.change_blocks(|blocks| blocks.extend(reader));
+        head.set_floor(end);
+        count(&self.counters.compactions);
+        Ok(())
+    }
+
+    /// Lets the head forget what is in blocks, as far as no snapshot reads it there.
+    fn truncate(&self, state: &mut State, done: &mut Maintenance) -> bool {
+        let floor = self.head.floor().min(self.head.oldest_reader().0);
+        if floor <= state.truncated {
+            return false;
+        }
+        self.head.segments.finish_open();
+        let truncated = {
+            let _gate = self.head.gate_alone();
+            self.head.truncate(floor)
+        };
+        state.truncated = floor;
+        done.series_removed = truncated.series_removed;
+        if truncated.series_removed > 0 {
+            state.mark = None;
+        }
+        state.retired.extend(self.head.segments.retire(|id| truncated.segments.contains(&id)));
+        count(&self.counters.truncations);
+        true
+    }
+
+    fn metas(&self) -> Vec<BlockMeta> {
+        self.blocks().iter().map(|b| b.meta().clone()).collect()
+    }
+
+    /// Replaces the list of blocks; snapshots in use keep theirs.
+    pub(crate) fn change_blocks(&self, change: impl FnOnce(&mut Vec<Arc<BlockReader>>)) {
+        let mut list = lock(&self.blocks);
+        let mut blocks = (**list).clone();
+        change(&mut blocks);
+        blocks.sort_by_key(|b| (b.meta().range.mint, b.meta().ulid));
+        *list = Arc::new(blocks);
+    }
+
+    fn apply_retention(&self, done: &mut Maintenance) {
+        let metas = self.metas();
+        let newest = metas.iter().map(|m| m.range.maxt.0).chain(self.head.max_t()).max();
+        let Some(newest) = newest else { return };
+        let options = &self.head.options;
+        let limits = RetentionLimits { age_ms: options.retention_ms, bytes: options.retention_bytes };
+        let other = self.head.segments.bytes() + self.head.wal().map_or(0, |w| w.bytes());
+        for removal in retention::plan(&metas, &limits, Timestamp(newest), other) {
+            self.change_blocks(|blocks| blocks.retain(|b| b.meta().ulid != removal.ulid));
+            match removal.reason {
+                Reason::Age { .. } => count(&self.counters.time_retentions),
+                Reason::Size { .. } => count(&self.counters.size_retentions),
+            }
+            done.blocks_removed += 1;
+            tracing::info!(block = %removal.ulid, reason = %removal.reason, "block removed by retention");
+            if let Err(e) = block::delete(&*self.vfs, &self.dir.join(BLOCKS_DIR), removal.ulid) {
+                done.warnings.push(format!("remove block {}: {e}", removal.ulid));
+            }
+        }
+    }
+
+    /// Does at most one merge.
+    fn compact(&self, state: &mut State, done: &mut Maintenance) {
+        let now = self.head.clock.monotonic_ns();
+        if now < state.compact_after_ns {
+            return;
+        }
+        let options =
+            PlanOptions { block_ms: self.head.options.block_ms.max(1), retention_ms: self.head.options.retention_ms };
+        let Some(plan) = compact::plan(&self.metas(), &options) else { return };
+        let blocks = self.blocks();
+        let find = |ulid: &Ulid| blocks.iter().find(|b| b.meta().ulid == *ulid).cloned();
+        let Some(inputs) = plan.inputs.iter().map(find).collect::<Option<Vec<_>>>() else { return };
+        let dir = self.dir.join(BLOCKS_DIR);
+        let merged = compact::compact(&self.vfs, &dir, &inputs, self.new_ulid(), &self.cancel)
+            .map_err(|e| e.to_string())
+            .and_then(|c| {
+                let path = dir.join(c.meta.ulid.to_string());
+                BlockReader::open(&*self.vfs, &path).map(|r| (c, r)).map_err(|e| e.to_string())
+            });
+        match merged {
+            Ok((compacted, reader)) => {
+                self.change_blocks(|blocks| {
+                    blocks.retain(|b| !plan.inputs.contains(&b.meta().ulid));
+                    blocks.push(reader);
+                });
+                count(&self.counters.compactions);
+                done.compactions += 1;
+                for ulid in compacted.inputs {
+                    if let Err(e) = block::delete(&*self.vfs, &dir, ulid) {
+                        done.warnings.push(format!("remove merged block {ulid}: {e}"));
+                    }
+                }
+            }
+            Err(e) => {
+                count(&self.counters.compactions_failed);
+                state.compact_after_ns = now.saturating_add(COMPACT_RETRY_NS);
+                done.warnings.push(format!("merge blocks: {e}"));
+            }
+        }
+    }
+
+    /// Chunks keep the numbers of their appends only as long as a snapshot may tell them apart.
+    fn forget_seqs(&self) {
+        let oldest = self.head.oldest_reader().1.min(self.head.seq());
+        for cell in self.head.all_groups() {
+            let group = lock(&cell.state);
+            let newest_first = |chunks: &[_]| {
+                let chunks: &[Arc<crate::head::segment::Chunk>] = chunks;
+                // Older chunks were done earlier; stop at the first that keeps nothing.
+                for chunk in chunks.iter().rev() {
+                    if chunk.seqs().is_none() {
+                        break;
+                    }
+                    chunk.forget_seqs(oldest);
+                }
+            };
+            newest_first(&group.chunks);
+            newest_first(&group.late_chunks);
+        }
+    }
+
+    fn new_ulid(&self) -> Ulid {
+        let ms = u64::try_from(self.head.clock.now().0).unwrap_or(0);
+        let n = self.ulids.fetch_add(1, Ordering::Relaxed);
+        let random = |salt: u64| u128::from(self.random.hash_one((salt, n)));
+        Ulid::new(ms, random(0) << 64 | random(1))
+    }
+
+    /// Seals and writes everything and ends all writing.
+    pub(crate) fn close(&self) -> Result<(), WriteError> {
+        self.stop_committer();
+        let mut state = lock(&self.state);
+        if let Some(reason) = self.head.health.reason() {
+            return Err(WriteError::ReadOnly { reason });
+        }
+        let _gate = self.head.gate_alone();
+        self.flush()?;
+        self.seal_old(0)?;
+        self.checkpoint(&mut state)?;
+        self.head.health.close();
+        Ok(())
+    }
+}
+
+/// Series of each group, those that moved on included: column and labels.
+fn members(head: &Head) -> BTreeMap<u32, Vec<(u32, Labels)>> {
+    let index = head.index();
+    let mut out: BTreeMap<u32, Vec<(u32, Labels)>> = BTreeMap::new();
+    for series in index.live() {
+        let labels = index.labels(series);
+        for place in index.earlier(series).iter().chain([&index.place(series)]) {
+            out.entry(place.group).or_default().push((place.column, labels.clone()));
+        }
+    }
+    out
+}
+
+/// Writes the head's samples in `range` as a block; `None` when there are none.
+fn write_block(db: &Inner, ulid: Ulid, range: TimeRange) -> Result<Option<BlockMeta>, WriteError> {
+    let failed = |e| block_error("cut a block from the head", &e);
+    let mut writer = BlockWriter::new(Arc::clone(&db.vfs), &db.dir.join(BLOCKS_DIR), ulid, 1).map_err(failed)?;
+    let mut read = Columns::default();
+    for (group, members) in members(&db.head) {
+        let Some(cell) = db.head.group(group) else { continue };
+        let view = GroupView::of(&lock(&cell.state), u64::MAX, range.mint.0);
+        if view.rows_max(range) == 0 {
+            continue;
+        }
+        let columns: Vec<u32> = members.iter().map(|(column, _)| *column).collect();
+        view.read(&columns, range, &mut read)?;
+        let inputs: Vec<ColumnInput<'_>> = members
+            .into_iter()
+            .enumerate()
+            .map(|(i, (_, labels))| {
+                let column = read.column(i);
+                ColumnInput { labels, values: column.values, presence: column.presence }
+            })
+            .collect();
+        writer.add_group(&GroupInput { timestamps: read.timestamps(), columns: &inputs }).map_err(failed)?;
+    }
+    if writer.n_samples() == 0 {
+        return Ok(None);
+    }
+    writer.finish().map(Some).map_err(failed)
+}

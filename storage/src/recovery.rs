@@ -1,0 +1,516 @@
+//! Opening a data folder: what a crash left is brought back, and what is damaged is said.
+//!
+//! The manifest is the truth about files: what lies beyond the lengths it names is cut, files it does not name go. Then
+//! the WAL is replayed in place: rows are decoded against the row before them and put where they were, without a
+//! label being parsed, except for series newer than the manifest. Nothing is ever deleted because of damage elsewhere.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use promontory_model::ReadError;
+
+use crate::block::{self, BlockError, BlockReader};
+use crate::clock::Clock;
+use crate::error::OpenError;
+use crate::head::chunk::Kind;
+use crate::head::group::{Group, LateCell, NO_SERIES};
+use crate::head::index::Place;
+use crate::head::segment::{self, Segment, Segments};
+use crate::head::series_file::{self, Mark};
+use crate::head::{Head, lock};
+use crate::manifest::{self, Manifest};
+use crate::options::DbOptions;
+use crate::status::Recovery;
+use crate::vfs::{self, Vfs, VfsError};
+use crate::wal::page::{self, read_segment};
+use crate::wal::record::{self, Record, RowRecord};
+use crate::wal::{self, Wal};
+
+/// Notes in a [`Recovery`]; what happens more often is only counted.
+const NOTES_MAX: usize = 100;
+
+/// Folders inside the data folder.
+pub(crate) const WAL_DIR: &str = "wal";
+pub(crate) const HEAD_DIR: &str = "head";
+pub(crate) const BLOCKS_DIR: &str = "blocks";
+pub(crate) const LOCK_FILE: &str = "lock";
+
+/// A data folder that is ready for work.
+pub(crate) struct Opened {
+    pub(crate) head: Arc<Head>,
+    pub(crate) blocks: Vec<Arc<BlockReader>>,
+    pub(crate) manifest: Manifest,
+    /// How much of the index the series file holds; `None` when it has to be written anew.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) recovery: Recovery,
+}
+
+impl Recovery {
+    fn lose_row(&mut self, row: &RowRecord<'_>, why: &str) {
+        self.wal_rows_lost += 1;
+        self.note(format!("row {} of group {} at {} is lost: {why}", row.no, row.group, row.t));
+    }
+
+    fn note(&mut self, text: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(text);
+        }
+    }
+}
+
+fn read_failed(e: ReadError) -> OpenError {
+    match e {
+        ReadError::Io { op, path, offset, source } => OpenError::Io(VfsError { op, path: path.into(), offset, source }),
+        other => OpenError::Io(VfsError::new("read", Path::new(""), 0, std::io::Error::other(other.to_string()))),
+    }
+}
+
+fn block_failed(e: BlockError) -> OpenError {
+    match e {
+        BlockError::Vfs(e) => OpenError::Io(e),
+        BlockError::Read(e) => read_failed(e),
+        other => {
+            OpenError::Io(VfsError::new("list blocks", Path::new(""), 0, std::io::Error::other(other.to_string())))
+        }
+    }
+}
+
+/// Opens the folder; the caller holds its lock.
+pub(crate) fn open(
+    vfs: &Arc<dyn Vfs>,
+    clock: &Arc<dyn Clock>,
+    dir: &Path,
+    options: DbOptions,
+) -> Result<Opened, OpenError> {
+    let mut recovery = Recovery::default();
+    for name in [WAL_DIR, HEAD_DIR, BLOCKS_DIR] {
+        vfs.create_dir_all(&dir.join(name))?;
+    }
+    vfs.sync_dir(dir)?;
+    let stored = Manifest::load(&**vfs, dir)?;
+    let wal_segments = list(&**vfs, &dir.join(WAL_DIR), wal::segment_of)?;
+    if stored.is_none() && wal_segments.first().is_some_and(|&first| first > 1) {
+        let what = "file is missing, but the WAL does not start at its beginning";
+        return Err(OpenError::Damaged { path: dir.join(manifest::NAME), what });
+    }
+    let mut manifest = stored.unwrap_or_default();
+    let blocks = open_blocks(vfs, dir, &mut manifest, &mut recovery)?;
+    let (segments, chunks) = open_segments(vfs, dir, &manifest, &options, &mut recovery)?;
+    let head = Arc::new(Head::new(options, Arc::clone(clock), segments, manifest.floor));
+    head.reserve_groups(manifest.next_group);
+    let mark = load_series(&**vfs, dir, &manifest, &head, &mut recovery)?;
+    place_chunks(&head, chunks);
+    link_moved(&head);
+    let last = replay(&**vfs, dir, &manifest, &wal_segments, &head, &mut recovery)?;
+    finish_groups(&head);
+    recovery.series = head.index().n_series();
+    let wal_dir = dir.join(WAL_DIR);
+    let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
+    let bytes_max = head.options.wal_segment_bytes;
+    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, last + 1, bytes_max, wal_bytes)?;
+    head.start_log(wal);
+    Ok(Opened { head, blocks, manifest, mark, recovery })
+}
+
+/// Numbers of the files that `number` recognises, ascending.
+fn list(vfs: &dyn Vfs, dir: &Path, number: impl Fn(&str) -> Option<u64>) -> Result<Vec<u64>, VfsError> {
+    let mut out: Vec<u64> = vfs.read_dir(dir)?.iter().filter_map(|e| number(&e.name)).collect();
+    out.sort_unstable();
+    Ok(out)
+}
+
+fn open_blocks(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    manifest: &mut Manifest,
+    recovery: &mut Recovery,
+) -> Result<Vec<Arc<BlockReader>>, OpenError> {
+    let dir = dir.join(BLOCKS_DIR);
+    block::remove_leftovers(&**vfs, &dir).map_err(block_failed)?;
+    let mut readers = Vec::new();
+    for listed in block::list(&**vfs, &dir).map_err(block_failed)? {
+        match listed.meta.and_then(|_| BlockReader::open(&**vfs, &listed.path)) {
+            Ok(reader) => readers.push(reader),
+            Err(e) => recovery.bad_blocks.push((listed.path.display().to_string(), e.to_string())),
+        }
+    }
+    let metas: Vec<_> = readers.iter().map(|r| r.meta().clone()).collect();
+    for ulid in block::obsolete(&metas) {
+        readers.retain(|r| r.meta().ulid != ulid);
+        block::delete(&**vfs, &dir, ulid).map_err(block_failed)?;
+    }
+    // A block that was being cut is there as a whole or not at all; what it holds is no longer the head's. It may have
+    // been merged into another one since.
+    if let Some((ulid, floor)) = manifest.cut.take() {
+        let is_there = |r: &Arc<BlockReader>| {
+            r.meta().ulid.to_string() == ulid || r.meta().sources.iter().any(|s| s.to_string() == ulid)
+        };
+        if readers.iter().any(is_there) {
+            manifest.floor = manifest.floor.max(floor);
+        }
+    }
+    Ok(readers)
+}
+
+fn open_segments(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    manifest: &Manifest,
+    options: &DbOptions,
+    recovery: &mut Recovery,
+) -> Result<(Segments, Vec<segment::Chunk>), OpenError> {
+    let dir = dir.join(HEAD_DIR);
+    for entry in vfs.read_dir(&dir)? {
+        let named = match (segment::segment_of(&entry.name), series_file::file_of(&entry.name)) {
+            (Some(id), _) => manifest.segments.iter().any(|s| s.0 == id),
+            (_, Some(id)) => manifest.series.0 == id,
+            _ => true,
+        };
+        if !named {
+            recovery.head_torn_bytes += entry.len;
+            vfs.remove_file(&dir.join(&entry.name))?;
+        }
+    }
+    let mut all = Vec::new();
+    let mut chunks = Vec::new();
+    for &(id, named) in &manifest.segments {
+        let path = dir.join(segment::segment_name(id));
+        let found = match vfs.open_append(&path) {
+            Ok(file) => {
+                let len = file.len()?;
+                if len > named {
+                    file.truncate(named)?;
+                    recovery.head_torn_bytes += len - named;
+                }
+                len
+            }
+            Err(e) if e.is_not_found() => 0,
+            Err(e) => return Err(e.into()),
+        };
+        if found < named {
+            recovery.head_corruptions += 1;
+            recovery.note(format!("{}: {named} bytes expected, {found} found", path.display()));
+        }
+        if found == 0 {
+            continue;
+        }
+        let segment = Arc::new(Segment::new(Arc::clone(vfs), &dir, id, named.min(found)));
+        let damaged = |offset: u64, what: &str| {
+            recovery.head_corruptions += 1;
+            recovery.note(format!("read {} at {offset}: {what} is damaged, left out", path.display()));
+        };
+        chunks.extend(segment::scan(&segment, damaged).map_err(read_failed)?);
+        all.push(segment);
+    }
+    let bytes_max = options.head_segment_bytes;
+    Ok((Segments::new(Arc::clone(vfs), dir, bytes_max, all, manifest.next_segment), chunks))
+}
+
+fn load_series(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    manifest: &Manifest,
+    head: &Head,
+    recovery: &mut Recovery,
+) -> Result<Option<Mark>, OpenError> {
+    let (id, named) = manifest.series;
+    if id == 0 {
+        return Ok(None);
+    }
+    let path = dir.join(HEAD_DIR).join(series_file::file_name(id));
+    let bytes = match vfs::read(vfs, &path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_not_found() => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
+    let named = usize::try_from(named).unwrap_or(usize::MAX);
+    if bytes.len() > named {
+        vfs.open_append(&path)?.truncate(named as u64)?;
+        recovery.head_torn_bytes += (bytes.len() - named) as u64;
+    } else if bytes.len() < named {
+        recovery.head_corruptions += 1;
+        recovery.note(format!("{}: {named} bytes expected, {} found", path.display(), bytes.len()));
+    }
+    let mut index = head.index_mut();
+    let loaded = series_file::load(&bytes[..named.min(bytes.len())], &mut index, |series, place| {
+        if let Some(cell) = head.ensure_group(place.group) {
+            lock(&cell.state).set_column(place.column, series);
+        }
+    });
+    for (offset, what) in &loaded.damage {
+        recovery.head_corruptions += 1;
+        recovery.note(format!("read {} at {offset}: {what}; series described there are lost", path.display()));
+    }
+    Ok((loaded.is_exact && bytes.len() >= named).then(|| Mark::of(&index)))
+}
+
+/// Gives each chunk to its group. Chunks of groups without series are left: nobody could ask for them.
+fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>) {
+    let floor = head.floor();
+    chunks.sort_by_key(|c| (c.header.group, c.header.first_no));
+    for chunk in chunks {
+        // Numbers are taken even from chunks that are not needed: no other group may get them.
+        let Some(cell) = head.ensure_group(chunk.header.group) else { continue };
+        let mut group = lock(&cell.state);
+        let h = &chunk.header;
+        group.reserve_columns(h.n_columns as usize);
+        let list = match h.kind {
+            Kind::Rows => {
+                group.next_no = group.next_no.max(h.end_no);
+                group.last_t = group.last_t.max(h.maxt);
+                &mut group.chunks
+            }
+            Kind::Late => {
+                group.late_no = group.late_no.max(h.end_no);
+                group.late_first_no = group.late_no;
+                &mut group.late_chunks
+            }
+        };
+        if h.maxt >= floor {
+            Arc::make_mut(list).push(Arc::new(chunk));
+        }
+    }
+}
+
+/// Columns whose series have moved on are nobody's, and new places know the earlier ones.
+fn link_moved(head: &Head) {
+    let index = head.index();
+    for series in index.moved_series() {
+        link_one(head, index.place(series), index.earlier(series));
+    }
+}
+
+fn link_one(head: &Head, place: Place, earlier: &[Place]) {
+    for p in earlier {
+        if let Some(cell) = head.group(p.group) {
+            let mut group = lock(&cell.state);
+            if let Some(column) = group.columns.get_mut(p.column as usize) {
+                *column = NO_SERIES;
+            }
+            group.earlier.remove(&p.column);
+        }
+    }
+    if let Some(cell) = head.group(place.group) {
+        lock(&cell.state).earlier.insert(place.column, earlier.to_vec());
+    }
+}
+
+/// Replays what the WAL has from the manifest's position on; gives the number of the last segment.
+fn replay(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    manifest: &Manifest,
+    segments: &[u64],
+    head: &Head,
+    recovery: &mut Recovery,
+) -> Result<u64, OpenError> {
+    let dir = dir.join(WAL_DIR);
+    let mut last = manifest.wal_from.saturating_sub(1);
+    let mut expected = None;
+    for &number in segments {
+        let path = dir.join(wal::segment_name(number));
+        last = last.max(number);
+        if number < manifest.wal_from {
+            vfs.remove_file(&path)?;
+            continue;
+        }
+        if expected.is_some_and(|e| e != number) || (expected.is_none() && number > manifest.wal_from.max(1)) {
+            recovery.wal_corruptions += 1;
+            recovery.note(format!("{}: segments before it are missing", path.display()));
+        }
+        expected = Some(number + 1);
+        recovery.wal_segments += 1;
+        let bytes = vfs.map_read(&path)?;
+        let mut failure = None;
+        let damage = read_segment(&bytes, |offset, bytes| {
+            if failure.is_some() {
+                return;
+            }
+            match record::read(bytes) {
+                Ok(record) => {
+                    if let Err(e) = apply(head, number, record, recovery) {
+                        failure = Some(e);
+                    }
+                }
+                Err(e) => {
+                    recovery.wal_corruptions += 1;
+                    recovery.note(format!("read {} at {offset}: {}", path.display(), e.what));
+                }
+            }
+        });
+        if let Some(e) = failure {
+            return Err(e.into());
+        }
+        for (offset, what) in damage.places {
+            recovery.wal_corruptions += 1;
+            recovery.note(format!("read {} at {offset}: {what} is damaged, skipped", path.display()));
+        }
+        if let Some(at) = damage.torn_at {
+            let torn = bytes.len() as u64 - at;
+            if segments.last() == Some(&number) {
+                recovery.wal_torn_bytes = torn;
+                cut(vfs, &path, at)?;
+            } else {
+                recovery.wal_corruptions += 1;
+            }
+            recovery.note(format!("{}: {torn} bytes from {at} on are torn", path.display()));
+        }
+    }
+    Ok(last)
+}
+
+/// Cuts a torn tail; a segment without even its header becomes an empty one.
+fn cut(vfs: &dyn Vfs, path: &Path, at: u64) -> Result<(), VfsError> {
+    let file = vfs.open_append(path)?;
+    file.truncate(at)?;
+    if at < page::FILE_HEADER_BYTES as u64 {
+        file.truncate(0)?;
+        file.write_all(&page::file_header())?;
+    }
+    file.sync()
+}
+
+/// Puts one record back where it was. Only writing a chunk can fail.
+fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery) -> Result<(), VfsError> {
+    match record {
+        Record::Series { group, column, labels } => {
+            let place = Place { group, column };
+            let mut index = head.index_mut();
+            let found = index.find(&labels);
+            if let Some(series) = found {
+                if index.place(series) == place || index.earlier(series).contains(&place) {
+                    return Ok(());
+                }
+                index.move_to(series, place);
+            }
+            let Some(series) = found.or_else(|| index.insert(&labels, place)) else { return Ok(()) };
+            if let Some(cell) = head.ensure_group(group) {
+                lock(&cell.state).set_column(column, series);
+            }
+            if found.is_some() {
+                link_one(head, place, index.earlier(series));
+            }
+        }
+        Record::Row(row) => {
+            if let Some(cell) = head.ensure_group(row.group) {
+                apply_row(head, segment, &mut lock(&cell.state), &row, recovery)?;
+            }
+        }
+        Record::Late { group, first_no, cells } => {
+            if let Some(cell) = head.ensure_group(group) {
+                apply_late(&mut lock(&cell.state), segment, first_no, &cells);
+            }
+        }
+        Record::Patch { group, row_no, t, cells } => {
+            if let Some(cell) = head.ensure_group(group) {
+                let mut group = lock(&cell.state);
+                for (column, _) in &cells {
+                    group.reserve_columns(*column as usize + 1);
+                }
+                if let Ok(i) = group.rows.binary_search_by_key(&row_no, |row| row.no) {
+                    let row = Arc::make_mut(&mut group.rows[i]);
+                    for (column, value) in cells {
+                        row.set(column as usize, value);
+                    }
+                } else if row_no >= group.next_no && t >= head.floor() {
+                    recovery.wal_rows_lost += 1;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply_row(
+    head: &Head,
+    segment: u64,
+    group: &mut Group,
+    record: &RowRecord<'_>,
+    recovery: &mut Recovery,
+) -> Result<(), VfsError> {
+    group.reserve_columns(record.n_columns());
+    if record.no < group.next_no {
+        // Sealed, and the manifest names the chunk.
+        return Ok(());
+    }
+    let base = group.rows.last().filter(|base| base.no + 1 == record.no);
+    if !record.is_keyframe && base.is_none() {
+        // Before the floor it was sealed in a chunk that went since, because a block has it.
+        if record.t >= head.floor() {
+            recovery.lose_row(record, "the row before it is missing");
+        }
+        return Ok(());
+    }
+    let row = match record.decode(base.map(|row| &**row)) {
+        Ok(row) if row.t > group.last_t => row,
+        Ok(_) => {
+            recovery.lose_row(record, "its time goes back");
+            return Ok(());
+        }
+        Err(e) => {
+            recovery.lose_row(record, e.what);
+            return Ok(());
+        }
+    };
+    if record.is_keyframe && group.rows.len() >= head.options.rows_max {
+        head.seal_rows(record.group, group)?;
+    }
+    recovery.wal_rows += 1;
+    group.next_no = row.no + 1;
+    group.last_t = row.t;
+    group.rows_wal.get_or_insert(segment);
+    group.rows.push(Arc::new(row));
+    Ok(())
+}
+
+fn apply_late(group: &mut Group, segment: u64, first_no: u64, cells: &[(i64, u32, f64)]) {
+    for (no, &(t, column, value)) in (first_no..).zip(cells) {
+        group.reserve_columns(column as usize + 1);
+        if no < group.late_no {
+            continue;
+        }
+        group.late_no = no + 1;
+        group.late_wal.get_or_insert(segment);
+        Arc::make_mut(&mut group.late).entry((t, column)).or_insert(LateCell { value, seq: 0 });
+    }
+}
+
+/// Sets what depends on all samples being there.
+fn finish_groups(head: &Head) {
+    let floor = head.floor();
+    let now = head.clock.monotonic_ns();
+    // Whole rows may be taken only when they are newer than what their series have in earlier places. Not sooner:
+    // what is replayed was judged when it arrived.
+    let mut index = head.index_mut();
+    for series in index.moved_series() {
+        // Series move to groups of higher numbers only. Another place comes from a series that was dropped and made
+        // anew: it has no samples that are not in blocks, and its lock must not be taken after this group's.
+        let place = index.place(series);
+        index.forget_earlier(series, |p| p.group >= place.group);
+        if let Some(cell) = head.group(place.group) {
+            let mut group = lock(&cell.state);
+            group.earlier.remove(&place.column);
+            if !index.earlier(series).is_empty() {
+                group.earlier.insert(place.column, index.earlier(series).to_vec());
+            }
+        }
+        let newest = |p: &Place| {
+            let group = head.group(p.group)?;
+            let group = lock(&group.state);
+            group.max_t().max(Some(group.last_t))
+        };
+        let last_t = index.earlier(series).iter().filter_map(newest).max();
+        if let Some(cell) = head.group(index.place(series).group) {
+            let mut group = lock(&cell.state);
+            group.last_t = group.last_t.max(last_t.unwrap_or(i64::MIN));
+        }
+    }
+    drop(index);
+    for cell in head.all_groups() {
+        let mut group = lock(&cell.state);
+        group.opened_ns = now;
+        if let Some(t) = group.max_t().filter(|&t| t >= floor) {
+            head.saw_time(t);
+        }
+    }
+}
