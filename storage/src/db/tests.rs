@@ -139,3 +139,76 @@ fn two_writers_share_a_series() {
     w1.append_at(&[(a1, Timestamp(4), 4.0), (a1, Timestamp(3), 3.0)]).unwrap();
     check(&db, TimeRange::ALL, &[], &["a 1:1 2:2 3:3 4:4", "b 2:2"]);
 }
+
+#[test]
+fn a_full_disk_makes_the_store_read_only_until_space_returns() {
+    let vfs = SimVfs::new();
+    let db = open(&vfs, options());
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    w.append(Timestamp(1), &[(a, 1.0)]).unwrap();
+    db.commit().unwrap();
+    vfs.set_space(Some(0));
+    w.append(Timestamp(2), &[(a, 2.0)]).unwrap();
+    assert!(db.commit().is_err());
+    assert!(w.append(Timestamp(3), &[(a, 3.0)]).is_err());
+    assert!(db.tick().is_err() && db.status().read_only.unwrap().contains("free some space"));
+    check(&db, TimeRange::ALL, &[], &["a 1:1 2:2"]);
+    vfs.set_space(None);
+    db.tick().unwrap();
+    assert_eq!(db.status().read_only, None);
+    w.append(Timestamp(3), &[(a, 3.0)]).unwrap();
+    db.commit().unwrap();
+    drop((w, db));
+    check(&open(&vfs, options()), TimeRange::ALL, &[], &["a 1:1 2:2 3:3"]);
+}
+
+#[test]
+fn a_failed_sync_makes_the_store_read_only_until_it_is_opened_again() {
+    let vfs = SimVfs::new();
+    let db = open(&vfs, DbOptions { fsync: crate::FsyncPolicy::Always, ..options() });
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    w.append(Timestamp(1), &[(a, 1.0)]).unwrap();
+    vfs.fail_next(crate::vfs::sim::Op::Sync, std::io::ErrorKind::Other);
+    assert!(db.commit().is_err());
+    assert!(db.commit().is_err() && db.tick().is_err());
+    drop((w, db));
+    let db = open(&vfs, options());
+    assert_eq!(db.status().read_only, None);
+}
+
+#[test]
+fn a_second_opener_is_told_so() {
+    let vfs = SimVfs::new();
+    let _db = open(&vfs, options());
+    let clock = Arc::new(ManualClock::new(Timestamp(0)));
+    let e = Db::open(Arc::new(vfs.clone()), clock, Path::new("data"), options()).unwrap_err();
+    assert!(matches!(e, crate::OpenError::Locked { .. }), "{e}");
+}
+
+#[test]
+fn a_damaged_log_never_shows_a_value_that_was_not_written() {
+    let whole = SimVfs::new();
+    let db = open(&whole, options());
+    let mut w = db.writer();
+    let (a, b) = (series(&mut w, "a"), series(&mut w, "b"));
+    for t in 1..6_u32 {
+        w.append(Timestamp(t.into()), &[(a, f64::from(t)), (b, f64::from(t) * 0.5)]).unwrap();
+        db.commit().unwrap();
+    }
+    let expected = dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]);
+    let written: Vec<&str> = expected.iter().flat_map(|line| line.split(' ')).collect();
+    drop((w, db));
+    let path = Path::new("data/wal/00000001.wal");
+    let len =
+        whole.files(Path::new("data")).iter().find(|f| *f == path).map(|f| crate::vfs::read(&whole, f).unwrap().len());
+    for at in 0..len.unwrap() {
+        let vfs = whole.crash(crate::vfs::sim::Survival::All, 0);
+        vfs.corrupt(path, |bytes| bytes[at] ^= 0x24);
+        let db = open(&vfs, options());
+        for line in dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]) {
+            assert!(line.split(' ').all(|sample| written.contains(&sample)), "byte {at}: {line}");
+        }
+    }
+}
