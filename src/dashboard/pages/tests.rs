@@ -157,7 +157,13 @@ fn requests_get_what_they_ask_for() {
     check(&router, "/explore", 200, &["<textarea"], &["query-error"]);
     check(&router, "/explore?expr=sum(up)", 200, &["class=\"marks\"", "series"], &["query-error"]);
     check(&router, "/explore?expr=sum(up)&tab=table", 200, &["class=\"data wide\""], &["class=\"marks\""]);
-    check(&router, "/explore?expr=sum%20by%20(%3Cb%3E%20(up)", 200, &["<mark>&lt;</mark>", "parse error"], &["<b> (up)"]);
+    check(
+        &router,
+        "/explore?expr=sum%20by%20(%3Cb%3E%20(up)",
+        200,
+        &["<mark>&lt;</mark>", "parse error"],
+        &["<b> (up)"],
+    );
 }
 
 #[test]

@@ -260,6 +260,7 @@
       for (const canvas of $$(".canvas", panel)) plots.delete(canvas);
       const scrolled = $$(".legend,.table-wrap,.text,.bars", panel).map((e) => e.scrollTop);
       panel.innerHTML = html;
+      panel.classList.add("exact");
       $$(".legend,.table-wrap,.text,.bars", panel).forEach((e, i) => { e.scrollTop = scrolled[i] ?? 0; });
       setUp(panel);
       panel.dataset.loaded = Date.now();
