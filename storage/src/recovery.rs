@@ -378,7 +378,8 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
             let mut index = head.index_mut();
             let found = index.find(&labels);
             if let Some(series) = found {
-                if index.place(series) == place || index.earlier(series).contains(&place) {
+                // Places only grow; a lower one was left before the series file was written.
+                if index.place(series) >= place || index.earlier(series).contains(&place) {
                     return Ok(());
                 }
                 index.move_to(series, place);

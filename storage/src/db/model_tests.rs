@@ -282,3 +282,27 @@ proptest! {
 fn cases() -> u32 {
     std::env::var("PROMONTORY_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
 }
+
+#[test]
+fn a_series_that_comes_back_after_truncation_is_found() {
+    let a = |w, s: u8| Step::Append(w, 0, vec![(s, 0)]);
+    let check = || Step::Check(-40_000, 0);
+    run(
+        small(),
+        vec![
+            a(0, 0),
+            Step::Advance(3206),
+            a(1, 14),
+            Step::NewWriter(1),
+            Step::Advance(11_795),
+            a(1, 1),
+            Step::Tick,
+            check(),
+            Step::Advance(1500),
+            a(1, 14),
+            check(),
+            Step::Tick,
+            check(),
+        ],
+    );
+}
