@@ -229,7 +229,7 @@
     go({ from: Math.round(state.from - half), to: Math.round(Math.min(state.to + half, Date.now())) });
   };
   document.addEventListener("dblclick", (event) => {
-    if (!event.target.closest?.(".canvas")) return;
+    if (!state || !event.target.closest?.(".canvas,.panel .empty")) return;
     // Back to the window from before the zoom when there was one on this dashboard.
     if (new URL(location.href).searchParams.get("from")?.match(/^\d+$/) && history.length > 1) history.back();
     else zoomOut();
