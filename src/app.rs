@@ -59,7 +59,7 @@ pub enum AppError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The database could not be opened.
-    #[error("{0}; choose another folder with --storage.tsdb.path")]
+    #[error("{0} (--storage.tsdb.path)")]
     Open(#[from] promontory_storage::OpenError),
     /// The database could not be closed well.
     #[error("close the database: {0}")]

@@ -15,6 +15,9 @@ use crate::http::{
 use crate::scrape;
 use crate::telemetry::{Figures, Labelled, QuerySlice};
 
+/// What clients read as Prometheus' version, to decide what they may ask for: that of the API, then our own.
+const API_VERSION: &str = concat!("3.14.0+promontory.", env!("CARGO_PKG_VERSION"));
+
 pub(super) struct ServerBackend(pub(super) Arc<Shared>);
 
 impl Backend for ServerBackend {
@@ -22,7 +25,7 @@ impl Backend for ServerBackend {
         if self.0.stopping.load(Ordering::Relaxed) {
             return Readiness::Stopping;
         }
-        match self.0.db.status().read_only {
+        match self.0.db.read_only() {
             Some(reason) => Readiness::ReadOnly(reason),
             None => Readiness::Ready,
         }
@@ -76,7 +79,7 @@ impl Backend for ServerBackend {
 
     fn build_info(&self) -> BuildInfo {
         BuildInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: API_VERSION.to_owned(),
             compiler: format!("rust {}", env!("CARGO_PKG_RUST_VERSION")),
             ..BuildInfo::default()
         }

@@ -143,6 +143,12 @@ impl Db {
         self.0.status()
     }
 
+    /// Why nothing can be written, if so. Cheaper than [`Db::status`]: asked before every request.
+    #[must_use]
+    pub fn read_only(&self) -> Option<String> {
+        self.0.head.health.reason()
+    }
+
     /// The `limit` largest contributors to the head, of each kind.
     #[must_use]
     pub fn cardinality(&self, limit: usize) -> Cardinality {

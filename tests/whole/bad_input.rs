@@ -62,7 +62,7 @@ fn data_folder_in_use_is_named() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = flag("storage.tsdb.path", dir.path());
     let _first = Server::start(&[&path]);
-    check(&["--web.listen-address=127.0.0.1:0", &path], &["lock", &dir.path().display().to_string()]);
+    check(&["--web.listen-address=127.0.0.1:0", &path], &["another process", &dir.path().display().to_string()]);
 }
 
 #[test]
