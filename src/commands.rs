@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use promontory_promql::engine::{Engine, EngineOptions};
 use promontory_promql::promqltest::{self, Evaluator};
+use promontory_promql::reference::{Reference, ReferenceOptions};
 use promontory_storage::block::{self, BlockError};
 use promontory_storage::vfs::RealVfs;
 
@@ -64,6 +65,7 @@ const SCRIPT_OPTIONS: EngineOptions = EngineOptions {
     delayed_name_removal: true,
     threads: 1,
 };
+
 /// Lists the blocks of a data folder, oldest first; answers whether each could be opened.
 ///
 /// # Errors
@@ -143,9 +145,14 @@ const SCRIPT_BYTES_MAX: u64 = 16 << 20;
 /// [`CommandError`] when a script, a folder or the floor cannot be read.
 pub fn test_promql(args: &TestPromqlArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
     let evaluator: Box<dyn Evaluator> = match args.evaluator {
-        crate::cli::Evaluator::Engine | crate::cli::Evaluator::Reference => Box::new(Engine::new(SCRIPT_OPTIONS)),
+        crate::cli::Evaluator::Engine => Box::new(Engine::new(SCRIPT_OPTIONS)),
+        crate::cli::Evaluator::Reference => Box::new(Reference::new(ReferenceOptions::CONFORMANCE)),
     };
-    let floor = args.floor.as_deref().map(read_floor).transpose()?;
+    let name = match args.evaluator {
+        crate::cli::Evaluator::Engine => "engine",
+        crate::cli::Evaluator::Reference => "reference",
+    };
+    let floor = args.floor.as_deref().map(|file| read_floor(file, name)).transpose()?;
     let (mut passed, mut failed, mut below) = (0, 0, Vec::new());
     for file in scripts(&args.files)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -200,20 +207,23 @@ fn read(path: &Path) -> Result<String, CommandError> {
     fs::read_to_string(path).map_err(error)
 }
 
-/// Lines of `name count`; `#` begins a comment.
-fn read_floor(path: &Path) -> Result<BTreeMap<String, usize>, CommandError> {
+/// Lines of evaluator, script and count; those of `evaluator`. `#` begins a comment.
+fn read_floor(path: &Path, evaluator: &str) -> Result<BTreeMap<String, usize>, CommandError> {
     let mut floor = BTreeMap::new();
     for (i, line) in read(path)?.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or("").trim();
-        if line.is_empty() {
-            continue;
+        let words: Vec<_> = line.split('#').next().unwrap_or("").split_whitespace().collect();
+        match (words.as_slice(), words.last().map(|count| count.parse())) {
+            ([], _) => {}
+            ([of, script, _], Some(Ok(count))) => {
+                if *of == evaluator {
+                    floor.insert((*script).to_owned(), count);
+                }
+            }
+            _ => {
+                let reason = format!("line {}: expected evaluator, script and count, got {line:?}", i + 1);
+                return Err(CommandError::Read { path: path.to_owned(), source: io::Error::other(reason) });
+            }
         }
-        let parsed = line.split_once(char::is_whitespace).and_then(|(n, c)| Some((n, c.trim().parse().ok()?)));
-        let Some((name, count)) = parsed else {
-            let source = io::Error::other(format!("line {}: expected a name and a count, got {line:?}", i + 1));
-            return Err(CommandError::Read { path: path.to_owned(), source });
-        };
-        floor.insert(name.to_owned(), count);
     }
     Ok(floor)
 }
@@ -226,6 +236,28 @@ fn plural(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floors_are_read_per_evaluator_and_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("a.test");
+        fs::write(&script, "eval instant at 0 1 + 1\n  2\n\neval instant at 0 1 + 1\n  3\n").unwrap();
+        let floor = dir.path().join("floor.txt");
+        let mut args = TestPromqlArgs {
+            files: vec![dir.path().to_owned()],
+            evaluator: crate::cli::Evaluator::Reference,
+            floor: Some(floor.clone()),
+            summary: true,
+        };
+        let mut out = Vec::new();
+        fs::write(&floor, "# a comment\nreference a.test 1\nengine a.test 2\n").unwrap();
+        assert!(test_promql(&args, &mut out).unwrap());
+        assert!(String::from_utf8(out).unwrap().ends_with("\n1 passed, 1 failed\n"));
+        args.evaluator = crate::cli::Evaluator::Engine;
+        assert!(!test_promql(&args, &mut Vec::new()).unwrap());
+        fs::write(&floor, "engine a.test\n").unwrap();
+        assert!(test_promql(&args, &mut Vec::new()).unwrap_err().to_string().contains("line 1"));
+    }
 
     #[test]
     fn good_configuration_is_counted() {

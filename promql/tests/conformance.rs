@@ -35,12 +35,9 @@ fn scripts(folder: &Path) -> Vec<(String, String)> {
 }
 
 fn upstream_folder() -> Option<PathBuf> {
-    let folder = match std::env::var_os("PROMQLTEST_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => package().join("../../shared/conformance/promqltest"),
-    };
-    let beside_a_worktree = package().join("../../../shared/conformance/promqltest");
-    [folder, beside_a_worktree].into_iter().find(|f| f.is_dir())
+    let shared =
+        std::env::var_os("CONFORMANCE").map_or_else(|| package().join("../../shared/conformance"), PathBuf::from);
+    Some(shared.join("promqltest")).filter(|folder| folder.is_dir())
 }
 
 /// Lines `evaluator file passed`.
@@ -68,6 +65,7 @@ fn show(report: &FileReport) {
 #[track_caller]
 fn check_floor(name: &str, evaluator: &dyn Evaluator) {
     let Some(folder) = upstream_folder() else {
+        assert!(std::env::var_os("CONFORMANCE_REQUIRED").is_none(), "no conformance scripts, and they are required");
         eprintln!("SKIPPED: no conformance scripts; put them into ../shared/conformance/promqltest");
         return;
     };
