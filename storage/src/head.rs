@@ -206,6 +206,11 @@ impl Head {
         self.layout.load(Ordering::Acquire)
     }
 
+    /// Says that a series got another place.
+    pub(crate) fn changed_layout(&self) {
+        self.layout.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn floor(&self) -> i64 {
         self.floor.load(Ordering::Acquire)
     }

@@ -103,6 +103,8 @@ pub(crate) fn open(
     link_moved(&head);
     let last = replay(&**vfs, dir, &manifest, &wal_segments, &head, &mut recovery)?;
     finish_groups(&head);
+    // The series file has only the old places of series that the log moved.
+    let mark = mark.filter(|_| head.layout() == 0);
     recovery.series = head.index().n_series();
     let wal_dir = dir.join(WAL_DIR);
     let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
@@ -378,11 +380,14 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
             let mut index = head.index_mut();
             let found = index.find(&labels);
             if let Some(series) = found {
-                // Places only grow; a lower one was left before the series file was written.
-                if index.place(series) >= place || index.earlier(series).contains(&place) {
+                // A place that was left before the series file was written is known; series move to higher ones. A lower
+                // one that is not known is that of a series that was dropped and made anew: the log's last word counts.
+                let current = index.place(series);
+                if current == place || (place < current && index.earlier(series).contains(&place)) {
                     return Ok(());
                 }
                 index.move_to(series, place);
+                head.changed_layout();
             }
             let Some(series) = found.or_else(|| index.insert(&labels, place)) else { return Ok(()) };
             if let Some(cell) = head.ensure_group(group) {

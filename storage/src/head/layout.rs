@@ -48,7 +48,7 @@ impl Head {
             }
         }
         drop((to, old));
-        self.layout.fetch_add(1, Ordering::AcqRel);
+        self.changed_layout();
         Ok(cell)
     }
 
