@@ -128,7 +128,7 @@ pub fn demo(args: &crate::cli::DemoArgs) -> Result<(), AppError> {
         let mut out = std::io::stdout().lock();
         let _ = std::io::Write::write_fmt(
             &mut out,
-            format_args!("\n  Promontory demo: http://{own}/d/promontory-vllm\n  Ctrl-C ends it.\n\n"),
+            format_args!("\n  Promontory demo: http://{own}/d/promontory-vllm?from=now-5m&to=now\n  Ctrl-C ends it.\n\n"),
         );
         drop(out);
         let ended = server.run().await;
