@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::cli::{ServeArgs, WalFsync};
-use crate::dashboard::{DashboardOptions, Dashboards};
+use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
 use crate::listener::{LimitedListener, ListenError};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
@@ -128,7 +128,9 @@ pub fn demo(args: &crate::cli::DemoArgs) -> Result<(), AppError> {
         let mut out = std::io::stdout().lock();
         let _ = std::io::Write::write_fmt(
             &mut out,
-            format_args!("\n  Promontory demo: http://{own}/d/promontory-vllm?from=now-5m&to=now\n  Ctrl-C ends it.\n\n"),
+            format_args!(
+                "\n  Promontory demo: http://{own}/d/promontory-vllm?from=now-5m&to=now\n  Ctrl-C ends it.\n\n"
+            ),
         );
         drop(out);
         let ended = server.run().await;
@@ -197,6 +199,7 @@ struct Shared {
     db: Db,
     telemetry: Telemetry,
     manager: Manager,
+    dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
     config: ArcSwap<Config>,
     config_loaded_ms: std::sync::atomic::AtomicI64,
@@ -238,6 +241,10 @@ impl Shared {
         }
         let _context = self.runtime.enter();
         self.manager.apply(&config.scrape_configs);
+        self.dashboards.set(dashboard_options(&self.args, &config));
+        for (file, error) in self.dashboards.broken_files(self.clock.now().ms()) {
+            tracing::warn!(file, error, "not a dashboard");
+        }
         self.config.store(Arc::new(config));
         let now = self.clock.now();
         self.config_loaded_ms.store(now.ms(), Ordering::Relaxed);
@@ -263,9 +270,14 @@ impl Shared {
     }
 }
 
-/// Folders of dashboards: of the flag, then of the configuration.
-fn folders(args: &ServeArgs, config: &Config) -> Vec<PathBuf> {
-    args.dashboards_path.iter().chain(&config.dashboards.paths).cloned().collect()
+/// Settings of the dashboards: folders of the flag, then of the configuration.
+fn dashboard_options(args: &ServeArgs, config: &Config) -> DashboardOptions {
+    DashboardOptions {
+        folders: args.dashboards_path.iter().chain(&config.dashboards.paths).cloned().collect(),
+        scrape_interval_ms: config.global.scrape_interval.ms(),
+        timeout_ms: u64::try_from(args.query_timeout.ms()).unwrap_or(0),
+        concurrency: args.query_max_concurrency as usize,
+    }
 }
 
 /// A server that has begun to scrape and answers as soon as it runs.
@@ -307,6 +319,7 @@ impl Server {
             db: db.clone(),
             telemetry,
             manager,
+            dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
             config: ArcSwap::from_pointee(Config::default()),
             config_loaded_ms: std::sync::atomic::AtomicI64::new(0),
@@ -390,20 +403,8 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
             query_max_concurrency: args.query_max_concurrency as usize,
         },
     });
-    let config = shared.config.load();
-    let dashboards = Dashboards::new(
-        Arc::new(EngineSource::new(shared.clone())),
-        shared.clock.clone(),
-        DashboardOptions {
-            folders: folders(args, &config),
-            scrape_interval_ms: config.global.scrape_interval.ms(),
-            timeout_ms: u64::try_from(args.query_timeout.ms()).unwrap_or(0),
-            concurrency: args.query_max_concurrency as usize,
-        },
-    );
-    for (file, error) in dashboards.broken_files() {
-        tracing::warn!(file, error, "not a dashboard");
-    }
+    let source = Arc::new(EngineSource::new(shared.clone()));
+    let dashboards = Dashboards::new(source, shared.clock.clone(), shared.dashboards.clone());
     let pages = pages::router(shared.clone()).merge(crate::dashboard::router(dashboards));
     shared.telemetry.http.layer(api.merge(pages))
 }

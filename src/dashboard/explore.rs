@@ -133,7 +133,7 @@ struct Ask {
 
 fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> Answer {
     let began = state.clock.monotonic_ns();
-    let least = state.options.scrape_interval_ms;
+    let least = state.settings.scrape_interval_ms();
     let auto = round_interval(ask.window.length_ms() / 700).max(least);
     let step = ask.step.unwrap_or(auto).max(ask.window.length_ms() / 11_000).max(1);
     let steps = Steps {

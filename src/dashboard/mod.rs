@@ -30,7 +30,7 @@ pub(crate) mod units;
 pub(crate) mod variables;
 
 pub use pages::{home, router};
-pub use state::{DashboardOptions, Dashboards};
+pub use state::{DashboardOptions, DashboardSettings, Dashboards};
 
 #[cfg(test)]
 mod oracle;

@@ -144,7 +144,7 @@ async fn understand(
     let work = {
         let inner = inner.clone();
         move || {
-            let entry = inner.provider.catalog(now_ms).get(&uid_owned)?.clone();
+            let entry = inner.settings.catalog(now_ms).get(&uid_owned)?.clone();
             let d = entry.dashboard.clone();
             let (tz, tz_name, tz_is_browsers) = zone(params.get("timezone"), &d.timezone, &headers);
             let from = params.get("from").unwrap_or(&d.from);
@@ -210,7 +210,7 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
         tz: &request.tz,
         now_ms: request.now_ms,
         width_px: width_px as i64,
-        scrape_interval_ms: request.state.options.scrape_interval_ms,
+        scrape_interval_ms: request.state.settings.scrape_interval_ms(),
         cancel,
     };
     let mut data = if needs_data(&panel.kind)

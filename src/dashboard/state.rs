@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use promontory_model::{Cancel, Cancelled};
 use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 
-use super::provider::Provider;
+use super::provider::{Catalog, Provider};
 use super::source::SharedSource;
 
 /// Settings of the dashboards.
@@ -24,38 +25,62 @@ pub struct DashboardOptions {
     pub concurrency: usize,
 }
 
+/// The settings in force, with the dashboards they lead to. Requests that run keep those they began with.
+#[derive(Debug)]
+pub struct DashboardSettings {
+    options: ArcSwap<DashboardOptions>,
+    provider: ArcSwap<Provider>,
+}
+
+impl DashboardSettings {
+    /// Reads the folders.
+    #[must_use]
+    pub fn new(options: DashboardOptions) -> Self {
+        let provider = ArcSwap::from_pointee(Provider::new(options.folders.clone()));
+        Self { options: ArcSwap::from_pointee(options), provider }
+    }
+
+    /// Takes other settings; reads the folders when they are others. Of `concurrency` the first value stays.
+    pub fn set(&self, options: DashboardOptions) {
+        if self.options.load().folders != options.folders {
+            self.provider.store(Arc::new(Provider::new(options.folders.clone())));
+        }
+        self.options.store(Arc::new(options));
+    }
+
+    /// File and error of every file that is no dashboard, as of `now_ms`, for the log.
+    #[must_use]
+    pub fn broken_files(&self, now_ms: i64) -> Vec<(String, String)> {
+        self.catalog(now_ms).broken.iter().map(|b| (b.file.clone(), b.error.clone())).collect()
+    }
+
+    /// The dashboards as of now. Blocks on the file system every few seconds.
+    pub(crate) fn catalog(&self, now_ms: i64) -> Arc<Catalog> {
+        self.provider.load_full().catalog(now_ms)
+    }
+
+    pub(crate) fn scrape_interval_ms(&self) -> i64 {
+        self.options.load().scrape_interval_ms
+    }
+}
+
 /// The dashboards of a server. Clones share everything.
 #[derive(Clone)]
 pub struct Dashboards(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) provider: Provider,
+    pub(crate) settings: Arc<DashboardSettings>,
     pub(crate) source: SharedSource,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) options: DashboardOptions,
     places: Arc<Semaphore>,
 }
 
 impl Dashboards {
-    /// Reads the folders.
+    /// Dashboards that ask `source`; whoever else holds `settings` may change them.
     #[must_use]
-    pub fn new(source: SharedSource, clock: Arc<dyn Clock>, options: DashboardOptions) -> Self {
-        let places = Arc::new(Semaphore::new(options.concurrency.max(1)));
-        let provider = Provider::new(options.folders.clone());
-        Self(Arc::new(Inner { provider, source, clock, options, places }))
-    }
-
-    /// File and error of every file that is no dashboard, for the log at start.
-    #[must_use]
-    pub fn broken_files(&self) -> Vec<(String, String)> {
-        let catalog = self.0.provider.catalog(self.0.now_ms());
-        catalog.broken.iter().map(|b| (b.file.clone(), b.error.clone())).collect()
-    }
-
-    /// Number of dashboards.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.provider.catalog(self.0.now_ms()).entries.len()
+    pub fn new(source: SharedSource, clock: Arc<dyn Clock>, settings: Arc<DashboardSettings>) -> Self {
+        let places = Arc::new(Semaphore::new(settings.options.load().concurrency.max(1)));
+        Self(Arc::new(Inner { settings, source, clock, places }))
     }
 }
 
@@ -92,7 +117,7 @@ impl Inner {
     pub(crate) fn deadline(&self) -> Deadline {
         let cancel = Cancel::new();
         let timer = tokio::spawn({
-            let (cancel, limit) = (cancel.clone(), Duration::from_millis(self.options.timeout_ms));
+            let (cancel, limit) = (cancel.clone(), Duration::from_millis(self.settings.options.load().timeout_ms));
             async move {
                 tokio::time::sleep(limit).await;
                 cancel.cancel(Cancelled::Timeout);

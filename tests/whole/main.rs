@@ -5,4 +5,5 @@ mod client;
 mod durability;
 mod layers;
 mod peers;
+mod reload;
 mod server;

@@ -26,7 +26,7 @@ async fn catalog(state: &Dashboards) -> Arc<Catalog> {
     let now = inner.now_ms();
     let work = {
         let inner = inner.clone();
-        move || inner.provider.catalog(now)
+        move || inner.settings.catalog(now)
     };
     inner.run(work).await.unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use promontory_storage::clock::ManualClock;
 use super::*;
 use crate::dashboard::load::load;
 use crate::dashboard::panels::DRAWN;
-use crate::dashboard::state::DashboardOptions;
+use crate::dashboard::state::{DashboardOptions, DashboardSettings};
 use crate::dashboard::testing::Synthetic;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -19,7 +19,7 @@ const NOW: i64 = 1_700_000_000_000;
 fn state(folders: Vec<PathBuf>) -> Dashboards {
     let clock = Arc::new(ManualClock::new(Timestamp(NOW)));
     let options = DashboardOptions { folders, scrape_interval_ms: 15_000, timeout_ms: 60_000, concurrency: 2 };
-    Dashboards::new(Arc::new(Synthetic), clock, options)
+    Dashboards::new(Arc::new(Synthetic), clock, Arc::new(DashboardSettings::new(options)))
 }
 
 /// Status and body of a request, through the router.
@@ -101,7 +101,7 @@ fn pages_of_public_dashboards_are_whole() {
     }
     let state = state(vec![dir.path().to_owned()]);
     let router = router(state.clone());
-    for entry in &state.0.provider.catalog(NOW).entries {
+    for entry in &state.0.settings.catalog(NOW).entries {
         let uid = &entry.dashboard.uid;
         let (status, body) = get(&router, &format!("/d/{uid}?from=now-15m&to=now"));
         assert_eq!(status, 200, "{uid}");
@@ -185,4 +185,22 @@ fn panels_match_their_pictures() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?} differ; look at them and run with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn step_of_panels_follows_the_scrape_interval() {
+    let options = |scrape_interval_ms| DashboardOptions {
+        folders: Vec::new(),
+        scrape_interval_ms,
+        timeout_ms: 60_000,
+        concurrency: 2,
+    };
+    let settings = Arc::new(DashboardSettings::new(options(15_000)));
+    let clock = Arc::new(ManualClock::new(Timestamp(NOW)));
+    let router = router(Dashboards::new(Arc::new(Synthetic), clock, settings.clone()));
+    let page = |router: &Router| get(router, "/explore?expr=up&from=now-5m&to=now").1;
+    let at_15s = page(&router);
+    assert_eq!(at_15s, page(&router));
+    settings.set(options(60_000));
+    assert_ne!(at_15s, page(&router));
 }

@@ -303,7 +303,7 @@ pub(crate) fn links(request: &Request, link: &Link) -> Vec<(String, String, bool
     };
     match &link.tags {
         Some(tags) => {
-            let catalog = request.state.provider.catalog(request.now_ms);
+            let catalog = request.state.settings.catalog(request.now_ms);
             let all = catalog.entries.iter().filter(|e| tags.iter().all(|t| e.dashboard.tags.contains(t)));
             all.filter(|e| e.dashboard.uid != request.entry.dashboard.uid)
                 .take(20)
