@@ -82,6 +82,19 @@ fn bytes(n: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// A count with its thousands apart: `1,234,567`.
+fn grouped(n: impl TryInto<u64>) -> String {
+    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 async fn status_page(State(shared): State<Arc<Shared>>, Query(query): Pairs, headers: HeaderMap) -> Response {
     let row = |name: &str, value: String| (name.to_owned(), value);
     let db = shared.db.status();
@@ -97,9 +110,9 @@ async fn status_page(State(shared): State<Arc<Shared>>, Query(query): Pairs, hea
         row("Kept", shared.retention_text()),
     ];
     let head = vec![
-        row("Series", db.head_series.to_string()),
-        row("Groups that share timestamps", db.head_groups.to_string()),
-        row("Samples since the start", db.samples_appended.to_string()),
+        row("Series", grouped(db.head_series)),
+        row("Groups that share timestamps", grouped(db.head_groups)),
+        row("Samples since the start", grouped(db.samples_appended)),
         row("Oldest sample in the head", time(db.head_min_time)),
         row("Newest sample", time(db.head_max_time)),
         row("Labels in memory", bytes(db.symbol_bytes)),
@@ -115,8 +128,8 @@ async fn status_page(State(shared): State<Arc<Shared>>, Query(query): Pairs, hea
         ),
     ];
     let largest = shared.db.cardinality(10);
-    let metrics = largest.series_by_metric.into_iter().map(|c| (c.name, format!("{} series", c.value)));
-    let labels = largest.values_by_label.into_iter().map(|c| (c.name, format!("{} values", c.value)));
+    let metrics = largest.series_by_metric.into_iter().map(|c| (c.name, grouped(c.value)));
+    let labels = largest.values_by_label.into_iter().map(|c| (c.name, grouped(c.value)));
     let flags = cli::flag_values(&shared.args).into_iter().map(|(name, value)| (format!("--{name}"), value));
     let problem = match db.read_only {
         Some(reason) => format!("new samples are not stored: {reason}"),
@@ -130,11 +143,11 @@ async fn status_page(State(shared): State<Arc<Shared>>, Query(query): Pairs, hea
         sections: vec![
             ("Process".to_owned(), process),
             ("Storage".to_owned(), head),
-            ("Largest metrics".to_owned(), metrics.collect()),
+            ("Metrics with most series".to_owned(), metrics.collect()),
             ("Labels with most values".to_owned(), labels.collect()),
             ("Flags".to_owned(), flags.collect()),
-            ("Configuration".to_owned(), vec![row("effective, secrets masked", shared.config.load().to_yaml())]),
         ],
+        configuration: shared.config.load().to_yaml(),
     };
     status::render(&view, &query, &headers)
 }
@@ -147,6 +160,10 @@ mod tests {
     fn sizes_and_times_have_readable_units() {
         assert_eq!((span(840), span(12_400), span(200_000)), ("840 ms".into(), "12 s".into(), "3 min".into()));
         assert_eq!((bytes(17), bytes(18_140_365)), ("17 B".into(), "17.3 MiB".into()));
+        assert_eq!(
+            (grouped(7u64), grouped(123_456u64), grouped(1_234_567u64)),
+            ("7".into(), "123,456".into(), "1,234,567".into())
+        );
         assert_eq!((seconds(0.0123), seconds(2.0)), ("12.3 ms".into(), "2.00 s".into()));
     }
 }

@@ -13,6 +13,8 @@ pub struct StatusView {
     pub problem: String,
     /// Title, and rows of name and value.
     pub sections: Vec<(String, Vec<(String, String)>)>,
+    /// The configuration in force, as YAML, without secrets.
+    pub configuration: String,
 }
 
 #[derive(Template)]
