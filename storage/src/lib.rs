@@ -8,6 +8,8 @@ pub mod clock;
 pub mod codec;
 pub mod compact;
 mod db;
+#[cfg(test)]
+mod documented;
 mod error;
 mod head;
 mod health;

@@ -3,6 +3,7 @@
 use promontory_model::TimeRange;
 
 use super::*;
+use crate::documented::{bytes_of, fenced};
 
 const PAGE: &str = include_str!("../../../docs/format/block.md");
 
@@ -15,30 +16,13 @@ fn example() -> (Ulid, Group) {
     (Ulid::new(1_700_000_000_000, 1), Group { timestamps: vec![1000, 16_000, 31_000], columns })
 }
 
-fn fenced(fence: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("```{fence}\n")).unwrap();
-    rest.split_once("```").unwrap().0
-}
-
-/// Lines of an offset, bytes and what they mean.
-fn bytes_of(dump: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    for line in dump.lines() {
-        let (bytes, _) = line.split_once('|').unwrap();
-        let (offset, bytes) = bytes.split_once("  ").unwrap();
-        assert_eq!(usize::from_str_radix(offset, 16).unwrap(), out.len(), "offset of {line}");
-        out.extend(bytes.split_whitespace().map(|b| u8::from_str_radix(b, 16).unwrap()));
-    }
-    out
-}
-
 #[test]
 fn documented_block_is_what_is_written_and_read() {
     let (ulid, group) = example();
     let files = [
-        ("meta", fenced("meta").as_bytes().to_vec()),
-        ("index", bytes_of(fenced("index"))),
-        ("data", bytes_of(fenced("data"))),
+        ("meta", fenced(PAGE, "meta").as_bytes().to_vec()),
+        ("index", bytes_of(fenced(PAGE, "index"))),
+        ("data", bytes_of(fenced(PAGE, "data"))),
     ];
     let written = vfs();
     write_block(&written, ulid, std::slice::from_ref(&group));
