@@ -17,6 +17,13 @@ pub struct StatusView {
     pub configuration: String,
 }
 
+impl StatusView {
+    /// Whether the values of a table are nothing but numbers, which belong below each other.
+    fn are_counts(rows: &[(String, String)]) -> bool {
+        rows.iter().all(|(_, value)| !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b == b','))
+    }
+}
+
 #[derive(Template)]
 #[template(path = "status.html")]
 struct StatusPage<'a> {
