@@ -88,7 +88,7 @@ fn value() -> impl Strategy<Value = u64> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let cells = proptest::collection::btree_map(0u8..20, value(), 1..12).prop_map(|m| m.into_iter().collect());
+    let cells = proptest::collection::vec((0u8..20, value()), 1..12);
     let at = prop_oneof![3 => Just(0i64), 1 => -200i64..50, 1 => -6000i64..0];
     let timed = proptest::collection::btree_map((0u8..20, prop_oneof![-100i64..10, -5000i64..0]), value(), 1..12)
         .prop_map(|m| m.into_iter().map(|((s, t), v)| (s, t, v)).collect());

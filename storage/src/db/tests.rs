@@ -99,6 +99,19 @@ fn rules_of_time_are_those_of_prometheus() {
 }
 
 #[test]
+fn a_series_that_a_row_names_twice_is_judged_twice() {
+    let db = open(&SimVfs::new(), DbOptions { out_of_order_window_ms: 0, ..options() });
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    let mut append = |t: i64, values: [f64; 3]| w.append(Timestamp(t), &values.map(|v| (a, v))).unwrap();
+    assert_eq!(append(2000, [1.0, 1.0, 2.0]), Appended { accepted: 2, duplicates: 1, ..Appended::default() });
+    assert_eq!(append(1000, [1.0, 1.0, 2.0]), Appended { out_of_order: 3, ..Appended::default() });
+    assert_eq!(append(2000, [3.0, 3.0, 1.0]), Appended { accepted: 1, duplicates: 2, ..Appended::default() });
+    assert_eq!(append(-10_000_000, [1.0, 1.0, 2.0]), Appended { out_of_bounds: 3, ..Appended::default() });
+    check(&db, TimeRange::ALL, &[], &["a 2000:1"]);
+}
+
+#[test]
 fn a_snapshot_does_not_change() {
     let db = open(&SimVfs::new(), options());
     let mut w = db.writer();

@@ -44,6 +44,7 @@ impl Bounds {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Outcome {
     Store,
     AlreadyThere,
@@ -51,6 +52,31 @@ enum Outcome {
     OutOfOrder,
     OutOfBounds,
     TooOld,
+}
+
+impl Outcome {
+    fn count(self, counts: &mut Appended) {
+        *match self {
+            Self::Store | Self::AlreadyThere => &mut counts.accepted,
+            Self::Duplicate => &mut counts.duplicates,
+            Self::OutOfOrder => &mut counts.out_of_order,
+            Self::OutOfBounds => &mut counts.out_of_bounds,
+            Self::TooOld => &mut counts.too_old,
+        } += 1;
+    }
+}
+
+/// Counts the time and value of a sample that came again in a row that was just appended, as if it came right after it.
+/// Nothing is stored: what may be stored at that time and column is there.
+pub(crate) fn count_repeat(
+    head: &Head,
+    cell: &GroupCell,
+    column: u32,
+    (t, value): (i64, f64),
+    bounds: Bounds,
+    counts: &mut Appended,
+) {
+    judge(head, &lock(&cell.state), column, t, value, bounds).count(counts);
 }
 
 /// Appends `row` to a group and its records to the WAL. `records` is scratch space.
@@ -110,16 +136,10 @@ fn append_cells(
     let mut taken: Vec<(u32, f64)> = Vec::new();
     for column in row.columns() {
         let value = row.values[column];
-        match judge(head, group, column as u32, row.t, value, bounds) {
-            Outcome::Store => {
-                counts.accepted += 1;
-                taken.push((column as u32, value));
-            }
-            Outcome::AlreadyThere => counts.accepted += 1,
-            Outcome::Duplicate => counts.duplicates += 1,
-            Outcome::OutOfOrder => counts.out_of_order += 1,
-            Outcome::OutOfBounds => counts.out_of_bounds += 1,
-            Outcome::TooOld => counts.too_old += 1,
+        let outcome = judge(head, group, column as u32, row.t, value, bounds);
+        outcome.count(counts);
+        if matches!(outcome, Outcome::Store) {
+            taken.push((column as u32, value));
         }
     }
     if taken.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use promontory_model::{Labels, Timestamp};
 
-use super::append::{Bounds, append_row};
+use super::append::{Bounds, append_row, count_repeat};
 use super::group::{GroupCell, Row};
 use super::index::Place;
 use super::{Head, lock};
@@ -53,6 +53,8 @@ pub struct GroupWriter {
     series: Vec<u32>,
     free: Vec<u32>,
     lanes: Vec<Lane>,
+    /// Samples of series that the row being filled names again: lane, column, value.
+    repeats: Vec<(u32, usize, f64)>,
     /// Lane of each group.
     lane_of: HashMap<u32, u32>,
     /// Group that new series of this writer go to.
@@ -72,6 +74,7 @@ impl GroupWriter {
             series: Vec::new(),
             free: Vec::new(),
             lanes: Vec::new(),
+            repeats: Vec::new(),
             lane_of: HashMap::new(),
             home: None,
             layout,
@@ -165,7 +168,7 @@ impl GroupWriter {
         let _gate = head.gate_shared();
         self.follow_layout();
         let mut counts = Appended::default();
-        if let Err(e) = self.stage(samples.iter().copied(), &mut counts) {
+        if let Err(e) = self.stage(samples.iter().copied()) {
             self.unstage();
             return Err(e);
         }
@@ -194,7 +197,7 @@ impl GroupWriter {
         let seq = head.next_seq();
         let mut counts = Appended::default();
         for row in sorted.chunk_by(|a, b| a.0 == b.0) {
-            self.stage(row.iter().map(|&(_, s, v)| (s, v)), &mut counts)?;
+            self.stage(row.iter().map(|&(_, s, v)| (s, v)))?;
             let bounds = Bounds::of(&self.head);
             self.append_staged(row[0].0, seq, bounds, &mut counts);
         }
@@ -282,11 +285,7 @@ impl GroupWriter {
     }
 
     /// Puts the samples into the rows of their lanes: one store each.
-    fn stage(
-        &mut self,
-        samples: impl Iterator<Item = (SeriesRef, f64)>,
-        counts: &mut Appended,
-    ) -> Result<(), AppendError> {
+    fn stage(&mut self, samples: impl Iterator<Item = (SeriesRef, f64)>) -> Result<(), AppendError> {
         for (series, value) in samples {
             let slot = self.slot(series)?;
             let lane = &mut self.lanes[slot.lane as usize];
@@ -297,12 +296,7 @@ impl GroupWriter {
             }
             let column = slot.column as usize;
             if lane.staged.is_present(column) {
-                // The same series twice in one row: as if the second came right after the first.
-                if lane.staged.values[column].to_bits() == value.to_bits() {
-                    counts.accepted += 1;
-                } else {
-                    counts.duplicates += 1;
-                }
+                self.repeats.push((slot.lane, column, value));
                 continue;
             }
             lane.staged.set(column, value);
@@ -311,6 +305,7 @@ impl GroupWriter {
     }
 
     fn unstage(&mut self) {
+        self.repeats.clear();
         for lane in &mut self.lanes {
             lane.staged = Row::default();
             lane.is_touched = false;
@@ -328,6 +323,10 @@ impl GroupWriter {
             row.seq = seq;
             let cell = Arc::clone(&self.lanes[i].cell);
             append_row(&self.head, &cell, row, bounds, counts, &mut self.records);
+        }
+        for (lane, column, value) in self.repeats.drain(..) {
+            let cell = &self.lanes[lane as usize].cell;
+            count_repeat(&self.head, cell, column as u32, (t, value), bounds, counts);
         }
         self.head.relieve_log();
     }
