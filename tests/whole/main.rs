@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod client;
+mod corpus;
 mod durability;
 mod layers;
 mod peers;

@@ -1,0 +1,67 @@
+//! What holds for any bytes, one function per fuzz target. Each comes back without a panic, or has found a bug.
+//!
+//! The targets run these on what the fuzzer makes up, `cargo test` on the files of `corpus`.
+
+use std::path::Path;
+
+use promontory::scrape::exposition::{Format, Item, Parser};
+use promontory_promql::{parser, printer};
+use promontory_storage::{block, codec};
+
+/// Any text parses or is refused; what parses, printed, parses to the same text again.
+pub fn promql_parse(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(expr) = parser::parse(text) else { return };
+    let printed = printer::to_string(&expr);
+    let again = parser::parse(&printed).unwrap_or_else(|e| panic!("{printed:?}, printed from {text:?}: {e}"));
+    assert_eq!(printer::to_string(&again), printed, "printed from {text:?}");
+}
+
+/// Any body of a scrape is read to its end or refused, in both formats.
+pub fn exposition(bytes: &[u8]) {
+    for format in [Format::Text, Format::OpenMetrics] {
+        let mut parser = Parser::new(bytes, format);
+        while let Ok(item) = parser.next_item() {
+            if matches!(item, Item::End) {
+                break;
+            }
+        }
+    }
+}
+
+/// Any configuration or list of targets is read, or refused with a place; what is read can be printed.
+pub fn config_yaml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match promontory_config::parse_with_env(text, Path::new("fuzz.yml"), &|_| None) {
+        Ok(config) => drop(config.to_yaml()),
+        Err(errors) => assert!(!errors.0.is_empty(), "refused without a reason"),
+    }
+    let _ = promontory_config::discovery::parse_targets(text, Path::new("fuzz.yml"));
+    let _ = promontory_config::discovery::parse_targets(text, Path::new("fuzz.json"));
+}
+
+/// The bytes after the first decode to as many values as that one says, or are refused; taken for values themselves,
+/// they come back bit by bit.
+pub fn codec_decode(bytes: &[u8]) {
+    let Some((&n, bytes)) = bytes.split_first() else { return };
+    let mut values = Vec::new();
+    if codec::decode(bytes, usize::from(n), &mut values).is_ok() {
+        assert_eq!(values.len(), usize::from(n));
+    }
+    let floats: Vec<f64> = bytes.chunks_exact(8).map(|c| f64::from_le_bytes(c.try_into().expect("8 bytes"))).collect();
+    let mut encoded = Vec::new();
+    codec::encode(&floats, &mut encoded);
+    values.clear();
+    codec::decode(&encoded, floats.len(), &mut values).expect("what was encoded decodes");
+    assert!(values.iter().map(|v| v.to_bits()).eq(floats.iter().map(|v| v.to_bits())));
+}
+
+/// Any index of a block, its checksums mended, is searched or refused.
+pub fn block_index(bytes: &[u8]) {
+    block::fuzz_index(bytes);
+}
+
+/// Any bytes are a mini-block of as many rows as the first two say at most, or are refused.
+pub fn mini_block(bytes: &[u8]) {
+    block::fuzz_mini_block(bytes);
+}
