@@ -359,15 +359,15 @@ fn check(store: &Store, text: &str, start_ms: i64, step_ms: i64, n: i64, delayed
     let cancel = Cancel::new();
     let range = RangeSpec { start_ms, end_ms: start_ms + step_ms * n, step_ms };
     let (one, three) = (engine(1, delayed), engine(3, delayed));
-    let want = reference(delayed).range(store, &expr, text, range, &cancel);
-    let got = one.range(store, &expr, text, range, &cancel);
+    let want = reference(delayed).range(store, &expr, range, &cancel);
+    let got = one.range(store, &expr, range, &cancel);
     compare(text, &got, &want)?;
-    let parallel = three.range(store, &expr, text, range, &cancel);
+    let parallel = three.range(store, &expr, range, &cancel);
     if let (Ok(a), Ok(b)) = (&got, &parallel) {
         prop_assert_eq!(format!("{:?}", a.value), format!("{:?}", b.value), "threads change {}", text);
     }
-    let want = reference(delayed).instant(store, &expr, text, start_ms, &cancel);
-    let got = one.instant(store, &expr, text, start_ms, &cancel);
+    let want = reference(delayed).instant(store, &expr, start_ms, &cancel);
+    let got = one.instant(store, &expr, start_ms, &cancel);
     compare(text, &got, &want)
 }
 

@@ -49,13 +49,13 @@ fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
 impl DataSource for EngineSource {
     fn instant(&self, query: &str, t_ms: i64, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
-        self.metered(|engine| engine.instant(&self.shared.db, &expr, query, t_ms, cancel))
+        self.metered(|engine| engine.instant(&self.shared.db, &expr, t_ms, cancel))
     }
 
     fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
         let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
-        self.metered(|engine| engine.range(&self.shared.db, &expr, query, spec, cancel))
+        self.metered(|engine| engine.range(&self.shared.db, &expr, spec, cancel))
     }
 
     fn label_values(

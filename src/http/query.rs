@@ -28,7 +28,7 @@ pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Re
     let run = http.clone();
     let output = http
         .run_query(settings.timeout_ms, move |cancel| {
-            let output = settings.engine(&run).instant(&*run.data, &expr, &text, t_ms, cancel)?;
+            let output = settings.engine(&run).instant(&*run.data, &expr, t_ms, cancel)?;
             Ok((output, text))
         })
         .await?;
@@ -70,7 +70,7 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
     let output = http
         .run_query(settings.timeout_ms, move |cancel| {
             let steps = RangeSpec { start_ms, end_ms, step_ms };
-            let output = settings.engine(&run).range(&*run.data, &expr, &text, steps, cancel)?;
+            let output = settings.engine(&run).range(&*run.data, &expr, steps, cancel)?;
             Ok((output, text))
         })
         .await?;

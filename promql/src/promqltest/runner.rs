@@ -183,7 +183,7 @@ fn run_eval(store: &MemoryStore, eval: &Eval, evaluator: &dyn Evaluator) -> Resu
         }
         At::Range { start_ms, end_ms, step_ms } => {
             let range = RangeSpec { start_ms, end_ms, step_ms };
-            match evaluator.range(store, &expr, &eval.query, range, &Cancel::new()) {
+            match evaluator.range(store, &expr, range, &Cancel::new()) {
                 Err(e) => failed(eval, &e.to_string()),
                 Ok(output) if !eval.fail.is_empty() => Err(not_failed(eval, &output)),
                 Ok(output) => {
@@ -226,7 +226,7 @@ fn run_instant(
     t: i64,
 ) -> Result<(), Difference> {
     let cancel = Cancel::new();
-    let output = match evaluator.instant(store, expr, text, t, &cancel) {
+    let output = match evaluator.instant(store, expr, t, &cancel) {
         Err(e) => return failed(eval, &e.to_string()),
         Ok(output) if !eval.fail.is_empty() => return Err(not_failed(eval, &output)),
         Ok(output) => output,
@@ -239,7 +239,7 @@ fn run_instant(
     }
     let minute = 60_000;
     let range = RangeSpec { start_ms: t - minute, end_ms: t + minute, step_ms: minute };
-    let outcome = evaluator.range(store, expr, text, range, &cancel);
+    let outcome = evaluator.range(store, expr, range, &cancel);
     let what = "as the middle of a range query";
     let output =
         outcome.map_err(|e| during(Difference { expected: "success".to_owned(), got: e.to_string() }, what))?;

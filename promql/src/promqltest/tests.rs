@@ -40,19 +40,12 @@ fn values_repeat_and_count() {
 struct Constant(f64);
 
 impl Evaluator for Constant {
-    fn instant(&self, _: &dyn Queryable, _: &Expr, _: &str, t_ms: i64, _: &Cancel) -> Result<QueryOutput, QueryError> {
+    fn instant(&self, _: &dyn Queryable, _: &Expr, t_ms: i64, _: &Cancel) -> Result<QueryOutput, QueryError> {
         let value = Value::Scalar(t_ms, self.0);
         Ok(QueryOutput { value, annotations: Annotations::default(), stats: QueryStats::default() })
     }
 
-    fn range(
-        &self,
-        _: &dyn Queryable,
-        _: &Expr,
-        _: &str,
-        range: RangeSpec,
-        _: &Cancel,
-    ) -> Result<QueryOutput, QueryError> {
+    fn range(&self, _: &dyn Queryable, _: &Expr, range: RangeSpec, _: &Cancel) -> Result<QueryOutput, QueryError> {
         let times = (0..).map(|i| range.start_ms + i * range.step_ms).take_while(|t| *t <= range.end_ms);
         let floats = times.map(|t| (t, self.0)).collect();
         let value = Value::Matrix(vec![MatrixSeries { floats, ..MatrixSeries::default() }]);

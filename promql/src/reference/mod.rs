@@ -77,7 +77,6 @@ impl Reference {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        _text: &str,
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
@@ -109,7 +108,6 @@ impl Reference {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        _text: &str,
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
@@ -153,22 +151,20 @@ impl crate::promqltest::Evaluator for Reference {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        Self::instant(self, store, expr, text, t_ms, cancel)
+        Self::instant(self, store, expr, t_ms, cancel)
     }
 
     fn range(
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        text: &str,
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        Self::range(self, store, expr, text, range, cancel)
+        Self::range(self, store, expr, range, cancel)
     }
 }
 
