@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, Snapshot};
 
-use crate::block::BlockReader;
+use crate::blocks::Block;
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
 use crate::head::read::HeadSnapshot;
@@ -33,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) dir: PathBuf,
     pub(crate) head: Arc<Head>,
     /// Blocks that answer queries, oldest first. Changed together with the head's floor, under its gate.
-    pub(crate) blocks: Mutex<Arc<Vec<Arc<BlockReader>>>>,
+    pub(crate) blocks: Mutex<Arc<Vec<Arc<dyn Block>>>>,
     /// Taken before any lock of the head.
     pub(crate) state: Mutex<maintain::State>,
     pub(crate) counters: maintain::Counters,
@@ -183,7 +183,7 @@ fn create_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
 }
 
 impl Inner {
-    pub(crate) fn blocks(&self) -> Arc<Vec<Arc<BlockReader>>> {
+    pub(crate) fn blocks(&self) -> Arc<Vec<Arc<dyn Block>>> {
         Arc::clone(&lock(&self.blocks))
     }
 
@@ -286,7 +286,7 @@ impl Queryable for Db {
 
 /// Head and blocks as they were at one moment.
 struct DbSnapshot {
-    blocks: Arc<Vec<Arc<BlockReader>>>,
+    blocks: Arc<Vec<Arc<dyn Block>>>,
     head: Arc<HeadSnapshot>,
 }
 

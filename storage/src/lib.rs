@@ -4,6 +4,7 @@
 //! through [`clock`]. Formats are described in `docs/format`.
 
 pub mod block;
+mod blocks;
 pub mod clock;
 pub mod codec;
 pub mod compact;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use promontory_model::{Columns, Labels, TimeRange, Timestamp};
 
 use crate::block::{self, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
+use crate::blocks::{self, Block};
 use crate::compact::{self, PlanOptions};
 use crate::db::Inner;
 use crate::error::WriteError;
@@ -275,7 +276,7 @@ impl Inner {
             ),
         };
         let _gate = head.gate_alone();
-        self.change_blocks(|blocks| blocks.extend(reader));
+        self.change_blocks(|blocks| blocks.extend(reader.map(|r| r as Arc<dyn Block>)));
         head.set_floor(end);
         count(&self.counters.compactions);
         Ok(())
@@ -306,8 +307,13 @@ impl Inner {
         self.blocks().iter().map(|b| b.meta().clone()).collect()
     }
 
+    /// Facts of the blocks that can be merged.
+    fn mergeable(&self) -> Vec<BlockMeta> {
+        self.blocks().iter().filter(|b| Arc::clone(b).native().is_some()).map(|b| b.meta().clone()).collect()
+    }
+
     /// Replaces the list of blocks; snapshots in use keep theirs.
-    pub(crate) fn change_blocks(&self, change: impl FnOnce(&mut Vec<Arc<BlockReader>>)) {
+    pub(crate) fn change_blocks(&self, change: impl FnOnce(&mut Vec<Arc<dyn Block>>)) {
         let mut list = lock(&self.blocks);
         let mut blocks = (**list).clone();
         change(&mut blocks);
@@ -323,6 +329,7 @@ impl Inner {
         let limits = RetentionLimits { age_ms: options.retention_ms, bytes: options.retention_bytes };
         let other = self.head.segments.bytes() + self.head.wal().map_or(0, |w| w.bytes());
         for removal in retention::plan(&metas, &limits, Timestamp(newest), other) {
+            let Some(gone) = self.blocks().iter().find(|b| b.meta().ulid == removal.ulid).cloned() else { continue };
             self.change_blocks(|blocks| blocks.retain(|b| b.meta().ulid != removal.ulid));
             match removal.reason {
                 Reason::Age { .. } => count(&self.counters.time_retentions),
@@ -330,7 +337,7 @@ impl Inner {
             }
             done.blocks_removed += 1;
             tracing::info!(block = %removal.ulid, reason = %removal.reason, "block removed by retention");
-            if let Err(e) = block::delete(&*self.vfs, &self.dir.join(BLOCKS_DIR), removal.ulid) {
+            if let Err(e) = blocks::delete(&*self.vfs, &*gone) {
                 done.warnings.push(format!("remove block {}: {e}", removal.ulid));
             }
         }
@@ -344,9 +351,9 @@ impl Inner {
         }
         let options =
             PlanOptions { block_ms: self.head.options.block_ms.max(1), retention_ms: self.head.options.retention_ms };
-        let Some(plan) = compact::plan(&self.metas(), &options) else { return };
+        let Some(plan) = compact::plan(&self.mergeable(), &options) else { return };
         let blocks = self.blocks();
-        let find = |ulid: &Ulid| blocks.iter().find(|b| b.meta().ulid == *ulid).cloned();
+        let find = |ulid: &Ulid| blocks.iter().find(|b| b.meta().ulid == *ulid).cloned().and_then(Block::native);
         let Some(inputs) = plan.inputs.iter().map(find).collect::<Option<Vec<_>>>() else { return };
         let dir = self.dir.join(BLOCKS_DIR);
         let merged = compact::compact(&self.vfs, &dir, &inputs, self.new_ulid(), &self.cancel)

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use promontory_model::ReadError;
 
-use crate::block::{self, BlockError, BlockReader};
+use crate::block::{self, BlockError};
+use crate::blocks::{self, Block};
 use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::head::chunk::Kind;
@@ -38,7 +39,7 @@ pub(crate) const LOCK_FILE: &str = "lock";
 /// A data folder that is ready for work.
 pub(crate) struct Opened {
     pub(crate) head: Arc<Head>,
-    pub(crate) blocks: Vec<Arc<BlockReader>>,
+    pub(crate) blocks: Vec<Arc<dyn Block>>,
     pub(crate) manifest: Manifest,
     /// How much of the index the series file holds; `None` when it has to be written anew.
     pub(crate) mark: Option<Mark>,
@@ -126,12 +127,12 @@ fn open_blocks(
     dir: &Path,
     manifest: &mut Manifest,
     recovery: &mut Recovery,
-) -> Result<Vec<Arc<BlockReader>>, OpenError> {
+) -> Result<Vec<Arc<dyn Block>>, OpenError> {
     let dir = dir.join(BLOCKS_DIR);
     block::remove_leftovers(&**vfs, &dir).map_err(block_failed)?;
-    let mut readers = Vec::new();
+    let mut readers: Vec<Arc<dyn Block>> = Vec::new();
     for listed in block::list(&**vfs, &dir).map_err(block_failed)? {
-        match listed.meta.and_then(|_| BlockReader::open(&**vfs, &listed.path)) {
+        match listed.meta.and_then(|_| blocks::open(&**vfs, &listed.path)) {
             Ok(reader) => readers.push(reader),
             Err(e) => recovery.bad_blocks.push((listed.path.display().to_string(), e.to_string())),
         }
@@ -144,7 +145,7 @@ fn open_blocks(
     // A block that was being cut is there as a whole or not at all; what it holds is no longer the head's. It may have
     // been merged into another one since.
     if let Some((ulid, floor)) = manifest.cut.take() {
-        let is_there = |r: &Arc<BlockReader>| {
+        let is_there = |r: &Arc<dyn Block>| {
             r.meta().ulid.to_string() == ulid || r.meta().sources.iter().any(|s| s.to_string() == ulid)
         };
         if readers.iter().any(is_there) {

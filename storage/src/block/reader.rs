@@ -25,6 +25,7 @@ pub struct BlockReader(Arc<OpenBlock>);
 pub(crate) struct OpenBlock {
     pub(crate) meta: BlockMeta,
     pub(crate) index: Index,
+    path: PathBuf,
     data_path: PathBuf,
     data: Mapped,
     /// One bit per page: its CRC has been checked.
@@ -67,13 +68,19 @@ impl BlockReader {
         }
         let words = meta.n_pages.div_ceil(64);
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Arc::new(Self(Arc::new(OpenBlock { meta, index, data_path, data, checked }))))
+        Ok(Arc::new(Self(Arc::new(OpenBlock { meta, index, path: path.to_owned(), data_path, data, checked }))))
     }
 
     /// Facts about the block.
     #[must_use]
     pub fn meta(&self) -> &BlockMeta {
         &self.0.meta
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
     }
 
     pub(crate) fn inner(&self) -> &OpenBlock {
