@@ -1,6 +1,11 @@
 //! Native histograms as values: exponential buckets (schema −4…8) or custom bounds (schema −53).
 //!
-//! A value here is whole and immutable; its arithmetic belongs to PromQL, its encoding to storage.
+//! A value here is whole and immutable; its arithmetic belongs to PromQL, its encoding to storage. What a store takes
+//! is a [`HistogramSample`], which was checked.
+
+mod sample;
+
+pub use sample::{Counts, HistogramSample, InvalidHistogram};
 
 /// The schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -56,4 +61,15 @@ pub struct FloatHistogram {
     pub negative_buckets: Vec<f64>,
     /// Upper bounds, ascending, without +Inf; only with custom buckets.
     pub custom_values: Vec<f64>,
+}
+
+impl FloatHistogram {
+    /// Bytes that it takes behind an [`std::sync::Arc`], itself included.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>()
+            + 16
+            + 8 * (self.positive_spans.capacity() + self.negative_spans.capacity())
+            + 8 * (self.positive_buckets.capacity() + self.negative_buckets.capacity() + self.custom_values.capacity())
+    }
 }

@@ -15,7 +15,7 @@ pub mod sample;
 pub mod time;
 
 pub use cancel::{Cancel, Cancelled};
-pub use histogram::FloatHistogram;
+pub use histogram::{FloatHistogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{MetricMetadata, MetricType};

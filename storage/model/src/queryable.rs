@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cancel::{Cancel, Cancelled};
-use crate::histogram::FloatHistogram;
+use crate::histogram::{Counts, FloatHistogram, HistogramSample};
 use crate::labels::Labels;
 use crate::matcher::Matcher;
 use crate::time::TimeRange;
@@ -141,6 +141,8 @@ pub struct Columns {
     n_columns: usize,
     /// Sparse histogram samples: column, row, value; sorted. Such a row is absent in the column's bitmap.
     histograms: Vec<(u32, u32, Arc<FloatHistogram>)>,
+    /// What the counts of each histogram were when it was sent.
+    histogram_counts: Vec<Counts>,
     /// Start timestamps in ms, as many as values; empty when no sample has one. 0 is unknown.
     start_timestamps: Vec<i64>,
 }
@@ -154,9 +156,19 @@ pub struct ColumnRef<'a> {
     pub presence: Option<&'a [u64]>,
     /// Rows with a histogram sample, ascending: (column, row, value).
     pub histograms: &'a [(u32, u32, Arc<FloatHistogram>)],
+    /// What the counts of each histogram were when it was sent; as many as `histograms`.
+    pub histogram_counts: &'a [Counts],
 }
 
 impl ColumnRef<'_> {
+    /// Rows with a histogram and the histogram as a store keeps it, ascending.
+    pub fn histogram_samples(&self) -> impl Iterator<Item = (usize, HistogramSample)> {
+        self.histograms
+            .iter()
+            .zip(self.histogram_counts)
+            .map(|((_, row, value), counts)| (*row as usize, HistogramSample::from_stored(Arc::clone(value), *counts)))
+    }
+
     /// Whether `row` has a float sample.
     #[must_use]
     pub fn is_present(&self, row: usize) -> bool {
@@ -175,6 +187,7 @@ impl Columns {
         self.values.resize(n_columns * self.timestamps.len(), 0.0);
         self.presence.clear();
         self.histograms.clear();
+        self.histogram_counts.clear();
         self.start_timestamps.clear();
     }
 
@@ -209,7 +222,12 @@ impl Columns {
         let presence = (!self.presence.is_empty()).then(|| &self.presence[i * words..(i + 1) * words]);
         let start = self.histograms.partition_point(|(c, _, _)| (*c as usize) < i);
         let end = self.histograms.partition_point(|(c, _, _)| (*c as usize) <= i);
-        ColumnRef { values: &self.values[i * rows..(i + 1) * rows], presence, histograms: &self.histograms[start..end] }
+        ColumnRef {
+            values: &self.values[i * rows..(i + 1) * rows],
+            presence,
+            histograms: &self.histograms[start..end],
+            histogram_counts: &self.histogram_counts[start..end],
+        }
     }
 
     /// The values of one column, to fill.
@@ -248,8 +266,20 @@ impl Columns {
 
     /// Adds a histogram sample; call in ascending order of (column, row).
     pub fn push_histogram(&mut self, column: usize, row: usize, value: Arc<FloatHistogram>) {
+        self.push_histogram_sample(column, row, HistogramSample::from_stored(value, Counts::Float));
+    }
+
+    /// As [`Columns::push_histogram`], with what its counts were.
+    pub fn push_histogram_sample(&mut self, column: usize, row: usize, sample: HistogramSample) {
         self.set_absent(column, row);
-        self.histograms.push((column as u32, row as u32, value));
+        self.histogram_counts.push(sample.counts());
+        self.histograms.push((column as u32, row as u32, sample.into_value()));
+    }
+
+    /// Whether no column has a histogram.
+    #[must_use]
+    pub fn has_no_histograms(&self) -> bool {
+        self.histograms.is_empty()
     }
 
     /// Writes since when the sample of column `i` at `row` has been counting, in ms.
@@ -276,6 +306,7 @@ impl Columns {
             + self.values.capacity()
             + self.presence.capacity()
             + self.start_timestamps.capacity())
+            + self.histograms.iter().map(|(_, _, h)| 16 + h.heap_bytes()).sum::<usize>()
     }
 }
 
