@@ -12,6 +12,7 @@ pub mod queryable;
 mod re2;
 pub mod regex;
 pub mod sample;
+mod shape;
 pub mod time;
 
 pub use cancel::{Cancel, Cancelled};

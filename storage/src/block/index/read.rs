@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use promontory_model::{Cancel, Labels, MatchOp, Matcher, ReadError};
+use promontory_model::{Cancel, Labels, MatchOp, Matcher, ReadError, Regex};
 use roaring::RoaringBitmap;
 
 use super::super::section::{File, HEAD_BYTES, Kind, Place};
@@ -248,29 +248,64 @@ fn matching_values(dictionary: &Dictionary<'_>, m: &Matcher, cancel: &Cancel) ->
         (_, None) => None,
     };
     let mut found = RoaringBitmap::new();
-    if let Some(literals) = literals {
-        for literal in literals {
-            if let Some(value) = dictionary.find(literal)? {
-                found.insert(value as u32);
+    match (literals, m.regex()) {
+        (Some(literals), _) => {
+            for literal in literals {
+                if let Some(value) = dictionary.find(literal)? {
+                    found.insert(value as u32);
+                }
             }
         }
-    } else {
-        let prefix = m.regex().map_or("", |r| r.prefix());
-        let positive = |v: &str| m.regex().is_none_or(|r| r.is_match(v));
-        let from = if prefix.is_empty() { 0 } else { dictionary.lower_bound(prefix)? };
-        dictionary.scan(from, |i, value| {
-            cancel.check()?;
-            if !value.starts_with(prefix) {
-                return Ok(false);
-            }
-            if positive(value) {
-                found.insert(i as u32);
-            }
-            Ok(true)
-        })?;
+        (None, Some(regex)) => values_of_regex(dictionary, regex, cancel, &mut found)?,
+        (None, None) => {}
     }
     let negated = matches!(m.op(), MatchOp::NotEqual | MatchOp::NotRegex);
     Ok(if negated { complement(&found, n) } else { found })
+}
+
+/// Adds the numbers of the values that match: those of a prefix lie side by side.
+fn values_of_regex(
+    dictionary: &Dictionary<'_>,
+    regex: &Regex,
+    cancel: &Cancel,
+    found: &mut RoaringBitmap,
+) -> Result<(), ReadError> {
+    let n = dictionary.table.n;
+    if regex.matches_all_nonempty() {
+        found.insert_range(0..n as u32);
+        return Ok(());
+    }
+    let scan = |from: usize, to: usize, found: &mut RoaringBitmap| {
+        dictionary.scan(from, |i, value| {
+            if i >= to {
+                return Ok(false);
+            }
+            if i.is_multiple_of(VALUES_PER_RESTART) {
+                cancel.check()?;
+            }
+            if regex.is_match(value) {
+                found.insert(i as u32);
+            }
+            Ok(true)
+        })
+    };
+    if regex.prefixes().is_empty() {
+        return scan(0, n, found);
+    }
+    let mut end = Vec::new();
+    for prefix in regex.prefixes() {
+        // No text has this byte, so it comes after all that start with the prefix.
+        end.clear();
+        end.extend_from_slice(prefix.as_bytes());
+        end.push(0xff);
+        let (from, to) = (dictionary.lower_bound(prefix.as_bytes())?, dictionary.lower_bound(&end)?);
+        if regex.is_prefix_only() {
+            found.insert_range(from as u32..to as u32);
+        } else if from < to {
+            scan(from, to, found)?;
+        }
+    }
+    Ok(())
 }
 
 struct Contents {
@@ -422,14 +457,14 @@ impl Dictionary<'_> {
     }
 
     /// Number of the first value that is not less than `text`.
-    fn lower_bound(&self, text: &str) -> Result<usize, ReadError> {
+    fn lower_bound(&self, text: &[u8]) -> Result<usize, ReadError> {
         // The last restart whose value is at most `text`, then a walk.
         let (mut low, mut high) = (0, self.table.n.div_ceil(VALUES_PER_RESTART));
         let mut value = Vec::new();
         while low < high {
             let middle = low.midpoint(high);
             self.get(middle * VALUES_PER_RESTART, &mut value)?;
-            if value.as_slice() <= text.as_bytes() { low = middle + 1 } else { high = middle }
+            if value.as_slice() <= text { low = middle + 1 } else { high = middle }
         }
         let start = low.saturating_sub(1) * VALUES_PER_RESTART;
         let end = (low * VALUES_PER_RESTART).min(self.table.n);
@@ -439,7 +474,7 @@ impl Dictionary<'_> {
         let mut reader = self.table.seek(start)?;
         for i in start..end {
             self.next(i, &mut reader, &mut value)?;
-            if value.as_slice() >= text.as_bytes() {
+            if value.as_slice() >= text {
                 return Ok(i);
             }
         }
@@ -447,7 +482,7 @@ impl Dictionary<'_> {
     }
 
     fn find(&self, text: &str) -> Result<Option<usize>, ReadError> {
-        let i = self.lower_bound(text)?;
+        let i = self.lower_bound(text.as_bytes())?;
         if i >= self.table.n {
             return Ok(None);
         }

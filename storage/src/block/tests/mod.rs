@@ -157,7 +157,28 @@ pub(crate) fn group(start: i64, rows_max: usize) -> impl Strategy<Value = Group>
 fn matcher() -> impl Strategy<Value = Matcher> {
     let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
     let names = ["__name__", "a", "b", "job", "absent"];
-    let values = ["", "a", "b", "ab", "up", "a|b", "a.*", ".+", ".*", "|a", "[ab]b?", "http_.*", "zz", "é"];
+    let values = [
+        "",
+        "a",
+        "b",
+        "ab",
+        "up",
+        "a|b",
+        "a.*",
+        ".+",
+        ".*",
+        "|a",
+        "[ab]b?",
+        "http_.*",
+        "zz",
+        "é",
+        "(a|b).*",
+        "a.+",
+        ".*b",
+        "(?i)A.*|UP",
+        ".*t.*t.*",
+        "a[a-z]*|é.*",
+    ];
     (0..ops.len(), 0..names.len(), 0..values.len())
         .prop_map(move |(o, n, v)| Matcher::new(names[n], ops[o], values[v]).unwrap())
 }
