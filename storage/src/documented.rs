@@ -7,8 +7,9 @@ use std::sync::Arc;
 use promontory_model::Labels;
 
 use crate::head::chunk::{self, Column, Input, Kind};
-use crate::head::group::Row;
 use crate::head::index::{Index, Place};
+use crate::head::open::OpenRows;
+use crate::head::row::Row;
 use crate::head::segment::{self, Segment};
 use crate::head::series_file::{self, Mark};
 use crate::manifest::{self, Manifest};
@@ -65,7 +66,7 @@ fn documented_log_is_what_is_written_and_read() {
         pages.last_mut().unwrap().1.push(bytes.to_vec());
     });
     assert_eq!(damage, Damage::default());
-    let mut base = None;
+    let (mut read, mut again) = (OpenRows::default(), OpenRows::default());
     let mut written = page::file_header().to_vec();
     let mut n_read = 0;
     for (_, page) in &pages {
@@ -78,11 +79,13 @@ fn documented_log_is_what_is_written_and_read() {
                     record::put_series(out, *group, *column, labels);
                 }
                 Record::Row(encoded) => {
-                    let row = encoded.decode(base.as_ref()).unwrap();
-                    let expected = if row.no == 0 { &first } else { &second };
-                    assert_eq!((row.t, &row.values, &row.presence), (expected.t, &expected.values, &expected.presence));
-                    record::put_row(out, encoded.group, &row, base.as_ref().filter(|_| !encoded.is_keyframe));
-                    base = Some(row);
+                    read.replay(encoded.no, encoded.t, encoded.is_keyframe, encoded.body).unwrap();
+                    let expected = if encoded.no == 0 { &first } else { &second };
+                    let values = |open: &OpenRows| -> Vec<_> { (0..2).map(|c| open.get(open.len() - 1, c)).collect() };
+                    assert_eq!(encoded.t, expected.t);
+                    let present = |c: usize| expected.is_present(c).then(|| expected.values[c]);
+                    assert_eq!(values(&read), (0..2).map(present).collect::<Vec<_>>());
+                    again.push(expected, |written| record::put_row(out, encoded.group, &written));
                 }
                 Record::Patch { group, row_no, t, cells } => {
                     assert_eq!((*group, *row_no, *t, cells), (0, 1, 16_000, &vec![(0, 1.0)]));

@@ -414,11 +414,8 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
                 for (column, _) in &cells {
                     group.reserve_columns(*column as usize + 1);
                 }
-                if let Ok(i) = group.rows.binary_search_by_key(&row_no, |row| row.no) {
-                    let row = Arc::make_mut(&mut group.rows[i]);
-                    for (column, value) in cells {
-                        row.set(column as usize, value);
-                    }
+                if let Some(i) = group.rows.numbered(row_no) {
+                    group.rows.patch(i, &cells);
                 } else if row_no >= group.next_no && t >= head.floor() {
                     recovery.wal_rows_lost += 1;
                 }
@@ -435,38 +432,33 @@ fn apply_row(
     record: &RowRecord<'_>,
     recovery: &mut Recovery,
 ) -> Result<(), VfsError> {
-    group.reserve_columns(record.n_columns());
+    group.reserve_columns(record.body.n_columns());
     if record.no < group.next_no {
         // Sealed, and the manifest names the chunk.
         return Ok(());
     }
-    let base = group.rows.last().filter(|base| base.no + 1 == record.no);
-    if !record.is_keyframe && base.is_none() {
+    if !record.is_keyframe && group.rows.last().is_none_or(|base| base.no + 1 != record.no) {
         // Before the floor it was sealed in a chunk that went since, because a block has it.
         if record.t >= head.floor() {
             recovery.lose_row(record, "the row before it is missing");
         }
         return Ok(());
     }
-    let row = match record.decode(base.map(|row| &**row)) {
-        Ok(row) if row.t > group.last_t => row,
-        Ok(_) => {
-            recovery.lose_row(record, "its time goes back");
-            return Ok(());
-        }
-        Err(e) => {
-            recovery.lose_row(record, e.what);
-            return Ok(());
-        }
-    };
+    if record.t <= group.last_t {
+        recovery.lose_row(record, "its time goes back");
+        return Ok(());
+    }
     if record.is_keyframe && group.rows.len() >= head.options.rows_max {
         head.seal_rows(record.group, group)?;
     }
+    if let Err(e) = group.rows.replay(record.no, record.t, record.is_keyframe, record.body) {
+        recovery.lose_row(record, e.what);
+        return Ok(());
+    }
     recovery.wal_rows += 1;
-    group.next_no = row.no + 1;
-    group.last_t = row.t;
+    group.next_no = record.no + 1;
+    group.last_t = record.t;
     group.rows_wal.get_or_insert(segment);
-    group.rows.push(Arc::new(row));
     Ok(())
 }
 

@@ -3,13 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::group::{Group, GroupCell, LateCell, Row};
+use super::group::{Group, GroupCell, LateCell};
+use super::row::Row;
 use super::{Head, lock};
 use crate::status::Appended;
 use crate::wal::{page, record};
 
 /// Late cells of a group after which it is sealed.
 const LATE_CELLS_MAX: usize = 4096;
+/// Bytes of open rows, per column of the group, after which it is sealed: values that do not compress would fill the
+/// memory of the server before there are enough rows of them.
+const OPEN_BYTES_PER_COLUMN: usize = 56;
+/// Groups are not sealed for fewer bytes or rows.
+const OPEN_BYTES_MIN: usize = 4096;
+const SEAL_ROWS_MIN: usize = 4;
 /// Bytes that may wait for the committer; a writer that finds more writes them itself.
 const LOG_BYTES_MAX: usize = 4 << 20;
 
@@ -103,7 +110,7 @@ pub(crate) fn append_row(
 }
 
 fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: Bounds, records: &mut Vec<u8>) {
-    if group.rows.len() >= bounds.rows_max
+    if is_full(group, bounds.rows_max)
         && let Err(e) = head.seal_rows(id, group)
     {
         // The rows stay open and in the WAL; sealing is tried again when writing works.
@@ -115,12 +122,17 @@ fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: 
     row.no = group.next_no;
     group.next_no += 1;
     group.last_t = row.t;
-    let base = group.rows.last().map(|row| &**row);
     records.clear();
-    page::put_record(records, |out| record::put_row(out, id, &row, base));
+    group.rows.push(&row, |written| page::put_record(records, |out| record::put_row(out, id, &written)));
     let segment = head.log(records);
     group.rows_wal.get_or_insert(segment);
-    group.rows.push(Arc::new(row));
+}
+
+/// Whether the open rows of a group are due to be sealed, by number or by bytes.
+fn is_full(group: &Group, rows_max: usize) -> bool {
+    let rows = &group.rows;
+    let bytes_max = (group.columns.len() * OPEN_BYTES_PER_COLUMN).max(OPEN_BYTES_MIN);
+    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && rows.bytes() > bytes_max)
 }
 
 /// Judges each sample; those that are taken fill an open row or become late cells.
@@ -146,13 +158,11 @@ fn append_cells(
         return;
     }
     records.clear();
-    if let Some(i) = group.open_row(row.t) {
-        let open = Arc::make_mut(&mut group.rows[i]);
+    if let Some(i) = group.rows.at(row.t) {
+        let open = &group.rows.rows()[i];
         page::put_record(records, |out| record::put_patch(out, id, open.no, open.t, &taken));
         head.log(records);
-        for (column, value) in taken {
-            open.set(column as usize, value);
-        }
+        group.rows.patch(i, &taken);
         return;
     }
     let cells: Vec<(i64, u32, f64)> = taken.iter().map(|&(column, value)| (row.t, column, value)).collect();

@@ -9,59 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use super::chunk::Column;
 use super::index::Place;
+use super::open::OpenRows;
 use super::segment::Chunk;
 
 /// A column that no series uses.
 pub(crate) const NO_SERIES: u32 = u32::MAX;
-
-/// One scrape: a value per column. Columns beyond the row's width are absent.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Row {
-    /// Number of the row in its group; grows, with gaps only where a damaged WAL lost rows.
-    pub(crate) no: u64,
-    pub(crate) t: i64,
-    /// Append that wrote the row; readers skip rows that are newer than their snapshot.
-    pub(crate) seq: u64,
-    pub(crate) values: Vec<f64>,
-    /// Bit `column % 64` of word `column / 64`.
-    pub(crate) presence: Vec<u64>,
-}
-
-impl Row {
-    pub(crate) fn is_present(&self, column: usize) -> bool {
-        self.presence.get(column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
-    }
-
-    pub(crate) fn get(&self, column: usize) -> Option<f64> {
-        self.is_present(column).then(|| self.values[column])
-    }
-
-    /// Writes a sample; widens the row when needed.
-    pub(crate) fn set(&mut self, column: usize, value: f64) {
-        if column >= self.values.len() {
-            self.values.resize(column + 1, 0.0);
-            self.presence.resize((column + 1).div_ceil(64), 0);
-        }
-        self.values[column] = value;
-        self.presence[column / 64] |= 1 << (column % 64);
-    }
-
-    /// Number of samples.
-    pub(crate) fn n_present(&self) -> u64 {
-        self.presence.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// Columns with a sample, ascending.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
-        self.presence.iter().enumerate().flat_map(|(i, &word)| {
-            std::iter::successors((word != 0).then_some(word), |w| {
-                let rest = w & (w - 1);
-                (rest != 0).then_some(rest)
-            })
-            .map(move |w| i * 64 + w.trailing_zeros() as usize)
-        })
-    }
-}
 
 /// A late sample.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +40,8 @@ pub(crate) struct Group {
     pub(crate) columns: Vec<u32>,
     /// Whether a writer puts its new series here.
     pub(crate) is_claimed: bool,
-    /// Open rows, ascending. Shared with readers, who never see one change: a row in use is copied first.
-    pub(crate) rows: Vec<Arc<Row>>,
+    /// Open rows, ascending.
+    pub(crate) rows: OpenRows,
     /// Number of the next row.
     pub(crate) next_no: u64,
     /// Segment of the WAL at or before the first open row.
@@ -120,7 +72,7 @@ impl Group {
         Self {
             columns: Vec::new(),
             is_claimed: false,
-            rows: Vec::new(),
+            rows: OpenRows::default(),
             next_no: 0,
             rows_wal: None,
             opened_ns: 0,
@@ -151,7 +103,7 @@ impl Group {
 
     /// Oldest sample at or after `floor`.
     pub(crate) fn min_t(&self, floor: i64) -> Option<i64> {
-        let row = self.rows.iter().map(|row| row.t).find(|&t| t >= floor);
+        let row = self.rows.rows().iter().map(|row| row.t).find(|&t| t >= floor);
         let late = self.late.range((floor, 0)..).next().map(|(&(t, _), _)| t);
         let sealed = self.chunks.iter().chain(&*self.late_chunks).filter(|c| c.header.maxt >= floor);
         sealed.map(|c| c.header.mint.max(floor)).chain(row).chain(late).min()
@@ -169,15 +121,10 @@ impl Group {
         self.max_t().is_none_or(|t| t < floor)
     }
 
-    /// Index of the open row at `t`.
-    pub(crate) fn open_row(&self, t: i64) -> Option<usize> {
-        self.rows.binary_search_by_key(&t, |row| row.t).ok()
-    }
-
     /// Time and value of the column's newest sample.
     pub(crate) fn last(&self, column: u32) -> Option<(i64, f64)> {
-        let row = self.rows.iter().rev().find_map(|row| row.get(column as usize).map(|v| (row.t, v)));
-        let row = row.or_else(|| self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column)));
+        let row =
+            self.rows.newest(column).or_else(|| self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column)));
         let late = self.late.iter().rev().find(|((_, c), _)| *c == column).map(|(&(t, _), cell)| (t, cell.value));
         let sealed_late = self.late_chunks.iter().filter_map(|chunk| last_in(chunk, column));
         row.into_iter().chain(late).chain(sealed_late).max_by_key(|(t, _)| *t)
@@ -185,7 +132,7 @@ impl Group {
 
     /// The column's sample at `t`.
     pub(crate) fn find(&self, column: u32, t: i64) -> Option<f64> {
-        let open = self.open_row(t).and_then(|i| self.rows[i].get(column as usize));
+        let open = self.rows.at(t).and_then(|i| self.rows.get(i, column));
         open.or_else(|| self.late.get(&(t, column)).map(|cell| cell.value))
             .or_else(|| {
                 let i = self.chunks.partition_point(|chunk| chunk.header.maxt < t);

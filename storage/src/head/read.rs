@@ -8,8 +8,10 @@ use promontory_model::{Columns, ReadError, Select, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
 
 use super::chunk::Column;
-use super::group::{Group, LateCells, Row};
+use super::group::{Group, LateCells};
 use super::index::Place;
+use super::open::{OpenRow, Tile};
+use super::row::TILE;
 use super::segment::{Chunk, ChunkBytes};
 use super::{Head, lock};
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
@@ -128,7 +130,7 @@ pub(crate) struct GroupView {
     floor: i64,
     chunks: Arc<Vec<Arc<Chunk>>>,
     late_chunks: Arc<Vec<Arc<Chunk>>>,
-    rows: Vec<Arc<Row>>,
+    rows: Vec<Arc<OpenRow>>,
     late: Arc<LateCells>,
 }
 
@@ -139,6 +141,19 @@ struct Sealed<'a> {
     /// Rows of the chunk, from and before.
     from: usize,
     to: usize,
+}
+
+/// Visible open rows; those before `from` are needed to decode the others.
+#[derive(Clone, Copy)]
+struct Open<'a> {
+    rows: &'a [Arc<OpenRow>],
+    from: usize,
+}
+
+impl Open<'_> {
+    fn len(&self) -> usize {
+        self.rows.len() - self.from
+    }
 }
 
 /// A late sample: time, index of the column in the request, value.
@@ -152,7 +167,7 @@ impl GroupView {
             floor,
             chunks: Arc::clone(&group.chunks),
             late_chunks: Arc::clone(&group.late_chunks),
-            rows: group.rows.clone(),
+            rows: group.rows.rows().to_vec(),
             late: Arc::clone(&group.late),
         }
     }
@@ -171,10 +186,10 @@ impl GroupView {
         self.late_chunks.iter().filter(move |c| c.header.mint <= range.maxt.0 && range.mint.0 <= c.header.maxt)
     }
 
-    fn rows_in(&self, range: TimeRange) -> &[Arc<Row>] {
+    fn rows_in(&self, range: TimeRange) -> Open<'_> {
         let start = self.rows.partition_point(|row| row.t < range.mint.0);
         let end = self.rows.partition_point(|row| row.t <= range.maxt.0 && row.seq <= self.seq);
-        &self.rows[start.min(end)..end]
+        Open { rows: &self.rows[..end], from: start.min(end) }
     }
 
     fn late_in(&self, range: TimeRange) -> impl Iterator<Item = (i64, u32, f64)> {
@@ -253,7 +268,7 @@ impl GroupColumns for GroupView {
         }
         let sealed = self.sealed_in(range, &mut times)?;
         let rows = self.rows_in(range);
-        times.extend(rows.iter().map(|row| row.t));
+        times.extend(rows.rows[rows.from..].iter().map(|row| row.t));
         let late = self.late_of(columns, range)?;
         if late.is_empty() {
             out.reset(columns.len(), times.iter().copied());
@@ -286,7 +301,7 @@ impl GroupColumns for GroupView {
 }
 
 /// Writes sealed and open rows one after the other.
-fn fill(columns: &[u32], sealed: &[Sealed<'_>], rows: &[Arc<Row>], out: &mut Columns) -> Result<(), ReadError> {
+fn fill(columns: &[u32], sealed: &[Sealed<'_>], rows: Open<'_>, out: &mut Columns) -> Result<(), ReadError> {
     let mut start = 0;
     let mut decoded = Column::default();
     for part in sealed {
@@ -309,13 +324,28 @@ fn fill(columns: &[u32], sealed: &[Sealed<'_>], rows: &[Arc<Row>], out: &mut Col
         }
         start += n;
     }
-    for (i, &column) in columns.iter().enumerate() {
-        for (row, cells) in rows.iter().enumerate() {
-            match cells.get(column as usize) {
-                Some(value) => out.set_present(i, start + row, value),
-                None => out.set_absent(i, start + row),
+    fill_open(columns, rows, start, out);
+    Ok(())
+}
+
+/// Writes open rows from row `start` of `out` on, tile by tile.
+fn fill_open(columns: &[u32], open: Open<'_>, start: usize, out: &mut Columns) {
+    if open.len() == 0 {
+        return;
+    }
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&i| columns[i]);
+    let mut tile = Tile::default();
+    let tile_of = |i: usize| columns[i] as usize / TILE;
+    for wanted in order.chunk_by(|&a, &b| tile_of(a) == tile_of(b)) {
+        tile.read(open.rows, tile_of(wanted[0]));
+        for &i in wanted {
+            for row in 0..open.len() {
+                match tile.get(open.from + row, columns[i] as usize % TILE) {
+                    Some(value) => out.set_present(i, start + row, value),
+                    None => out.set_absent(i, start + row),
+                }
             }
         }
     }
-    Ok(())
 }

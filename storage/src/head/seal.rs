@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::Head;
 use super::chunk::{self, Input, Kind};
 use super::group::Group;
+use super::open::Tile;
+use super::row::TILE;
 use super::segment::Chunk;
 use crate::vfs::VfsError;
 
@@ -20,22 +22,26 @@ impl Head {
     }
 
     pub(crate) fn seal_rows(&self, id: u32, group: &mut Group) -> Result<bool, VfsError> {
-        let rows = &group.rows;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
+        let (Some(first), Some(last)) = (group.rows.first(), group.rows.last()) else { return Ok(false) };
+        let rows = group.rows.rows();
         let timestamps: Vec<i64> = rows.iter().map(|row| row.t).collect();
         let input = Input {
             group: id,
             kind: Kind::Rows,
             timestamps: &timestamps,
-            n_columns: rows.iter().map(|row| row.values.len()).max().unwrap_or(0),
+            n_columns: rows.iter().map(|row| row.n_columns as usize).max().unwrap_or(0),
             first_no: first.no,
             end_no: last.no + 1,
         };
         let mut bytes = Vec::new();
+        let mut tile = Tile::default();
         let header = chunk::write(&mut bytes, &input, |column, values, bitmap| {
+            if column % TILE == 0 {
+                tile.read(rows, column / TILE);
+            }
             bitmap.resize(rows.len().div_ceil(8), 0);
-            for (i, row) in rows.iter().enumerate() {
-                if let Some(value) = row.get(column) {
+            for i in 0..rows.len() {
+                if let Some(value) = tile.get(i, column % TILE) {
                     values.push(value);
                     bitmap[i / 8] |= 1 << (i % 8);
                 }

@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use promontory_model::{Labels, Timestamp};
 
 use super::append::{Bounds, append_row, count_repeat};
-use super::group::{GroupCell, Row};
+use super::group::GroupCell;
 use super::index::Place;
+use super::row::{COLUMNS_MAX, Row};
 use super::{Head, lock};
 use crate::error::AppendError;
 use crate::status::Appended;
@@ -237,7 +238,7 @@ impl GroupWriter {
 
     /// The group for a new series.
     fn home_with_room(&mut self) -> Result<Arc<GroupCell>, AppendError> {
-        let columns_max = self.head.options.columns_max as usize;
+        let columns_max = (self.head.options.columns_max as usize).min(COLUMNS_MAX);
         if let Some(home) = &self.home
             && lock(&home.state).columns.len() < columns_max
         {

@@ -1,0 +1,346 @@
+//! The open rows of a group: those that are not sealed yet, oldest first.
+//!
+//! They are kept as bytes, each told from the rows before it (`super::row`), for as plain values they would take half
+//! of the memory that a series may have; beside them lies the state that the next row is written against. Readers hold
+//! the rows themselves, which never change: a row that gains a sample is replaced.
+
+use std::sync::Arc;
+
+use super::row::{Body, Row, TILE, put_body};
+use crate::wire::WireError;
+
+/// A row that is not sealed.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenRow {
+    /// Number of the row in its group.
+    pub(crate) no: u64,
+    pub(crate) t: i64,
+    /// Append that wrote the row; readers skip rows that are newer than their snapshot.
+    pub(crate) seq: u64,
+    /// Columns that the row reaches; those beyond are absent.
+    pub(crate) n_columns: u32,
+    /// The row is written against nothing, and those behind it not against those before it.
+    is_keyframe: bool,
+    bytes: Box<[u8]>,
+}
+
+impl OpenRow {
+    fn body(&self) -> Body<'_> {
+        Body::new(&self.bytes, self.n_columns as usize).expect("looked at when the row was taken")
+    }
+}
+
+/// Open rows and the state after the last.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRows {
+    rows: Vec<Arc<OpenRow>>,
+    state: Vec<f64>,
+    /// Bytes of all bodies.
+    bytes: usize,
+}
+
+/// What is written of a row: its body, and whether it is written against nothing.
+pub(crate) struct Written<'a> {
+    pub(crate) row: &'a Row,
+    pub(crate) is_keyframe: bool,
+    pub(crate) body: &'a [u8],
+}
+
+impl OpenRows {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Bytes of the rows, without what each takes beside them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The rows for a reader.
+    pub(crate) fn rows(&self) -> &[Arc<OpenRow>] {
+        &self.rows
+    }
+
+    pub(crate) fn first(&self) -> Option<&OpenRow> {
+        self.rows.first().map(|row| &**row)
+    }
+
+    pub(crate) fn last(&self) -> Option<&OpenRow> {
+        self.rows.last().map(|row| &**row)
+    }
+
+    /// Index of the row at `t`.
+    pub(crate) fn at(&self, t: i64) -> Option<usize> {
+        self.rows.binary_search_by_key(&t, |row| row.t).ok()
+    }
+
+    /// Index of the row with this number.
+    pub(crate) fn numbered(&self, no: u64) -> Option<usize> {
+        self.rows.binary_search_by_key(&no, |row| row.no).ok()
+    }
+
+    /// Adds a row, newer than the others, once `log` has taken what is written of it.
+    pub(crate) fn push(&mut self, row: &Row, log: impl FnOnce(Written<'_>)) {
+        let is_keyframe = self.rows.is_empty();
+        if is_keyframe {
+            self.state.fill(0.0);
+        }
+        let mut body = Vec::with_capacity(self.last().map_or(0, |last| last.bytes.len()) + 64);
+        put_body(&mut body, row, &mut self.state);
+        log(Written { row, is_keyframe, body: &body });
+        self.keep(row, is_keyframe, &body);
+    }
+
+    fn keep(&mut self, row: &Row, is_keyframe: bool, body: &[u8]) {
+        self.bytes += body.len();
+        let (no, t, seq, n_columns) = (row.no, row.t, row.seq, row.values.len() as u32);
+        self.rows.push(Arc::new(OpenRow { no, t, seq, n_columns, is_keyframe, bytes: body.into() }));
+    }
+
+    /// Takes back a row that was logged. Unless it is a keyframe, the row before it is the last one here.
+    ///
+    /// # Errors
+    /// When the bytes are not a row; nothing changes then.
+    pub(crate) fn replay(&mut self, no: u64, t: i64, is_keyframe: bool, body: Body<'_>) -> Result<(), WireError> {
+        if is_keyframe {
+            self.state.fill(0.0);
+        }
+        let n_columns = body.n_columns();
+        if self.state.len() < body.n_tiles() * TILE {
+            self.state.resize(body.n_tiles() * TILE, 0.0);
+        }
+        for (tile, state) in self.state.chunks_mut(TILE).take(body.n_tiles()).enumerate() {
+            if let Err(e) = body.read_tile(tile, state) {
+                self.restore_state();
+                return Err(e);
+            }
+        }
+        let bytes: Box<[u8]> = body.bytes().into();
+        self.bytes += bytes.len();
+        let row = OpenRow { no, t, seq: 0, n_columns: n_columns as u32, is_keyframe, bytes };
+        self.rows.push(Arc::new(row));
+        Ok(())
+    }
+
+    /// Finds the state anew from the rows.
+    fn restore_state(&mut self) {
+        let n_columns = self.rows.iter().map(|row| row.n_columns as usize).max().unwrap_or(0);
+        self.state.clear();
+        self.state.resize(n_columns, 0.0);
+        let mut tile = Tile::default();
+        for (i, state) in self.state.chunks_mut(TILE).enumerate() {
+            tile.read(&self.rows, i);
+            state.copy_from_slice(&tile.state[..state.len()]);
+        }
+    }
+
+    /// The sample of a column in the row at `index`.
+    pub(crate) fn get(&self, index: usize, column: u32) -> Option<f64> {
+        let column = column as usize;
+        if !self.rows[index].body().is_present(column) {
+            return None;
+        }
+        let mut tile = Tile::default();
+        tile.read(&self.rows[..=index], column / TILE);
+        tile.get(index, column % TILE)
+    }
+
+    /// Time and value of the newest sample of a column.
+    pub(crate) fn newest(&self, column: u32) -> Option<(i64, f64)> {
+        let column = column as usize;
+        let (index, row) = self.rows.iter().enumerate().rev().find(|(_, row)| row.body().is_present(column))?;
+        // No later row of the same keyframe has a sample of the column, so the state is that of this one.
+        if !self.rows[index + 1..].iter().any(|row| row.is_keyframe) {
+            return Some((row.t, self.state[column]));
+        }
+        self.get(index, column as u32).map(|value| (row.t, value))
+    }
+
+    /// Adds samples to the row at `index`, which lacks them. The rows are written anew: a sample that comes late
+    /// changes what those after it are written against.
+    pub(crate) fn patch(&mut self, index: usize, cells: &[(u32, f64)]) {
+        let mut rows: Vec<(Row, bool)> = self.plain();
+        for &(column, value) in cells {
+            rows[index].0.set(column as usize, value);
+        }
+        let mut body = Vec::new();
+        self.clear();
+        for (row, is_keyframe) in rows {
+            if is_keyframe {
+                self.state.fill(0.0);
+            }
+            body.clear();
+            put_body(&mut body, &row, &mut self.state);
+            self.keep(&row, is_keyframe, &body);
+        }
+    }
+
+    /// All rows as plain values, each with whether it is a keyframe.
+    fn plain(&self) -> Vec<(Row, bool)> {
+        let empty = |row: &Arc<OpenRow>| {
+            let n = row.n_columns as usize;
+            let (values, presence) = (vec![0.0; n], vec![0; n.div_ceil(TILE)]);
+            (Row { no: row.no, t: row.t, seq: row.seq, values, presence }, row.is_keyframe)
+        };
+        let mut out: Vec<(Row, bool)> = self.rows.iter().map(empty).collect();
+        let mut tile = Tile::default();
+        for i in 0..out.iter().map(|(row, _)| row.presence.len()).max().unwrap_or(0) {
+            tile.read(&self.rows, i);
+            for (index, (row, _)) in out.iter_mut().enumerate() {
+                tile.for_each(index, |column, value| row.set(i * TILE + column, value));
+            }
+        }
+        out
+    }
+
+    /// Forgets the rows: they are sealed, or in a block. Memory for the state stays; the next row needs it.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.bytes = 0;
+    }
+}
+
+/// Samples of 64 adjacent columns in rows that follow one another from a keyframe on.
+#[derive(Debug)]
+pub(crate) struct Tile {
+    /// By row.
+    present: Vec<u64>,
+    /// By row and column.
+    values: Vec<f64>,
+    /// After the last row.
+    state: [f64; TILE],
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        Self { present: Vec::new(), values: Vec::new(), state: [0.0; TILE] }
+    }
+}
+
+impl Tile {
+    /// Decodes tile `tile` of `rows`, the first of which must be the first open one of its group.
+    pub(crate) fn read(&mut self, rows: &[Arc<OpenRow>], tile: usize) {
+        self.present.clear();
+        self.values.clear();
+        self.state.fill(0.0);
+        for row in rows {
+            if row.is_keyframe {
+                self.state.fill(0.0);
+            }
+            let present = row.body().read_tile(tile, &mut self.state).expect("decoded when the row was taken");
+            self.present.push(present);
+            self.values.extend_from_slice(&self.state);
+        }
+    }
+
+    /// The sample in row `row` of the tile's column `column`.
+    pub(crate) fn get(&self, row: usize, column: usize) -> Option<f64> {
+        (self.present[row] >> column & 1 == 1).then(|| self.values[row * TILE + column])
+    }
+
+    /// Calls `each` with column, counted from the tile's first, and value of all samples of a row.
+    fn for_each(&self, row: usize, mut each: impl FnMut(usize, f64)) {
+        let mut rest = self.present[row];
+        while rest != 0 {
+            let column = rest.trailing_zeros() as usize;
+            each(column, self.values[row * TILE + column]);
+            rest &= rest - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::row::tests::{row, value};
+    use super::*;
+
+    fn bits(values: &[Option<f64>], n: usize) -> Vec<Option<u64>> {
+        (0..n).map(|c| values.get(c).copied().flatten().map(f64::to_bits)).collect()
+    }
+
+    #[track_caller]
+    fn check(open: &OpenRows, model: &[Vec<Option<f64>>]) {
+        let n = model.iter().map(Vec::len).max().unwrap_or(0);
+        for (index, values) in model.iter().enumerate() {
+            let got: Vec<_> = (0..n).map(|c| open.get(index, c as u32).map(f64::to_bits)).collect();
+            assert_eq!(got, bits(values, n));
+        }
+        for c in 0..n {
+            let newest = model.iter().enumerate().rev().find_map(|(i, r)| Some((i as i64, r.get(c).copied()??)));
+            let got = open.newest(c as u32);
+            assert_eq!(got.map(|(t, v)| (t, v.to_bits())), newest.map(|(t, v)| (t, v.to_bits())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_as_they_were_pushed_patched_and_replayed(
+            model in proptest::collection::vec(proptest::collection::vec(value(), 0..140), 1..6),
+            patch in proptest::collection::vec((any::<prop::sample::Index>(), 0u32..150, any::<f64>()), 0..4),
+        ) {
+            let mut model = model;
+            let (mut open, mut again) = (OpenRows::default(), OpenRows::default());
+            for (i, values) in model.iter().enumerate() {
+                open.push(&row(i as u64, i as i64, values), |w| {
+                    let body = Body::new(w.body, w.row.values.len()).unwrap();
+                    again.replay(w.row.no, w.row.t, w.is_keyframe, body).unwrap();
+                });
+            }
+            check(&open, &model);
+            for (index, column, value) in patch {
+                let index = index.index(model.len());
+                let values = &mut model[index];
+                if values.get(column as usize).copied().flatten().is_some() {
+                    continue;
+                }
+                values.resize(values.len().max(column as usize + 1), None);
+                values[column as usize] = Some(value);
+                for rows in [&mut open, &mut again] {
+                    rows.patch(index, &[(column, value)]);
+                }
+            }
+            check(&open, &model);
+            check(&again, &model);
+            // What follows is written against the same.
+            let next = row(9, 9, &[Some(1.0); 150]);
+            open.push(&next, |w| {
+                let body = Body::new(w.body, w.row.values.len()).unwrap();
+                again.replay(w.row.no, w.row.t, w.is_keyframe, body).unwrap();
+            });
+            model.push(vec![Some(1.0); 150]);
+            prop_assert_eq!(again.get(model.len() - 1, 149), Some(1.0));
+            for index in 0..model.len() {
+                for column in 0..150 {
+                    prop_assert_eq!(
+                        open.get(index, column).map(f64::to_bits), again.get(index, column).map(f64::to_bits));
+                }
+            }
+        }
+
+        #[test]
+        fn a_damaged_row_leaves_the_others_as_they_were(
+            model in proptest::collection::vec(proptest::collection::vec(value(), 1..140), 2..4),
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut open = OpenRows::default();
+            for (i, values) in model.iter().enumerate() {
+                open.push(&row(i as u64, i as i64, values), |_| {});
+            }
+            let before = open.state.clone();
+            if let Ok(body) = Body::new(&bytes, 70)
+                && open.replay(9, 9, false, body).is_err()
+            {
+                check(&open, &model);
+                for (a, b) in open.state.iter().zip(&before) {
+                    prop_assert_eq!(a.to_bits(), b.to_bits());
+                }
+            }
+        }
+    }
+}
