@@ -1,9 +1,10 @@
-//! Encodings of columns of values and of timestamps. Pure functions from slices to bytes and back.
+//! Encodings of columns of values, native histograms and timestamps. Pure functions from slices to bytes and back.
 //!
 //! Bit-exact for every f64, NaN payloads included. Decoding trusts nothing: hostile bytes give an error or some
 //! values, never a panic, and never more than asked for. The bytes carry no checksum and no length; who stores them
 //! does. Described in `docs/format/codec.md`.
 
+mod histogram;
 mod ints;
 mod map;
 mod pack;
@@ -14,6 +15,7 @@ use crate::wire::{Reader, WireError, put_varint, put_zigzag};
 use ints::Form;
 use map::Map;
 
+pub use histogram::{decode_histograms, encode_histograms};
 use promontory_model::{STALE_NAN_BITS, sample::NORMAL_NAN_BITS};
 pub use timestamps::{decode_timestamps, encode_timestamps};
 
