@@ -18,6 +18,7 @@ mod maintain;
 mod manifest;
 mod mapped;
 mod options;
+pub mod prometheus;
 mod recovery;
 pub mod retention;
 mod select;

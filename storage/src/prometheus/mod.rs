@@ -1,0 +1,75 @@
+//! Blocks of Prometheus' own format: read where they are, written on request, taken over into blocks of ours.
+//!
+//! They are the exchange format: Prometheus, promtool and Thanos read what [`export`] writes. Blocks that others wrote
+//! are never changed or removed here. All their bytes are hostile.
+
+use std::path::PathBuf;
+
+use promontory_model::{ReadError, TimeRange};
+
+use crate::block::BlockError;
+use crate::error::WriteError;
+use crate::ulid::Ulid;
+use crate::vfs::VfsError;
+
+#[cfg(test)]
+mod bits;
+mod export;
+#[cfg(test)]
+mod histogram;
+mod import;
+#[cfg(test)]
+mod json;
+#[cfg(test)]
+mod meta;
+#[cfg(test)]
+mod xor;
+
+pub use export::{ExportOptions, Exported, export, export_block};
+pub use import::{Imported, import};
+
+/// How far an export or import has come. Reported after every few thousand series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Part of the work that is done, between 0 and 1.
+    pub done: f64,
+    /// Samples read so far.
+    pub n_samples: u64,
+    /// Blocks that are finished.
+    pub n_blocks: u64,
+    /// Times that are worked on, ms.
+    pub range: TimeRange,
+}
+
+/// Why Prometheus blocks could not be read, written or taken over.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PrometheusError {
+    /// The operating system refused.
+    #[error(transparent)]
+    Vfs(#[from] VfsError),
+    /// Stored bytes are not what was written, or the work was cancelled.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A block of ours could not be written.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The database takes no new blocks.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The folder holds no block of Prometheus.
+    #[error("read {}: no block of prometheus inside: a folder <ULID> with a file meta.json is expected", path.display())]
+    NoBlocks {
+        /// Folder that was searched.
+        path: PathBuf,
+    },
+    /// The format cannot hold so much; export shorter blocks.
+    #[error("write block {ulid}: {what} exceeds {limit}")]
+    TooLarge {
+        /// Block.
+        ulid: Ulid,
+        /// What is too large.
+        what: &'static str,
+        /// How large it may be.
+        limit: u64,
+    },
+}
