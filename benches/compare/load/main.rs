@@ -1,0 +1,222 @@
+//! Compares this server with VictoriaMetrics and Prometheus: the same samples by remote write and the same queries, one
+//! server after the other, measured from outside through `/proc` and the files that they leave.
+//!
+//! `benches/compare/run` installs the peers, builds everything and calls this. The table goes to standard output, what
+//! is being done to standard error.
+
+mod client;
+mod node;
+mod pages;
+mod query;
+mod random;
+mod report;
+mod server;
+mod workload;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use promontory_storage::clock::{Clock as _, SystemClock};
+
+use client::Sender;
+use pages::{Pages, Recorder};
+use query::{QUERIES, Query, WIDE, count_samples};
+use report::{Outcome, Report};
+use server::{Server, System};
+use workload::{INTERVAL_MS, Kind, Workload};
+
+/// Rounds in an hour.
+const HOUR: usize = 240;
+/// Rounds sent right before the server is killed.
+const TAIL: usize = 40;
+/// The log is measured after this many rounds, before any server has thrown a part of it away.
+const WAL_ROUNDS: usize = 2 * HOUR;
+/// Longest wait until a server has nothing to do, s.
+const SETTLE_S: u32 = 90;
+
+/// Compare with VictoriaMetrics and Prometheus
+#[derive(clap::Parser)]
+struct Args {
+    /// The server's binary
+    #[arg(long)]
+    promontory: PathBuf,
+    /// About 3 minutes instead of 25
+    #[arg(long)]
+    quick: bool,
+    /// Systems to run, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "promontory,victoriametrics,prometheus")]
+    systems: Vec<String>,
+    /// Kinds of data: nodes, pages, constant, random, wide (heavy), million (heavy)
+    #[arg(long, value_delimiter = ',', default_value = "nodes,pages,constant,random")]
+    kinds: Vec<String>,
+    /// GPU nodes of 1,027 series [default: 24, quick 4]
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Hours of samples [default: 6, quick 4]
+    #[arg(long)]
+    hours: Option<usize>,
+    /// Samples of one request
+    #[arg(long, default_value_t = 2_000)]
+    batch: usize,
+    /// Seed of all values
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Do not ask queries
+    #[arg(long)]
+    no_queries: bool,
+    /// Folder for the data of the servers, which is removed at the end
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            note(&format!("failed: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "compare: {text}");
+}
+
+/// A kind of data and how long it is fed.
+struct Plan {
+    kind: Kind,
+    rounds: usize,
+    /// Whether the server is killed after it, and what is asked.
+    kills: bool,
+    queries: &'static [Query],
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    let systems: Vec<System> =
+        System::ALL.into_iter().filter(|s| args.systems.contains(&s.name().to_lowercase())).collect();
+    let rounds = args.hours.unwrap_or(if args.quick { 4 } else { 6 }) * HOUR;
+    let mut plans = Vec::new();
+    for kind in &args.kinds {
+        let n_nodes = args.nodes.unwrap_or(if args.quick { 4 } else { 24 });
+        let n_series = if args.quick { 500 } else { 2_000 };
+        let queries = if args.no_queries { &[] } else { &QUERIES[..] };
+        plans.push(match kind.as_str() {
+            "nodes" => Plan { kind: Kind::Nodes { n_nodes }, rounds, kills: true, queries },
+            "pages" => Plan { kind: Kind::Pages, rounds: usize::MAX, kills: false, queries: &[] },
+            "constant" => Plan { kind: Kind::Constant { n_series }, rounds, kills: false, queries: &[] },
+            "random" => Plan { kind: Kind::Random { n_series }, rounds, kills: false, queries: &[] },
+            "wide" => {
+                Plan { kind: Kind::Wide { n_series: 100_000 }, rounds: 24 * HOUR, kills: false, queries: &[WIDE] }
+            }
+            "million" => Plan { kind: Kind::Nodes { n_nodes: 974 }, rounds: 2 * HOUR, kills: true, queries: &[] },
+            other => return Err(io::Error::other(format!("there is no kind of data named {other:?}"))),
+        });
+    }
+    // Recorded while the others run, so that there is much of it and the machine it tells of has something to do.
+    plans.sort_by_key(|p| p.kind == Kind::Pages);
+    let mut recorder = match plans.last() {
+        Some(Plan { kind: Kind::Pages, .. }) => Some(Recorder::start()?),
+        _ => None,
+    };
+    let mut report = Report::new(&systems);
+    for plan in plans {
+        let pages = match recorder.take() {
+            Some(recorder) if plan.kind == Kind::Pages => Some(recorder.finish()?),
+            other => {
+                recorder = other;
+                None
+            }
+        };
+        let mut outcomes = Vec::new();
+        for &system in &systems {
+            note(&format!("{} on {}", system.name(), plan.kind.title()));
+            let outcome = measure(args, system, &plan, pages.as_ref())?;
+            note(&outcome.brief());
+            outcomes.push(outcome);
+        }
+        report.add(&plan.kind.title(), plan.queries, outcomes);
+        // A table after every kind, so that a run that is stopped was not for nothing.
+        note(&report.last());
+    }
+    io::stdout().write_all(report.text().as_bytes())
+}
+
+/// Start of the samples: whole two hours, not long ago, and within one day of UTC.
+fn start_ms(rounds: usize) -> i64 {
+    const BLOCK_MS: i64 = 2 * 3_600_000;
+    const DAY_MS: i64 = 86_400_000;
+    let length = (rounds.min(24 * HOUR) + TAIL) as i64 * INTERVAL_MS;
+    let mut start = (SystemClock::new().now().ms() - length - 60_000).div_euclid(BLOCK_MS) * BLOCK_MS;
+    while length < DAY_MS && start.div_euclid(DAY_MS) != (start + length).div_euclid(DAY_MS) {
+        start -= BLOCK_MS;
+    }
+    start
+}
+
+fn measure(args: &Args, system: System, plan: &Plan, pages: Option<&Pages>) -> io::Result<Outcome> {
+    let folder = args.dir.join(system.name());
+    let binary = match system {
+        System::Promontory => args.promontory.clone(),
+        System::VictoriaMetrics => "victoria-metrics".into(),
+        System::Prometheus => "prometheus".into(),
+    };
+    let mut server = Server::start(system, &binary, &folder)?;
+    let outcome = feed(args, &mut server, plan, pages);
+    server.stop()?;
+    std::fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+fn feed(args: &Args, server: &mut Server, plan: &Plan, pages: Option<&Pages>) -> io::Result<Outcome> {
+    let mut workload = Workload::new(plan.kind, args.seed, pages)?;
+    let rounds = pages.map_or(plan.rounds, |p| p.pages.len());
+    let start = start_ms(rounds);
+    let mut sender = Sender::new(server.port, args.batch);
+    let mut outcome = Outcome::default();
+    let mut samples = Vec::new();
+    for round in 0..rounds {
+        samples.clear();
+        workload.round(start, &mut samples);
+        sender.send(&workload.labels, &samples)?;
+        if round + 1 == WAL_ROUNDS.min(rounds) {
+            outcome.wal_per_sample = server.wal_bytes()?.map(|bytes| bytes / sender.n_sent as f64);
+        }
+    }
+    sender.flush(&workload.labels)?;
+    outcome.peak = server.memory()?;
+    server.settle(SETTLE_S)?;
+    let n_sent = sender.n_sent as f64;
+    outcome.n_series = workload.labels.len();
+    outcome.cpu_s_per_million = server.cpu_s()? / n_sent * 1e6;
+    outcome.memory = server.memory()?;
+    outcome.written_per_sample = server.written_bytes()? / n_sent;
+    outcome.wire_per_sample = sender.bytes_sent as f64 / n_sent;
+    let mut n_rounds = rounds;
+    if plan.kills {
+        // What the kill takes is then a part of the last ten minutes, not of all that the rest of the table is about.
+        server.flush()?;
+        for _ in 0..TAIL {
+            samples.clear();
+            workload.round(start, &mut samples);
+            sender.send(&workload.labels, &samples)?;
+        }
+        sender.flush(&workload.labels)?;
+        n_rounds += TAIL;
+        outcome.restart_s = Some(server.kill_and_restart()?);
+    }
+    outcome.n_samples = sender.n_sent;
+    let end = start + n_rounds as i64 * INTERVAL_MS;
+    let counted = count_samples(&mut server.client(), end, (end - start) / 1_000 + 60)?;
+    outcome.lost = sender.n_sent as i64 - counted as i64;
+    server.settle(SETTLE_S)?;
+    outcome.restarted = server.memory()?;
+    for query in plan.queries {
+        outcome.timings.push(query.measure(server, end)?);
+    }
+    outcome.queried = server.memory()?;
+    outcome.bytes_per_sample = server.final_bytes_per_sample(counted)?;
+    Ok(outcome)
+}
