@@ -100,7 +100,7 @@ impl Snapshot for Store {
         Ok(Vec::new())
     }
 
-    fn label_values(&self, _: &str, _: &Select<'_>) -> Result<Vec<String>, ReadError> {
+    fn label_values(&self, _: &str, _: &Select<'_>, _: usize) -> Result<Vec<String>, ReadError> {
         Ok(Vec::new())
     }
 }

@@ -67,7 +67,7 @@ impl DataSource for EngineSource {
     ) -> Result<Vec<String>, SourceError> {
         let matchers = matchers(selector)?;
         let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.shared.db.snapshot()?.label_values(name, &select)?)
+        Ok(self.shared.db.snapshot()?.label_values(name, &select, usize::MAX)?)
     }
 
     fn label_names(
@@ -84,10 +84,7 @@ impl DataSource for EngineSource {
     fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError> {
         let matchers = matchers(Some(selector))?;
         let select = Select { range, matchers: &matchers, cancel };
-        let selection = self.shared.db.snapshot()?.select(&select)?;
-        let mut labels: Vec<Labels> =
-            selection.batches.iter().flat_map(|batch| (0..batch.n_series()).map(|i| batch.labels(i))).collect();
-        labels.sort_unstable();
+        let labels = self.shared.db.snapshot()?.series(&select, usize::MAX)?.labels;
         Ok(labels)
     }
 }

@@ -29,6 +29,11 @@ impl Selection {
         Ok(Self { sets, range: TimeRange { mint, maxt }, limit })
     }
 
+    /// As many answers as are needed to know whether there are more than the limit.
+    fn enough(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_add(1))
+    }
+
     /// Calls `one` for each set of matchers.
     fn each(
         &self,
@@ -58,7 +63,7 @@ fn read_set(text: &str) -> Result<Vec<Matcher>, ApiError> {
 
 /// `/api/v1/labels`.
 pub(crate) async fn label_names(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
-    list(&http, &params, |snapshot, select| snapshot.label_names(select)).await
+    list(&http, &params, |snapshot, select, _| snapshot.label_names(select)).await
 }
 
 /// `/api/v1/label/<name>/values`.
@@ -71,14 +76,15 @@ pub(crate) async fn label_values(
     if name.is_empty() {
         return Err(ApiError::bad_data(format!("invalid label name: \"{name}\"")));
     }
-    list(&http, &params, move |snapshot, select| snapshot.label_values(&name, select)).await
+    list(&http, &params, move |snapshot, select, limit| snapshot.label_values(&name, select, limit)).await
 }
 
-/// Answers with the sorted texts that `ask` gives for any of the request's sets of matchers.
+/// Answers with the sorted texts that `ask` gives for any of the request's sets of matchers; `ask` need not give
+/// more of them than its last argument says.
 async fn list(
     http: &Arc<Http>,
     params: &Params,
-    ask: impl Fn(&dyn Snapshot, &Select<'_>) -> Result<Vec<String>, ReadError> + Send + 'static,
+    ask: impl Fn(&dyn Snapshot, &Select<'_>, usize) -> Result<Vec<String>, ReadError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let selection = Selection::read(params)?;
     let limit = selection.limit;
@@ -88,7 +94,7 @@ async fn list(
             let snapshot = data.snapshot()?;
             let mut texts = BTreeSet::new();
             selection.each(cancel, |select| {
-                texts.extend(ask(&*snapshot, select)?);
+                texts.extend(ask(&*snapshot, select, selection.enough())?);
                 Ok(())
             })?;
             Ok(texts.into_iter().collect::<Vec<_>>())
@@ -117,12 +123,9 @@ pub(crate) async fn series(State(http): State<Arc<Http>>, params: Params) -> Res
             let mut remarks = Remarks::default();
             let mut found: Vec<Labels> = Vec::new();
             selection.each(cancel, |select| {
-                let selected = snapshot.select(select)?;
-                remarks.warnings.extend(selected.warnings);
-                for batch in &selected.batches {
-                    cancel.check()?;
-                    found.extend((0..batch.n_series()).map(|i| batch.labels(i)));
-                }
+                let list = snapshot.series(select, selection.enough())?;
+                remarks.warnings.extend(list.warnings);
+                found.extend(list.labels);
                 Ok(())
             })?;
             found.sort_unstable();

@@ -159,8 +159,8 @@ impl Snapshot for TrapsSnapshot {
         self.0.label_names(select)
     }
 
-    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
-        self.0.label_values(name, select)
+    fn label_values(&self, name: &str, select: &Select<'_>, limit: usize) -> Result<Vec<String>, ReadError> {
+        self.0.label_values(name, select, limit)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, Snapshot};
+use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, SeriesList, Snapshot};
 
 use crate::blocks::Block;
 use crate::clock::Clock;
@@ -309,8 +309,15 @@ impl Snapshot for DbSnapshot {
         select::names(&self.sources(), select, |source, out| source.label_names(select, out))
     }
 
-    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
-        select::names(&self.sources(), select, |source, out| source.label_values(name, select, out))
+    fn label_values(&self, name: &str, select: &Select<'_>, limit: usize) -> Result<Vec<String>, ReadError> {
+        let mut values =
+            select::names(&self.sources(), select, |source, out| source.label_values(name, select, limit, out))?;
+        values.truncate(limit);
+        Ok(values)
+    }
+
+    fn series(&self, select: &Select<'_>, limit: usize) -> Result<SeriesList, ReadError> {
+        select::series(&self.sources(), select, limit)
     }
 }
 

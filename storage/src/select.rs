@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use promontory_model::{Columns, Labels, ReadError, Select, Selection, SeriesBatch, TimeRange};
+use promontory_model::{Columns, Labels, ReadError, Select, Selection, SeriesBatch, SeriesList, TimeRange};
 use rapidhash::fast::RandomState;
 
 use crate::source::{GroupColumns, SelectedGroup, Source};
@@ -52,6 +52,26 @@ pub(crate) fn names(
     }
     out.sort_unstable();
     out.dedup();
+    Ok(out)
+}
+
+/// Label sets of the series in range; any `limit` of them when there are more. Fails and warns as [`select`].
+pub(crate) fn series(sources: &[NamedSource], select: &Select<'_>, limit: usize) -> Result<SeriesList, ReadError> {
+    let mut out = SeriesList::default();
+    for named in sources {
+        select.cancel.check()?;
+        if !named.source.range().overlaps(select.range) {
+            continue;
+        }
+        match (named.source.series(select, limit, &mut out.labels), &named.name) {
+            (Ok(()), _) => {}
+            (Err(e @ ReadError::Cancelled(_)), _) | (Err(e), None) => return Err(e),
+            (Err(e), Some(name)) => out.warnings.push(format!("{name} is left out: {e}")),
+        }
+    }
+    out.labels.sort_unstable();
+    out.labels.dedup();
+    out.labels.truncate(limit);
     Ok(out)
 }
 
@@ -299,7 +319,7 @@ mod tests {
             Ok(())
         }
 
-        fn label_values(&self, _: &str, _: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+        fn label_values(&self, _: &str, _: &Select<'_>, _: usize, out: &mut Vec<String>) -> Result<(), ReadError> {
             out.extend(self.0.iter().map(|(name, _)| (*name).to_owned()));
             Ok(())
         }

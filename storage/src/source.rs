@@ -18,8 +18,22 @@ pub(crate) trait Source: Send + Sync {
     /// Adds label names of matching series to `out`; order and repetition do not matter.
     fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError>;
 
-    /// Adds values of `name` over matching series to `out`; order and repetition do not matter.
-    fn label_values(&self, name: &str, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError>;
+    /// Adds the values of `name` over matching series to `out`, or the first `limit` of them in the order of bytes;
+    /// order and repetition do not matter.
+    fn label_values(
+        &self,
+        name: &str,
+        select: &Select<'_>,
+        limit: usize,
+        out: &mut Vec<String>,
+    ) -> Result<(), ReadError>;
+
+    /// Adds the label sets of matching series to `out`, or of any `limit` of them; order and repetition do not matter.
+    fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
+        let found = self.select(select)?.into_iter().flat_map(|g| g.series).map(|s| s.labels);
+        out.extend(found.take(limit));
+        Ok(())
+    }
 }
 
 /// Matching series of one group of one source.

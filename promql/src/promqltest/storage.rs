@@ -118,11 +118,12 @@ impl Snapshot for MemoryStore {
         Ok(names)
     }
 
-    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
+    fn label_values(&self, name: &str, select: &Select<'_>, limit: usize) -> Result<Vec<String>, ReadError> {
         let mut values: Vec<String> =
             self.matching(select).filter_map(|s| s.labels.get(name).map(str::to_owned)).collect();
         values.sort_unstable();
         values.dedup();
+        values.truncate(limit);
         Ok(values)
     }
 }

@@ -36,11 +36,35 @@ pub trait Snapshot: Send + Sync {
     /// As [`Snapshot::select`].
     fn label_names(&self, select: &Select<'_>) -> Result<Vec<String>, ReadError>;
 
-    /// Sorted values of `name` over the same series.
+    /// Sorted values of `name` over the same series; the first `limit` of them.
     ///
     /// # Errors
     /// As [`Snapshot::select`].
-    fn label_values(&self, name: &str, select: &Select<'_>) -> Result<Vec<String>, ReadError>;
+    fn label_values(&self, name: &str, select: &Select<'_>, limit: usize) -> Result<Vec<String>, ReadError>;
+
+    /// Label sets of the same series, sorted; when there are more than `limit`, any `limit` of them.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    fn series(&self, select: &Select<'_>, limit: usize) -> Result<SeriesList, ReadError> {
+        let selection = self.select(select)?;
+        let mut labels = Vec::new();
+        for batch in &selection.batches {
+            select.cancel.check()?;
+            labels.extend((0..batch.n_series().min(limit.saturating_sub(labels.len()))).map(|i| batch.labels(i)));
+        }
+        labels.sort_unstable();
+        Ok(SeriesList { labels, warnings: selection.warnings })
+    }
+}
+
+/// Label sets, and what could not be read.
+#[derive(Debug, Default)]
+pub struct SeriesList {
+    /// Sorted, each once.
+    pub labels: Vec<Labels>,
+    /// What the answer lacks, in words for the client.
+    pub warnings: Vec<String>,
 }
 
 /// What to select.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use promontory_model::{Columns, ReadError, Select, TimeRange};
+use promontory_model::{Columns, Labels, ReadError, Select, TimeRange};
+use roaring::RoaringBitmap;
 
 use super::index::read::Index;
 use super::index::{GroupEntry, Span};
@@ -279,16 +280,13 @@ impl Source for BlockReader {
     }
 
     fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
-        if !self.range().overlaps(select.range) {
-            return Ok(());
-        }
+        let Some(matching) = self.matching_in(select)? else { return Ok(()) };
         let index = &self.0.index;
-        if select.matchers.is_empty() {
+        if matching.len() == u64::from(index.n_series) {
             out.extend(index.names().map(str::to_owned));
             return Ok(());
         }
-        let matching = index.matching(select.matchers, select.cancel)?;
-        let mut named = roaring::RoaringBitmap::new();
+        let mut named = RoaringBitmap::new();
         for (name, text) in index.names().enumerate() {
             select.cancel.check()?;
             named.clear();
@@ -300,39 +298,73 @@ impl Source for BlockReader {
         Ok(())
     }
 
-    fn label_values(&self, name: &str, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
-        if !self.range().overlaps(select.range) {
-            return Ok(());
+    fn label_values(
+        &self,
+        name: &str,
+        select: &Select<'_>,
+        limit: usize,
+        out: &mut Vec<String>,
+    ) -> Result<(), ReadError> {
+        let index = &self.0.index;
+        let Some(name) = index.find_name(name) else { return Ok(()) };
+        let Some(matching) = self.matching_in(select)? else { return Ok(()) };
+        let dictionary = index.dictionary(name)?;
+        if matching.len() == u64::from(index.n_series) {
+            let n = index.n_values(name).min(limit) as u32;
+            return dictionary.for_values(0..n, |value| out.push(value.to_owned()));
+        }
+        let values = index.values_of(name, &matching, select.cancel)?;
+        dictionary.for_values(values.iter().take(limit), |value| out.push(value.to_owned()))
+    }
+
+    fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
+        let Some(mut matching) = self.matching_in(select)? else { return Ok(()) };
+        if matching.len() > limit as u64 {
+            matching = matching.iter().take(limit).collect();
+        }
+        self.0.index.for_series(&matching, select.cancel, |_, entry| out.push(entry.labels))
+    }
+}
+
+impl BlockReader {
+    /// Matching series of groups that have rows in the range; `None` when the block has none there.
+    fn matching_in(&self, select: &Select<'_>) -> Result<Option<RoaringBitmap>, ReadError> {
+        let own = self.range();
+        if !own.overlaps(select.range) || select.range.is_empty() {
+            return Ok(None);
         }
         let index = &self.0.index;
-        let Some(position) = index.find_name(name) else {
-            return Ok(());
-        };
-        let dictionary = index.dictionary(position)?;
-        if select.matchers.is_empty() {
-            return dictionary.scan(0, |_, value| {
-                out.push(value.to_owned());
-                Ok(true)
-            });
+        let mut matching = index.matching(select.matchers, select.cancel)?;
+        if select.range.mint <= own.mint && own.maxt <= select.range.maxt {
+            return Ok(Some(matching));
         }
-        let matching = index.matching(select.matchers, select.cancel)?;
-        let postings = index.postings(position)?;
-        let mut of_value = roaring::RoaringBitmap::new();
-        // Few series are asked for their value; for many, each value is asked for its series.
-        if matching.len() < index.n_values(position) as u64 {
-            return index.for_series(&matching, select.cancel, |_, entry| {
-                out.extend(entry.labels.get(name).map(str::to_owned));
-            });
+        let mut outside = RoaringBitmap::new();
+        outside.insert_range(0..index.n_groups);
+        if matching.len() < u64::from(index.n_groups) {
+            outside.clear();
+            index.for_rows(&matching, select.cancel, |_, row| {
+                outside.insert(row.group);
+                Ok(())
+            })?;
         }
-        dictionary.scan(0, |i, value| {
+        for group in &outside.clone() {
             select.cancel.check()?;
-            of_value.clear();
-            postings.add(i, &mut of_value)?;
-            if !of_value.is_disjoint(&matching) {
-                out.push(value.to_owned());
+            let spans = self.0.group(group)?.spans;
+            if spans.iter().any(|s| TimeRange::new(s.mint, s.maxt).overlaps(select.range)) {
+                outside.remove(group);
             }
-            Ok(true)
-        })
+        }
+        if !outside.is_empty() {
+            let mut inside = RoaringBitmap::new();
+            index.for_rows(&matching, select.cancel, |number, row| {
+                if !outside.contains(row.group) {
+                    inside.insert(number);
+                }
+                Ok(())
+            })?;
+            matching = inside;
+        }
+        Ok(Some(matching))
     }
 }
 

@@ -372,14 +372,17 @@ impl Index {
         }
     }
 
-    /// Values of `name` over `series`.
-    pub(crate) fn label_values(&self, name: &str, series: &RoaringBitmap, out: &mut Vec<String>) {
+    /// Values of `name` over `series`; the first `limit` of them in the order of bytes.
+    pub(crate) fn label_values(&self, name: &str, series: &RoaringBitmap, limit: usize, out: &mut Vec<String>) {
         let pairs = self.strings.find(name).and_then(|name| self.by_name.get(&name));
-        for &pair in pairs.map_or(&[][..], Vec::as_slice) {
-            if self.postings[pair as usize].intersects(series) {
-                out.push(self.strings.get(self.pairs.get(pair).1).to_owned());
-            }
+        let pairs = pairs.map_or(&[][..], Vec::as_slice).iter();
+        let found = pairs.filter(|&&pair| self.postings[pair as usize].intersects(series));
+        let mut values: Vec<&str> = found.map(|&pair| self.strings.get(self.pairs.get(pair).1)).collect();
+        if limit < values.len() {
+            values.select_nth_unstable(limit);
+            values.truncate(limit);
         }
+        out.extend(values.into_iter().map(str::to_owned));
     }
 
     /// Each pair with its number of series: name, value, series.

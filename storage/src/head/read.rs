@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use promontory_model::{Columns, ReadError, Select, TimeRange, Timestamp};
+use promontory_model::{Columns, Labels, ReadError, Select, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
 
 use super::chunk::Column;
@@ -116,9 +116,22 @@ impl Source for HeadSnapshot {
         Ok(())
     }
 
-    fn label_values(&self, name: &str, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
+    fn label_values(
+        &self,
+        name: &str,
+        select: &Select<'_>,
+        limit: usize,
+        out: &mut Vec<String>,
+    ) -> Result<(), ReadError> {
         let series = self.candidates(select);
-        self.head.index().label_values(name, &series, out);
+        self.head.index().label_values(name, &series, limit, out);
+        Ok(())
+    }
+
+    fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
+        let series = self.candidates(select);
+        let index = self.head.index();
+        out.extend(series.iter().filter(|s| index.is_live(*s)).take(limit).map(|s| index.labels(s)));
         Ok(())
     }
 }

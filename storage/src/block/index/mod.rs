@@ -5,6 +5,7 @@
 //! without reading those before it. Described in `docs/format/block.md`.
 
 pub(super) mod build;
+mod matching;
 pub(crate) mod read;
 
 /// Dictionary and postings entries per restart.

@@ -1,11 +1,13 @@
 //! Reads an index: every part is checked on first touch, and what a part says is checked where it is used.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use promontory_model::{Cancel, Labels, MatchOp, Matcher, ReadError, Regex};
+use promontory_model::{Cancel, Labels, ReadError};
 use roaring::RoaringBitmap;
 
 use super::super::section::{File, HEAD_BYTES, Kind, Place};
+use super::matching::Cache;
 use super::{GROUPS_PER_RESTART, GroupEntry, Page, SERIES_PER_RESTART, Span, VALUES_PER_RESTART};
 use crate::vfs::Mapped;
 use crate::wire::{Reader, WireError};
@@ -28,6 +30,7 @@ pub(crate) struct Index {
     pub(crate) n_series: u32,
     pub(crate) n_groups: u32,
     pub(crate) n_pages: u64,
+    pub(super) cache: Cache,
 }
 
 /// One row of the table of series.
@@ -54,7 +57,17 @@ impl Index {
             return Err(file.corrupt(contents.end, "length of the index", contents.end, bytes.len()));
         }
         let Contents { names, series, groups, n_series, n_groups, n_pages, .. } = contents;
-        Ok(Self { path: path.to_owned(), names, series, groups, n_series, n_groups, n_pages, bytes })
+        Ok(Self {
+            path: path.to_owned(),
+            names,
+            series,
+            groups,
+            n_series,
+            n_groups,
+            n_pages,
+            bytes,
+            cache: Cache::default(),
+        })
     }
 
     fn file(&self) -> File<'_> {
@@ -100,64 +113,11 @@ impl Index {
         Ok(Postings { file, table, n_series: self.n_series })
     }
 
-    /// The series that pass all matchers.
-    pub(crate) fn matching(&self, matchers: &[Matcher], cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
-        let mut out: Option<RoaringBitmap> = None;
-        // Equality is cheapest and most selective; the rest need not run once nothing is left.
-        let mut order: Vec<&Matcher> = matchers.iter().collect();
-        order.sort_by_key(|m| m.op() != MatchOp::Equal || m.value().is_empty());
-        for m in order {
-            cancel.check()?;
-            let passing = self.passing(m, cancel)?;
-            match (&mut out, passing) {
-                (Some(out), Passing::Only(bits)) => *out &= bits,
-                (Some(out), Passing::AllBut(bits)) => *out -= bits,
-                (None, Passing::Only(bits)) => out = Some(bits),
-                (None, Passing::AllBut(bits)) => out = Some(self.all() - bits),
-            }
-            if out.as_ref().is_some_and(RoaringBitmap::is_empty) {
-                break;
-            }
-        }
-        Ok(out.unwrap_or_else(|| self.all()))
-    }
-
     /// All series.
     pub(crate) fn all(&self) -> RoaringBitmap {
         let mut out = RoaringBitmap::new();
         out.insert_range(0..self.n_series);
         out
-    }
-
-    fn passing(&self, m: &Matcher, cancel: &Cancel) -> Result<Passing, ReadError> {
-        let empty_passes = m.matches_empty();
-        let Some(name) = self.find_name(m.name()) else {
-            let none = RoaringBitmap::new();
-            return Ok(if empty_passes { Passing::AllBut(none) } else { Passing::Only(none) });
-        };
-        let postings = self.postings(name)?;
-        let n_values = self.n_values(name);
-        let values = matching_values(&self.dictionary(name)?, m, cancel)?;
-        // Of the values that pass and those that do not, the fewer lists are read.
-        let few_pass = values.len() * 2 <= n_values as u64;
-        let selected = if few_pass { values } else { complement(&values, n_values) };
-        let mut union = RoaringBitmap::new();
-        for value in &selected {
-            cancel.check()?;
-            postings.add(value as usize, &mut union)?;
-        }
-        if few_pass == empty_passes {
-            // Either the few that pass beside the series without the label, or the few that do not pass.
-            let mut named = RoaringBitmap::new();
-            if few_pass {
-                postings.add(n_values, &mut named)?;
-                named -= union;
-                return Ok(Passing::AllBut(named));
-            }
-            postings.add(n_values, &mut named)?;
-            return Ok(Passing::Only(named - union));
-        }
-        Ok(if few_pass { Passing::Only(union) } else { Passing::AllBut(union) })
     }
 
     /// Calls `f` for the series whose numbers are in `numbers`, ascending.
@@ -226,86 +186,6 @@ impl Index {
         }
         Ok(entry)
     }
-}
-
-enum Passing {
-    Only(RoaringBitmap),
-    AllBut(RoaringBitmap),
-}
-
-fn complement(values: &RoaringBitmap, n_values: usize) -> RoaringBitmap {
-    let mut all = RoaringBitmap::new();
-    all.insert_range(0..u32::try_from(n_values).unwrap_or(u32::MAX));
-    all - values
-}
-
-/// Numbers of the dictionary's values that pass.
-fn matching_values(dictionary: &Dictionary<'_>, m: &Matcher, cancel: &Cancel) -> Result<RoaringBitmap, ReadError> {
-    let n = dictionary.table.n;
-    let literals = match (m.op(), m.regex()) {
-        (MatchOp::Equal | MatchOp::NotEqual, _) => Some(vec![m.value()]),
-        (_, Some(regex)) => regex.literals().map(|l| l.iter().map(String::as_str).collect()),
-        (_, None) => None,
-    };
-    let mut found = RoaringBitmap::new();
-    match (literals, m.regex()) {
-        (Some(literals), _) => {
-            for literal in literals {
-                if let Some(value) = dictionary.find(literal)? {
-                    found.insert(value as u32);
-                }
-            }
-        }
-        (None, Some(regex)) => values_of_regex(dictionary, regex, cancel, &mut found)?,
-        (None, None) => {}
-    }
-    let negated = matches!(m.op(), MatchOp::NotEqual | MatchOp::NotRegex);
-    Ok(if negated { complement(&found, n) } else { found })
-}
-
-/// Adds the numbers of the values that match: those of a prefix lie side by side.
-fn values_of_regex(
-    dictionary: &Dictionary<'_>,
-    regex: &Regex,
-    cancel: &Cancel,
-    found: &mut RoaringBitmap,
-) -> Result<(), ReadError> {
-    let n = dictionary.table.n;
-    if regex.matches_all_nonempty() {
-        found.insert_range(0..n as u32);
-        return Ok(());
-    }
-    let scan = |from: usize, to: usize, found: &mut RoaringBitmap| {
-        dictionary.scan(from, |i, value| {
-            if i >= to {
-                return Ok(false);
-            }
-            if i.is_multiple_of(VALUES_PER_RESTART) {
-                cancel.check()?;
-            }
-            if regex.is_match(value) {
-                found.insert(i as u32);
-            }
-            Ok(true)
-        })
-    };
-    if regex.prefixes().is_empty() {
-        return scan(0, n, found);
-    }
-    let mut end = Vec::new();
-    for prefix in regex.prefixes() {
-        // No text has this byte, so it comes after all that start with the prefix.
-        end.clear();
-        end.extend_from_slice(prefix.as_bytes());
-        end.push(0xff);
-        let (from, to) = (dictionary.lower_bound(prefix.as_bytes())?, dictionary.lower_bound(&end)?);
-        if regex.is_prefix_only() {
-            found.insert_range(from as u32..to as u32);
-        } else if from < to {
-            scan(from, to, found)?;
-        }
-    }
-    Ok(())
 }
 
 struct Contents {
@@ -384,12 +264,17 @@ impl<'a> Table<'a> {
         Ok(entries)
     }
 
-    /// Entry `i` of a table whose entries carry their length.
-    fn entry(&self, i: usize) -> Result<&'a [u8], ReadError> {
+    /// As [`Table::seek`], of a number that may be too large.
+    fn seek_checked(&self, i: usize) -> Result<Reader<'a>, ReadError> {
         if i >= self.n {
             return Err(self.file.corrupt(self.base, "number of an entry", format!("below {}", self.n), i));
         }
-        let mut r = self.seek(i)?;
+        self.seek(i)
+    }
+
+    /// Entry `i` of a table whose entries carry their length.
+    fn entry(&self, i: usize) -> Result<&'a [u8], ReadError> {
+        let mut r = self.seek_checked(i)?;
         for _ in 0..i % self.per_restart {
             r.bytes().map_err(|e| self.malformed(e))?;
         }
@@ -481,7 +366,51 @@ impl Dictionary<'_> {
         Ok(end)
     }
 
-    fn find(&self, text: &str) -> Result<Option<usize>, ReadError> {
+    /// Numbers of the values that start with `prefix`.
+    pub(super) fn prefix_range(&self, prefix: &str) -> Result<Range<usize>, ReadError> {
+        // No text has this byte, so it comes after all that start with the prefix.
+        let end = [prefix.as_bytes(), &[0xff]].concat();
+        let from = self.lower_bound(prefix.as_bytes())?;
+        Ok(from..self.lower_bound(&end)?.max(from))
+    }
+
+    /// Value number `i`, written to `buffer`.
+    pub(super) fn value<'b>(&self, i: u32, buffer: &'b mut Vec<u8>) -> Result<&'b str, ReadError> {
+        if i as usize >= self.table.n {
+            let limit = format!("below {}", self.table.n);
+            return Err(self.file.corrupt(self.table.base, "label value of a series", limit, i));
+        }
+        self.get(i as usize, buffer)?;
+        self.text(buffer)
+    }
+
+    /// Calls `f` for the values with these numbers, ascending.
+    pub(crate) fn for_values(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+        mut f: impl FnMut(&str),
+    ) -> Result<(), ReadError> {
+        let mut text = Vec::new();
+        // The value that would be read next at the reader's position.
+        let mut position: Option<(usize, Reader<'_>)> = None;
+        for number in numbers {
+            let number = number as usize;
+            let restart = number - number % VALUES_PER_RESTART;
+            let (mut at, mut reader) = match position {
+                Some((at, reader)) if (restart..=number).contains(&at) => (at, reader),
+                _ => (restart, self.table.seek_checked(number)?),
+            };
+            while at <= number {
+                self.next(at, &mut reader, &mut text)?;
+                at += 1;
+            }
+            position = Some((at, reader));
+            f(self.text(&text)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn find(&self, text: &str) -> Result<Option<usize>, ReadError> {
         let i = self.lower_bound(text.as_bytes())?;
         if i >= self.table.n {
             return Ok(None);
@@ -502,7 +431,52 @@ pub(crate) struct Postings<'a> {
 impl Postings<'_> {
     /// Adds the series of value number `value` to `out`.
     pub(crate) fn add(&self, value: usize, out: &mut RoaringBitmap) -> Result<(), ReadError> {
-        let bytes = self.table.entry(value)?;
+        self.runs(self.table.entry(value)?, |run| _ = out.insert_range(run))
+    }
+
+    /// Adds the series of all these values to `out`.
+    pub(super) fn add_all(
+        &self,
+        values: &RoaringBitmap,
+        cancel: &Cancel,
+        out: &mut RoaringBitmap,
+    ) -> Result<(), ReadError> {
+        // A label with many values has few series each; these are sorted once rather than inserted one by one.
+        let mut lone = Vec::new();
+        let mut position: Option<(usize, Reader<'_>)> = None;
+        for value in values {
+            let value = value as usize;
+            let restart = value - value % VALUES_PER_RESTART;
+            let (mut at, mut reader) = match position {
+                Some((at, reader)) if (restart..=value).contains(&at) => (at, reader),
+                _ => {
+                    cancel.check()?;
+                    (restart, self.table.seek_checked(value)?)
+                }
+            };
+            while at < value {
+                reader.bytes().map_err(|e| self.table.malformed(e))?;
+                at += 1;
+            }
+            let bytes = reader.bytes().map_err(|e| self.table.malformed(e))?;
+            position = Some((at + 1, reader));
+            self.runs(bytes, |run| {
+                if run.len() == 1 {
+                    lone.push(run.start);
+                } else {
+                    out.insert_range(run);
+                }
+            })?;
+        }
+        lone.sort_unstable();
+        lone.dedup();
+        // Ascending, as it has just been sorted.
+        *out |= RoaringBitmap::from_sorted_iter(lone).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Calls `f` for the runs of series of one posting.
+    fn runs(&self, bytes: &[u8], mut f: impl FnMut(Range<u32>)) -> Result<(), ReadError> {
         let mut r = Reader::new(bytes);
         let mut next = 0u64;
         while !r.is_empty() {
@@ -515,7 +489,7 @@ impl Postings<'_> {
                 let limit = format!("at most {}", self.n_series);
                 return Err(self.file.corrupt(self.table.base, "series of a label value", limit, end));
             }
-            out.insert_range(start as u32..end as u32);
+            f(start as u32..end as u32);
             next = end;
         }
         Ok(())
@@ -527,7 +501,7 @@ impl Postings<'_> {
 pub(crate) struct Row {
     /// Numbers of name and value of each label.
     pub(crate) labels: Vec<(u32, u32)>,
-    group: u32,
+    pub(crate) group: u32,
     column: u32,
 }
 

@@ -213,9 +213,13 @@ proptest! {
 
     #[test]
     fn names_and_values_are_those_of_the_matching_series(
-        groups in proptest::collection::vec(group(1_000_000, 5), 1..6),
+        early in proptest::collection::vec(group(1_000_000, 5), 1..6),
+        late in proptest::collection::vec(group(5_000_000, 5), 0..3),
         matchers in proptest::collection::vec(matcher(), 0..3),
+        limit in 0usize..6,
+        mint in prop_oneof![Just(i64::MIN), Just(4_000_000i64)],
     ) {
+        let groups = [early, late].concat();
         let vfs = vfs();
         let ulid = Ulid::new(1, 1);
         write_block(&vfs, ulid, &groups);
@@ -223,18 +227,33 @@ proptest! {
         groups.iter().for_each(|g| g.add_to(&mut model));
         let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
         let cancel = Cancel::new();
-        let select = Select { range: TimeRange::ALL, matchers: &matchers, cancel: &cancel };
+        let range = TimeRange::new(mint, i64::MAX);
+        let select = Select { range, matchers: &matchers, cancel: &cancel };
         let sorted = |mut v: Vec<String>| { v.sort(); v.dedup(); v };
-        let matching: Vec<Labels> = naive(&model, &matchers, TimeRange::ALL).into_keys().collect();
+        // A series belongs as long as its group has rows in the range.
+        let mut matching: Vec<Labels> = block.select(&select).unwrap().into_iter().flat_map(|g| g.series)
+            .map(|s| s.labels).collect();
+        matching.sort();
+        matching.dedup();
+        let with_samples: Vec<Labels> = naive(&model, &matchers, range).into_keys().collect();
+        prop_assert!(with_samples.iter().all(|l| matching.contains(l)));
+        prop_assert!(matching.iter().all(|l| matchers.iter().all(|m| m.matches_labels(l))));
+        let mut series = Vec::new();
+        block.series(&select, limit, &mut series).unwrap();
+        prop_assert_eq!(series.len(), limit.min(matching.len()));
+        prop_assert!(series.iter().all(|l| matching.contains(l)));
         let mut names = Vec::new();
         block.label_names(&select, &mut names).unwrap();
         let expected = matching.iter().flat_map(Labels::iter).map(|(n, _)| n.to_owned()).collect();
         prop_assert_eq!(sorted(names), sorted(expected));
         for name in ["__name__", "a", "job", "absent"] {
             let mut values = Vec::new();
-            block.label_values(name, &select, &mut values).unwrap();
-            let expected = matching.iter().filter_map(|l| l.get(name)).map(str::to_owned).collect();
-            prop_assert_eq!(sorted(values), sorted(expected), "{}", name);
+            block.label_values(name, &select, usize::MAX, &mut values).unwrap();
+            let expected = sorted(matching.iter().filter_map(|l| l.get(name)).map(str::to_owned).collect());
+            prop_assert_eq!(&sorted(values), &expected, "{}", name);
+            let mut first = Vec::new();
+            block.label_values(name, &select, limit, &mut first).unwrap();
+            prop_assert_eq!(&first, &expected[..limit.min(expected.len())]);
         }
     }
 }
