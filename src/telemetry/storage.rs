@@ -36,6 +36,11 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
         gauge("prometheus_tsdb_wal_storage_size_bytes", "Size of the write-ahead log", s.wal_bytes),
         gauge("prometheus_tsdb_wal_segment_current", "Number of the segment that is written", s.wal_segment),
         counter("promontory_tsdb_wal_written_bytes", "Bytes written to the write-ahead log", s.wal_written_bytes),
+        Figures::gauge(
+            "promontory_tsdb_wal_bytes_per_sample",
+            "Bytes of the write-ahead log that a sample took since the start",
+            s.wal_bytes_per_sample(),
+        ),
         counter("promontory_tsdb_wal_fsyncs", "Syncs of the write-ahead log", s.wal_fsyncs),
         Figures::counter(
             "promontory_tsdb_wal_fsync_seconds",

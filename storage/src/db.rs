@@ -19,7 +19,8 @@ use crate::options::{DbOptions, FsyncPolicy};
 use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
 use crate::status::{Cardinality, DbStatus, Maintenance, Recovery};
-use crate::vfs::{Vfs, VfsLock};
+use crate::vfs::{Vfs, VfsError, VfsLock};
+use crate::wal::Wal;
 
 /// A database in one folder. Clones are handles of the same database.
 ///
@@ -43,11 +44,12 @@ pub(crate) struct Inner {
     pub(crate) ulids: AtomicU64,
     wal_corruptions: u64,
     stop: Arc<Stop>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    /// The committer, and the thread that syncs what it wrote.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: Box<dyn VfsLock>,
 }
 
-/// Tells the committer to end.
+/// Tells the own threads to end.
 #[derive(Debug, Default)]
 struct Stop {
     is_set: Mutex<bool>,
@@ -93,11 +95,11 @@ impl Db {
             ulids: AtomicU64::new(0),
             wal_corruptions: opened.recovery.wal_corruptions,
             stop: Arc::default(),
-            committer: Mutex::default(),
+            threads: Mutex::default(),
             _lock: folder_lock,
         };
         inner.change_blocks(|blocks| *blocks = opened.blocks);
-        inner.start_committer();
+        inner.start_threads();
         Ok((Self(Arc::new(inner)), opened.recovery))
     }
 
@@ -114,7 +116,8 @@ impl Db {
     /// [`WriteError`] when it could not be written: nothing since the last success is safe.
     pub fn commit(&self) -> Result<(), WriteError> {
         let head = &self.0.head;
-        if let Some(reason) = head.health.reason() {
+        // On a full disk what was appended before may still find its place.
+        if let Some(reason) = head.health.reason().filter(|_| !head.health.can_resume()) {
             return Err(WriteError::ReadOnly { reason });
         }
         let Some(wal) = head.wal() else { return Ok(()) };
@@ -187,27 +190,49 @@ impl Inner {
         Arc::clone(&lock(&self.blocks))
     }
 
-    fn start_committer(&self) {
-        let Some(interval_ms) = self.head.options.commit_interval_ms else { return };
+    fn start_threads(&self) {
+        let options = &self.head.options;
+        let Some(commit_ms) = options.commit_interval_ms else { return };
+        self.start_thread("committer", commit_ms, Wal::flush);
+        // A slow sync must not keep the committer from handing samples to the operating system.
+        if let FsyncPolicy::Interval(sync_ms) = options.fsync {
+            self.start_thread("syncer", sync_ms, Wal::sync);
+        }
+    }
+
+    /// Does `work` on the log every `interval_ms`.
+    fn start_thread(&self, name: &'static str, interval_ms: u64, work: fn(&Wal) -> Result<(), VfsError>) {
         let (head, stop) = (Arc::clone(&self.head), Arc::clone(&self.stop));
-        let run = move || commit_until_stopped(&head, &stop, Duration::from_millis(interval_ms.max(1)));
-        match std::thread::Builder::new().name("committer".to_owned()).spawn(run) {
-            Ok(handle) => *lock(&self.committer) = Some(handle),
+        let run = move || work_until_stopped(&head, &stop, Duration::from_millis(interval_ms.max(1)), work);
+        match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+            Ok(handle) => lock(&self.threads).push(handle),
             Err(e) => {
-                tracing::error!(error = %e, "no committer thread; samples are written by commits and ticks alone")
+                tracing::error!(error = %e, "no {name} thread; samples are made safe by commits and ticks alone")
             }
         }
     }
 
-    /// Ends the committer; it writes what is buffered first.
-    pub(crate) fn stop_committer(&self) {
+    /// Ends merges and the own threads, and makes safe what they left.
+    pub(crate) fn stop_threads(&self) {
         self.cancel.cancel(Cancelled::Shutdown);
         *lock(&self.stop.is_set) = true;
         self.stop.changed.notify_all();
-        if let Some(handle) = lock(&self.committer).take()
-            && handle.join().is_err()
+        for handle in std::mem::take(&mut *lock(&self.threads)) {
+            if handle.join().is_err() {
+                tracing::error!("a thread of the database panicked");
+            }
+        }
+        let health = &self.head.health;
+        if (health.reason().is_none() || health.can_resume())
+            && let Some(wal) = self.head.wal()
         {
-            tracing::error!("committer thread panicked");
+            let written = wal.flush().and_then(|()| match self.head.options.fsync {
+                FsyncPolicy::Interval(_) => wal.sync(),
+                FsyncPolicy::Always | FsyncPolicy::Never => Ok(()),
+            });
+            if let Err(e) = written {
+                tracing::error!(error = %e, "samples appended last are not written");
+            }
         }
     }
 
@@ -242,36 +267,24 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop_committer();
-        if self.head.health.reason().is_none()
-            && let Some(wal) = self.head.wal()
-            && let Err(e) = wal.flush()
-        {
-            tracing::error!(error = %e, "samples appended last are not written");
-        }
+        self.stop_threads();
     }
 }
 
-/// Writes the WAL's buffer every `interval`, and syncs it by policy.
-fn commit_until_stopped(head: &Head, stop: &Stop, interval: Duration) {
-    let mut synced_ns = head.clock.monotonic_ns();
-    let mut is_stopped = stop.is_set.lock().unwrap_or_else(PoisonError::into_inner);
-    while !*is_stopped {
-        is_stopped = stop.changed.wait_timeout(is_stopped, interval).unwrap_or_else(PoisonError::into_inner).0;
+/// Works on the log every `interval`.
+fn work_until_stopped(head: &Head, stop: &Stop, interval: Duration, work: fn(&Wal) -> Result<(), VfsError>) {
+    loop {
+        let is_stopped = stop.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = stop.changed.wait_timeout_while(is_stopped, interval, |is_stopped| !*is_stopped);
+        if *wait.unwrap_or_else(PoisonError::into_inner).0 {
+            return;
+        }
         // A full disk is tried again; after any other failure nothing more is written.
         if head.health.reason().is_some() && !head.health.can_resume() {
             continue;
         }
         let Some(wal) = head.wal() else { continue };
-        let mut result = wal.flush();
-        if let FsyncPolicy::Interval(ms) = head.options.fsync {
-            let now = head.clock.monotonic_ns();
-            if result.is_ok() && (now.saturating_sub(synced_ns) >= ms.saturating_mul(1_000_000) || *is_stopped) {
-                synced_ns = now;
-                result = wal.sync();
-            }
-        }
-        if let Err(e) = result {
+        if let Err(e) = work(wal) {
             head.health.failed(&e);
         }
     }

@@ -20,6 +20,7 @@ use crate::error::WriteError;
 use crate::head::read::GroupView;
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
+use crate::health::Reserve;
 use crate::manifest::Manifest;
 use crate::options::FsyncPolicy;
 use crate::recovery::{BLOCKS_DIR, HEAD_DIR};
@@ -79,14 +80,46 @@ impl Inner {
     pub(crate) fn tick(&self) -> Result<Maintenance, WriteError> {
         let mut state = lock(&self.state);
         let mut done = Maintenance::default();
-        if let Some(reason) = self.head.health.reason() {
-            self.try_resume(&mut state).map_err(|_| WriteError::ReadOnly { reason })?;
+        let health = &self.head.health;
+        if let Some(reserve) = self.reserve() {
+            health.check_reserve(reserve, &self.dir);
         }
+        let Some(reason) = health.reason() else {
+            self.maintain(&mut state, &mut done, false)?;
+            return match health.reason() {
+                Some(reason) => Err(WriteError::ReadOnly { reason }),
+                None => Ok(done),
+            };
+        };
+        if !health.can_resume() {
+            return Err(WriteError::ReadOnly { reason });
+        }
+        // The disk is full. Removing old blocks takes no space; what else is due may need some of the reserve, and
+        // gives back more.
+        self.apply_retention(&mut done);
+        let is_whole = self.maintain(&mut state, &mut done, true).is_ok();
+        if is_whole && self.reserve().is_none_or(Reserve::is_restored) {
+            health.resume();
+            state.compact_after_ns = 0;
+            return Ok(done);
+        }
+        Err(WriteError::ReadOnly { reason: health.reason().unwrap_or(reason) })
+    }
+
+    /// The space that samples may not take; `None` when none is kept or the system does not tell.
+    fn reserve(&self) -> Option<Reserve> {
+        let wanted = self.head.options.reserve_bytes;
+        let space = if wanted == 0 { None } else { self.vfs.disk_space(&self.dir).ok() };
+        space.map(|space| Reserve::of(space, wanted))
+    }
+
+    /// All that is due; `must_checkpoint` for one that is not.
+    fn maintain(&self, state: &mut State, done: &mut Maintenance, must_checkpoint: bool) -> Result<(), WriteError> {
         self.flush()?;
         done.groups_sealed = self.seal_old(self.head.options.seal_age_ms)?;
-        let due = self.checkpoint_is_due(&state);
+        let due = must_checkpoint || self.checkpoint_is_due(state);
         let mut forced = false;
-        match self.cut_blocks(&mut state) {
+        match self.cut_blocks(state) {
             Ok(n) => {
                 done.blocks_cut = n;
                 forced |= n > 0;
@@ -96,29 +129,14 @@ impl Inner {
                 done.warnings.push(e.to_string());
             }
         }
-        forced |= self.truncate(&mut state, &mut done);
+        forced |= self.truncate(state, done);
         if due || forced {
-            self.checkpoint(&mut state)?;
+            self.checkpoint(state)?;
             done.checkpointed = true;
         }
-        self.apply_retention(&mut done);
-        self.compact(&mut state, &mut done);
+        self.apply_retention(done);
+        self.compact(state, done);
         self.forget_seqs();
-        if let Some(reason) = self.head.health.reason() {
-            return Err(WriteError::ReadOnly { reason });
-        }
-        Ok(done)
-    }
-
-    /// After a full disk: writing works again when the WAL and a checkpoint can be written.
-    fn try_resume(&self, state: &mut State) -> Result<(), WriteError> {
-        if !self.head.health.can_resume() {
-            return Err(WriteError::ReadOnly { reason: String::new() });
-        }
-        self.flush()?;
-        self.seal_old(i64::MAX)?;
-        self.checkpoint(state)?;
-        self.head.health.resume();
         Ok(())
     }
 
@@ -413,7 +431,7 @@ impl Inner {
 
     /// Seals and writes everything and ends all writing.
     pub(crate) fn close(&self) -> Result<(), WriteError> {
-        self.stop_committer();
+        self.stop_threads();
         let mut state = lock(&self.state);
         if let Some(reason) = self.head.health.reason() {
             return Err(WriteError::ReadOnly { reason });

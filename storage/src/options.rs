@@ -41,6 +41,9 @@ pub struct DbOptions {
     pub head_segment_bytes: u64,
     /// Bytes of one label set, names and values together.
     pub labels_bytes_max: usize,
+    /// Bytes of the disk that samples leave free, so that merges, deletions and retention can still write what frees
+    /// more; at most a twentieth of the disk.
+    pub reserve_bytes: u64,
 }
 
 impl DbOptions {
@@ -62,6 +65,7 @@ impl DbOptions {
             wal_segment_bytes: 64 << 20,
             head_segment_bytes: 64 << 20,
             labels_bytes_max: 64 << 10,
+            reserve_bytes: 64 << 20,
         }
     }
 }

@@ -110,7 +110,7 @@ pub(crate) fn open(
     let wal_dir = dir.join(WAL_DIR);
     let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
     let bytes_max = head.options.wal_segment_bytes;
-    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, last + 1, bytes_max, wal_bytes)?;
+    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, last + 1, bytes_max, wal_bytes);
     head.start_log(wal);
     Ok(Opened { head, blocks, manifest, mark, recovery })
 }
@@ -448,8 +448,15 @@ fn apply_row(
         recovery.lose_row(record, "its time goes back");
         return Ok(());
     }
-    if record.is_keyframe && group.rows.len() >= head.options.rows_max {
-        head.seal_rows(record.group, group)?;
+    if record.is_keyframe
+        && group.rows.len() >= head.options.rows_max
+        && let Err(e) = head.seal_rows(record.group, group)
+    {
+        // On a full disk the rows stay open and in the log, and the store opens read-only.
+        if !e.is_no_space() {
+            return Err(e);
+        }
+        head.health.failed(&e);
     }
     if let Err(e) = group.rows.replay(record.no, record.t, record.is_keyframe, record.body) {
         recovery.lose_row(record, e.what);

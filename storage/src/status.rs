@@ -145,6 +145,14 @@ pub struct DbStatus {
     pub size_retentions: u64,
 }
 
+impl DbStatus {
+    /// Bytes of the WAL that a sample took since the start; 0 before the first.
+    #[must_use]
+    pub fn wal_bytes_per_sample(&self) -> f64 {
+        self.wal_written_bytes as f64 / self.samples_appended.max(1) as f64
+    }
+}
+
 /// A name with its count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {

@@ -47,6 +47,12 @@ impl VfsError {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
+    /// Whether making something durable failed.
+    #[must_use]
+    pub fn is_sync(&self) -> bool {
+        self.op.starts_with("sync")
+    }
+
     /// Whether the file or folder does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -69,6 +75,15 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Bytes of a file; 0 for a folder.
     pub len: u64,
+}
+
+/// Size of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub free: u64,
 }
 
 /// Keeps other processes out until dropped.
@@ -143,11 +158,11 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// As [`Vfs::create`].
     fn lock(&self, path: &Path) -> Result<Box<dyn VfsLock>, VfsError>;
 
-    /// Bytes that may still be written to the file system of `path`.
+    /// Size of the file system of `path`, and what may still be written to it.
     ///
     /// # Errors
     /// As [`Vfs::create`].
-    fn free_space(&self, path: &Path) -> Result<u64, VfsError>;
+    fn disk_space(&self, path: &Path) -> Result<DiskSpace, VfsError>;
 }
 
 /// An open file.

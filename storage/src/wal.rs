@@ -2,10 +2,11 @@
 //!
 //! Writers push records into a buffer and never wait for a disk. [`Wal::flush`] hands the buffer to the operating
 //! system, [`Wal::sync`] makes it durable. Segments are numbered; a record lies in the segment whose number
-//! [`Wal::push`] gave or in a later one. After a failed write the records stay in the buffer and the file is cut back
-//! to its last whole page, so that the next flush tries again.
+//! [`Wal::push`] gave or in a later one; a segment has no file before it has a record. After a failed write the records
+//! stay in the buffer and the file is cut back to its last whole page, so that the next flush tries again. After a
+//! failed sync nobody knows what is durable, and every later sync fails too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -30,8 +31,9 @@ pub(crate) struct Wal {
     buffer: Mutex<Buffer>,
     /// The segment at the end.
     file: Mutex<Tail>,
-    /// Held during a sync, so that who finds nothing to sync has waited for the sync that took it.
-    syncing: Mutex<()>,
+    /// Held during a sync, so that who finds nothing to sync has waited for the sync that took it. Holds the failure
+    /// of a sync, for those who waited for it.
+    syncing: Mutex<Option<VfsError>>,
     pub(crate) counters: WalCounters,
 }
 
@@ -43,8 +45,10 @@ struct Buffer {
 
 #[derive(Debug)]
 struct Tail {
-    file: Arc<dyn VfsFile>,
+    /// `None` as long as the segment has no record.
+    file: Option<Arc<dyn VfsFile>>,
     segment: u64,
+    /// Bytes of this segment.
     len: u64,
     /// Bytes of earlier segments that still exist.
     older_bytes: u64,
@@ -84,15 +88,8 @@ pub(crate) fn segment_of(name: &str) -> Option<u64> {
     name.strip_suffix(".wal").filter(|n| n.len() >= 8)?.parse().ok()
 }
 
-fn new_segment(vfs: &dyn Vfs, dir: &Path, segment: u64) -> Result<Arc<dyn VfsFile>, VfsError> {
-    let file = vfs.create(&dir.join(segment_name(segment)))?;
-    file.write_all(&page::file_header())?;
-    vfs.sync_dir(dir)?;
-    Ok(Arc::from(file))
-}
-
 impl Wal {
-    /// Begins segment `segment` in `dir`; `older_bytes` is what the segments before it take.
+    /// Continues with segment `segment` in `dir`; `older_bytes` is what the segments before it take.
     pub(crate) fn start(
         vfs: Arc<dyn Vfs>,
         clock: Arc<dyn Clock>,
@@ -100,20 +97,19 @@ impl Wal {
         segment: u64,
         segment_bytes: u64,
         older_bytes: u64,
-    ) -> Result<Self, VfsError> {
-        let file = new_segment(&*vfs, &dir, segment)?;
+    ) -> Self {
         let tail = Tail {
-            file,
+            file: None,
             segment,
-            len: page::FILE_HEADER_BYTES as u64,
+            len: 0,
             older_bytes,
             pending: Vec::new(),
             pages: Vec::new(),
             encoder: Encoder(snap::raw::Encoder::new()),
-            is_dirty: true,
+            is_dirty: false,
             is_broken: false,
         };
-        Ok(Self {
+        Self {
             vfs,
             clock,
             dir,
@@ -122,7 +118,7 @@ impl Wal {
             file: Mutex::new(tail),
             syncing: Mutex::default(),
             counters: WalCounters::default(),
-        })
+        }
     }
 
     /// Adds a record that `write` appends. Gives a segment at or before the one it will lie in.
@@ -157,6 +153,14 @@ impl Wal {
 
     /// Hands everything pushed before to the operating system.
     pub(crate) fn flush(&self) -> Result<(), VfsError> {
+        if self.is_full() {
+            self.sync()?;
+            let mut failed = lock(&self.syncing);
+            let mut tail = lock(&self.file);
+            if tail.len >= self.segment_bytes {
+                self.end_segment(&mut failed, &mut tail)?;
+            }
+        }
         let mut tail = lock(&self.file);
         self.count_failure(self.flush_tail(&mut tail))
     }
@@ -169,9 +173,6 @@ impl Wal {
     }
 
     fn flush_tail(&self, tail: &mut Tail) -> Result<(), VfsError> {
-        if tail.len >= self.segment_bytes {
-            self.rotate_tail(tail)?;
-        }
         {
             let mut buffer = lock(&self.buffer);
             if tail.pending.is_empty() {
@@ -183,11 +184,11 @@ impl Wal {
         if tail.pending.is_empty() {
             return Ok(());
         }
-        self.repair(tail)?;
+        let file = self.file_of(tail)?;
         let mut pages = std::mem::take(&mut tail.pages);
         pages.clear();
         page::put_pages(&mut pages, &tail.pending, &mut tail.encoder.0);
-        let result = tail.file.write_all(&pages);
+        let result = file.write_all(&pages);
         let n = pages.len() as u64;
         if pages.capacity() <= SPARE_BYTES_MAX {
             tail.pages = pages;
@@ -196,7 +197,7 @@ impl Wal {
         if let Err(e) = result {
             tail.is_broken = true;
             // The error to report is the first; whether the repair works is seen by the next flush.
-            let _ = self.repair(tail);
+            let _ = repair(tail, &*file);
             return Err(e);
         }
         tail.len += n;
@@ -208,27 +209,40 @@ impl Wal {
         Ok(())
     }
 
-    /// Cuts what a failed write left behind the last whole page.
-    fn repair(&self, tail: &mut Tail) -> Result<(), VfsError> {
-        if tail.is_broken {
-            tail.file.truncate(tail.len)?;
-            tail.is_broken = false;
+    /// The file at the end, without what a failed write left; created when the segment has none yet.
+    fn file_of(&self, tail: &mut Tail) -> Result<Arc<dyn VfsFile>, VfsError> {
+        if let Some(file) = &tail.file {
+            let file = Arc::clone(file);
+            repair(tail, &*file)?;
+            return Ok(file);
         }
-        Ok(())
+        let file = self.vfs.create(&self.dir.join(segment_name(tail.segment)))?;
+        file.write_all(&page::file_header())?;
+        self.vfs.sync_dir(&self.dir)?;
+        let file: Arc<dyn VfsFile> = Arc::from(file);
+        tail.file = Some(Arc::clone(&file));
+        tail.len = page::FILE_HEADER_BYTES as u64;
+        tail.is_dirty = true;
+        Ok(file)
     }
 
     /// Makes everything flushed durable. Does not hold up flushes.
     pub(crate) fn sync(&self) -> Result<(), VfsError> {
-        let _syncing = lock(&self.syncing);
+        let mut failed = lock(&self.syncing);
+        if let Some(e) = &*failed {
+            return Err(e.clone());
+        }
         let file = {
             let mut tail = lock(&self.file);
-            if !tail.is_dirty {
+            if !std::mem::take(&mut tail.is_dirty) {
                 return Ok(());
             }
-            tail.is_dirty = false;
-            Arc::clone(&tail.file)
+            tail.file.clone()
         };
-        self.count_failure(self.sync_file(&*file))
+        let Some(file) = file else { return Ok(()) };
+        let result = self.count_failure(self.sync_file(&*file));
+        *failed = result.as_ref().err().cloned();
+        result
     }
 
     fn sync_file(&self, file: &dyn VfsFile) -> Result<(), VfsError> {
@@ -239,23 +253,39 @@ impl Wal {
         result
     }
 
-    /// Flushes, then begins the next segment and gives its number; the one before is durable.
+    /// Flushes, then begins the next segment unless this one is empty; gives the number of the segment at the end. The
+    /// segments before it are durable.
     pub(crate) fn rotate(&self) -> Result<u64, VfsError> {
+        // Most is synced before flushes have to wait for the rest.
+        self.sync()?;
+        let mut failed = lock(&self.syncing);
         let mut tail = lock(&self.file);
-        let result = self.flush_tail(&mut tail).and_then(|()| self.rotate_tail(&mut tail));
-        self.count_failure(result)?;
+        self.count_failure(self.flush_tail(&mut tail))?;
+        self.end_segment(&mut failed, &mut tail)?;
         Ok(tail.segment)
     }
 
-    fn rotate_tail(&self, tail: &mut Tail) -> Result<(), VfsError> {
-        self.repair(tail)?;
-        self.sync_file(&*tail.file)?;
-        let file = new_segment(&*self.vfs, &self.dir, tail.segment + 1)?;
+    fn is_full(&self) -> bool {
+        lock(&self.file).len >= self.segment_bytes
+    }
+
+    /// What is pushed from now on lies in another segment; the caller has synced most of this one.
+    fn end_segment(&self, failed: &mut Option<VfsError>, tail: &mut Tail) -> Result<(), VfsError> {
+        let Some(file) = tail.file.clone() else { return Ok(()) };
+        if let Some(e) = failed {
+            return Err(e.clone());
+        }
+        self.count_failure(repair(tail, &*file))?;
+        if tail.is_dirty {
+            let result = self.count_failure(self.sync_file(&*file));
+            *failed = result.as_ref().err().cloned();
+            result?;
+        }
         tail.older_bytes += tail.len;
         tail.segment += 1;
-        tail.len = page::FILE_HEADER_BYTES as u64;
-        tail.file = file;
-        tail.is_dirty = true;
+        tail.len = 0;
+        tail.file = None;
+        tail.is_dirty = false;
         lock(&self.buffer).segment = tail.segment;
         Ok(())
     }
@@ -272,5 +302,80 @@ impl Wal {
         let mut tail = lock(&self.file);
         tail.older_bytes = tail.older_bytes.saturating_sub(freed);
         Ok(())
+    }
+}
+
+/// Cuts what a failed write left behind the last whole page.
+fn repair(tail: &mut Tail, file: &dyn VfsFile) -> Result<(), VfsError> {
+    if tail.is_broken {
+        file.truncate(tail.len)?;
+        tail.is_broken = false;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use promontory_model::Timestamp;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::vfs::SimVfs;
+    use crate::vfs::sim::Op;
+
+    fn wal(vfs: &SimVfs) -> Wal {
+        vfs.create_dir_all(Path::new("wal")).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        Wal::start(Arc::new(vfs.clone()), clock, "wal".into(), 1, 100, 0)
+    }
+
+    #[test]
+    fn segments_without_records_have_no_files() {
+        let vfs = SimVfs::new();
+        let wal = wal(&vfs);
+        assert_eq!((wal.rotate().unwrap(), wal.bytes()), (1, 0));
+        assert_eq!(vfs.files(Path::new("wal")).len(), 0);
+        wal.push(|out| out.push(7));
+        assert_eq!((wal.rotate().unwrap(), wal.rotate().unwrap()), (2, 2));
+        assert_eq!(vfs.files(Path::new("wal")), [Path::new("wal/00000001.wal")]);
+        for _ in 0..10 {
+            wal.push(|out| out.push(7));
+            wal.flush().unwrap();
+        }
+        assert!(vfs.files(Path::new("wal")).len() > 2, "full segments end");
+        wal.remove_before(wal.segment()).unwrap();
+        assert_eq!(vfs.files(Path::new("wal")).len(), 1);
+    }
+
+    /// Who waits for a sync that fails must not find that there is nothing left to sync.
+    #[test]
+    fn after_a_failed_sync_none_succeeds() {
+        let vfs = SimVfs::new();
+        let wal = wal(&vfs);
+        wal.push(|out| out.push(7));
+        wal.flush().unwrap();
+        vfs.fail_next(Op::Sync, std::io::ErrorKind::Other);
+        assert!(wal.sync().is_err());
+        assert!(wal.sync().is_err() && wal.rotate().is_err());
+        assert_eq!(wal.counters.failures.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_segment_that_could_not_be_created_is_created_later() {
+        let vfs = SimVfs::new();
+        let wal = wal(&vfs);
+        wal.push(|out| out.push(7));
+        for space in [0, 5, 20] {
+            vfs.set_space(Some(space));
+            assert!(wal.flush().unwrap_err().is_no_space());
+        }
+        vfs.set_space(None);
+        wal.flush().unwrap();
+        let mut records = Vec::new();
+        let bytes = crate::vfs::read(&vfs, Path::new("wal/00000001.wal")).unwrap();
+        assert_eq!(page::read_segment(&bytes, |_, r| records.push(r.to_vec())), page::Damage::default());
+        assert_eq!(records, [[7]]);
     }
 }

@@ -8,7 +8,7 @@ use promontory_model::{
 };
 
 use crate::clock::ManualClock;
-use crate::vfs::SimVfs;
+use crate::vfs::{SimVfs, Vfs as _};
 use crate::{Appended, Db, DbOptions, GroupWriter, SeriesRef};
 
 fn options() -> DbOptions {
@@ -224,4 +224,54 @@ fn a_damaged_log_never_shows_a_value_that_was_not_written() {
             assert!(line.split(' ').all(|sample| written.contains(&sample)), "byte {at}: {line}");
         }
     }
+}
+
+#[test]
+fn a_nearly_full_disk_stops_samples_and_not_what_frees_space() {
+    let vfs = SimVfs::new();
+    vfs.set_space(Some(100_000));
+    let db = open(&vfs, DbOptions { reserve_bytes: 2000, checkpoint_ms: i64::MAX, ..options() });
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    w.append(Timestamp(1), &[(a, 1.0)]).unwrap();
+    db.commit().unwrap();
+    db.tick().unwrap();
+    let filler = vfs.create(Path::new("data/filler")).unwrap();
+    let free = vfs.disk_space(Path::new("")).unwrap().free;
+    filler.write_all(&vec![0; free as usize - 1900]).unwrap();
+    w.append(Timestamp(2), &[(a, 2.0)]).unwrap();
+    assert!(db.tick().is_err());
+    let reason = db.read_only().unwrap();
+    assert!(reason.contains("1900 bytes are free, 2000 are kept in reserve; free some space to resume"), "{reason}");
+    assert!(w.append(Timestamp(3), &[(a, 3.0)]).is_err());
+    db.commit().expect("what was appended before is safe");
+    check(&db, TimeRange::ALL, &[], &["a 1:1 2:2"]);
+    assert_eq!(db.status().checkpoints, 1, "a manifest could be written");
+    filler.truncate(0).unwrap();
+    db.tick().unwrap();
+    assert_eq!(db.read_only(), None);
+    w.append(Timestamp(3), &[(a, 3.0)]).unwrap();
+}
+
+#[test]
+fn a_full_disk_keeps_the_store_from_writing_but_not_from_opening() {
+    let vfs = SimVfs::new();
+    let small = || DbOptions { rows_max: 2, ..options() };
+    let db = open(&vfs, small());
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    for t in 1..8_u32 {
+        w.append(Timestamp(t.into()), &[(a, f64::from(t))]).unwrap();
+    }
+    db.commit().unwrap();
+    let expected = dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]);
+    let died = vfs.crash(crate::vfs::sim::Survival::All, 0);
+    died.set_space(Some(0));
+    let db = open(&died, small());
+    assert_eq!(dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]), expected);
+    assert!(db.tick().is_err() && db.read_only().is_some());
+    died.set_space(None);
+    db.tick().unwrap();
+    assert_eq!(db.read_only(), None);
+    assert_eq!(dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]), expected);
 }

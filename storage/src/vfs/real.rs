@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{DirEntry, Vfs, VfsError, VfsFile, VfsLock};
+use super::{DirEntry, DiskSpace, Vfs, VfsError, VfsFile, VfsLock};
 use crate::mapped::Mapped;
 
 /// The machine's file system.
@@ -99,9 +99,10 @@ impl Vfs for RealVfs {
         Ok(Box::new(RealLock(file)))
     }
 
-    fn free_space(&self, path: &Path) -> Result<u64, VfsError> {
-        let stat = at("ask free space of", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    fn disk_space(&self, path: &Path) -> Result<DiskSpace, VfsError> {
+        let stat = at("ask space of", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(DiskSpace { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{DirEntry, Vfs, VfsError, VfsFile, VfsLock};
+use super::{DirEntry, DiskSpace, Vfs, VfsError, VfsFile, VfsLock};
 use crate::mapped::Mapped;
 
 /// Bytes that a disk writes in one piece.
@@ -427,9 +427,10 @@ impl Vfs for SimVfs {
         Ok(Box::new(SimLock { vfs: self.clone(), path: path.to_owned() }))
     }
 
-    fn free_space(&self, _: &Path) -> Result<u64, VfsError> {
+    fn disk_space(&self, _: &Path) -> Result<DiskSpace, VfsError> {
         let state = self.state();
-        Ok(state.space.map_or(u64::MAX, |s| s.saturating_sub(state.used)))
+        let total = state.space.unwrap_or(u64::MAX);
+        Ok(DiskSpace { total, free: total.saturating_sub(state.used) })
     }
 }
 

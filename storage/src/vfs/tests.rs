@@ -36,7 +36,8 @@ fn behaves(vfs: &dyn Vfs, root: &Path) {
     let entries = vfs.read_dir(&root.join("a/c")).unwrap();
     assert_eq!(entries, [DirEntry { name: "f".into(), is_dir: false, len: 3 }]);
     vfs.sync_dir(&root.join("a")).unwrap();
-    assert!(vfs.free_space(root).unwrap() > 0);
+    let space = vfs.disk_space(root).unwrap();
+    assert!(space.free > 0 && space.free <= space.total, "{space:?}");
     let lock = vfs.lock(&root.join("lock")).unwrap();
     let refused = vfs.lock(&root.join("lock")).unwrap_err();
     assert_eq!(refused.source.kind(), io::ErrorKind::WouldBlock);
@@ -123,7 +124,7 @@ fn a_full_disk_refuses_and_recovers() {
     assert!(e.is_no_space());
     assert_eq!(e.to_string(), "write f at 3: no storage space");
     file.truncate(3).unwrap();
-    assert_eq!(vfs.free_space(Path::new("")).unwrap(), 1);
+    assert_eq!(vfs.disk_space(Path::new("")).unwrap(), DiskSpace { total: 4, free: 1 });
     vfs.set_space(None);
     file.write_all(b"def").unwrap();
     vfs.fail_next(Op::Sync, io::ErrorKind::Other);
