@@ -28,10 +28,15 @@ pub(crate) trait Source: Send + Sync {
         out: &mut Vec<String>,
     ) -> Result<(), ReadError>;
 
-    /// Adds the label sets of matching series to `out`, or of any `limit` of them; order and repetition do not matter.
+    /// Adds the label sets of matching series to `out`, or any `limit` different ones; order and repetition do not
+    /// matter.
     fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
-        let found = self.select(select)?.into_iter().flat_map(|g| g.series).map(|s| s.labels);
-        out.extend(found.take(limit));
+        let mut found: Vec<Labels> =
+            self.select(select)?.into_iter().flat_map(|g| g.series).map(|s| s.labels).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.truncate(limit);
+        out.append(&mut found);
         Ok(())
     }
 }

@@ -19,6 +19,9 @@ use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::vfs::{Mapped, Vfs};
 use crate::wire::Reader;
 
+/// Series whose labels are read together, at least.
+const SERIES_AT_ONCE: usize = 256;
+
 /// An open block; clones share it.
 #[derive(Clone)]
 pub struct BlockReader(Arc<OpenBlock>);
@@ -318,11 +321,19 @@ impl Source for BlockReader {
     }
 
     fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
-        let Some(mut matching) = self.matching_in(select)? else { return Ok(()) };
-        if matching.len() > limit as u64 {
-            matching = matching.iter().take(limit).collect();
+        let Some(matching) = self.matching_in(select)? else { return Ok(()) };
+        let mut found = Vec::new();
+        let mut rest = matching.iter();
+        // A series may be in several groups, so that as many numbers may be fewer series.
+        while found.len() < limit && rest.len() > 0 {
+            let next: RoaringBitmap = rest.by_ref().take((limit - found.len()).max(SERIES_AT_ONCE)).collect();
+            self.0.index.for_series(&next, select.cancel, |_, entry| found.push(entry.labels))?;
+            found.sort_unstable();
+            found.dedup();
         }
-        self.0.index.for_series(&matching, select.cancel, |_, entry| out.push(entry.labels))
+        found.truncate(limit);
+        out.append(&mut found);
+        Ok(())
     }
 }
 
