@@ -325,6 +325,7 @@ mod tests {
         check(r#"prometheus_engine_query_duration_seconds{slice="queue_time",quantile="0.5"} NaN"#);
         check(r#"prometheus_engine_query_duration_histogram_seconds_count{slice="inner_eval"} 1"#);
         check("prometheus_tsdb_head_series 7");
+        check(r#"promontory_head_bytes{part="open_rows"} 0"#);
         check(r#"prometheus_tsdb_head_samples_appended_total{type="float"} 42"#);
         check("# TYPE prometheus_tsdb_head_samples_appended_total counter");
     }

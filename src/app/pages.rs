@@ -115,7 +115,7 @@ async fn status_page(State(shared): State<Arc<Shared>>, Query(query): Pairs, hea
         row("Samples since the start", grouped(db.samples_appended)),
         row("Oldest sample in the head", time(db.head_min_time)),
         row("Newest sample", time(db.head_max_time)),
-        row("Labels in memory", bytes(db.symbol_bytes)),
+        row("Memory of the head", bytes(db.head_memory.parts().iter().map(|(_, bytes)| bytes).sum())),
         row("Head segments", bytes(db.head_segment_bytes)),
         row("Write-ahead log", bytes(db.wal_bytes)),
         row("Blocks", format!("{}, {}", db.blocks_loaded, bytes(db.blocks_bytes))),

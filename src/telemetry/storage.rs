@@ -1,8 +1,9 @@
 //! The database's figures under Prometheus' names.
 
+use promontory_model::MetricType;
 use promontory_storage::DbStatus;
 
-use super::figures::Figures;
+use super::figures::{Figures, Labelled};
 
 /// The figures of a database, read from its status at the time of the scrape.
 #[must_use]
@@ -78,6 +79,17 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
             s.lowest_timestamp,
         ),
     ];
+    let part = |(part, bytes): (&str, u64)| Labelled {
+        suffix: "",
+        labels: vec![("part", part.to_owned())],
+        value: bytes as f64,
+    };
+    figures.push(Figures {
+        name: "promontory_head_bytes",
+        help: "Memory of the head",
+        kind: MetricType::Gauge,
+        values: s.head_memory.parts().map(part).to_vec(),
+    });
     for (name, name_seconds, help, time) in times {
         let Some(time) = time else { continue };
         figures.push(Figures::gauge(name, help, time as f64));

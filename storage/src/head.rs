@@ -50,6 +50,8 @@ pub(crate) struct Counters {
     pub(crate) out_of_bounds: AtomicU64,
     pub(crate) too_old: AtomicU64,
     pub(crate) late_appended: AtomicU64,
+    /// Bytes that writers take now.
+    pub(crate) writer_bytes: AtomicU64,
 }
 
 /// Recent samples and their index.

@@ -33,4 +33,4 @@ pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use head::writer::{GroupWriter, SeriesRef};
 pub use options::{DbOptions, FsyncPolicy};
-pub use status::{Appended, Cardinality, Count, DbStatus, Maintenance, Recovery};
+pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery};

@@ -76,6 +76,53 @@ pub struct Maintenance {
     pub warnings: Vec<String>,
 }
 
+/// Bytes of anonymous memory that the head takes, by part: what is allocated, filled or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeadMemory {
+    /// Interned label names and values.
+    pub strings: u64,
+    /// Label pairs and the pairs of each label name.
+    pub pairs: u64,
+    /// The pairs of each series and its place.
+    pub series: u64,
+    /// The table that finds series by labels.
+    pub table: u64,
+    /// The series of each pair.
+    pub postings: u64,
+    /// Groups and their columns.
+    pub groups: u64,
+    /// Rows that are not sealed.
+    pub open_rows: u64,
+    /// Late samples that are not sealed.
+    pub late: u64,
+    /// What is known of each sealed chunk; the samples are mapped.
+    pub chunks: u64,
+    /// References that writers hold.
+    pub writers: u64,
+    /// Records on their way to the WAL.
+    pub log: u64,
+}
+
+impl HeadMemory {
+    /// Every part with its name.
+    #[must_use]
+    pub fn parts(&self) -> [(&'static str, u64); 11] {
+        [
+            ("strings", self.strings),
+            ("pairs", self.pairs),
+            ("series", self.series),
+            ("table", self.table),
+            ("postings", self.postings),
+            ("groups", self.groups),
+            ("open_rows", self.open_rows),
+            ("late", self.late),
+            ("chunks", self.chunks),
+            ("writers", self.writers),
+            ("log", self.log),
+        ]
+    }
+}
+
 /// Counts and sizes of a database.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DbStatus {
@@ -101,6 +148,8 @@ pub struct DbStatus {
     pub lowest_timestamp: Option<i64>,
     /// Bytes of the interned strings.
     pub symbol_bytes: u64,
+    /// Bytes of memory of the head.
+    pub head_memory: HeadMemory,
     /// Bytes of the head segments.
     pub head_segment_bytes: u64,
     /// Bytes of the WAL.

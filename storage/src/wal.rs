@@ -140,6 +140,12 @@ impl Wal {
         lock(&self.buffer).records.len()
     }
 
+    /// Bytes of memory allocated.
+    pub(crate) fn memory(&self) -> usize {
+        let tail = lock(&self.file);
+        tail.pending.capacity() + tail.pages.capacity() + lock(&self.buffer).records.capacity()
+    }
+
     /// Number of the segment at the end.
     pub(crate) fn segment(&self) -> u64 {
         lock(&self.file).segment

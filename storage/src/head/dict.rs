@@ -28,6 +28,11 @@ impl Strings {
         self.text.len()
     }
 
+    /// Bytes allocated.
+    pub(crate) fn memory(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * 4 + self.table.allocation_size()
+    }
+
     pub(crate) fn get(&self, id: u32) -> &str {
         let id = id as usize;
         let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
@@ -68,6 +73,11 @@ pub(crate) struct Pairs {
 impl Pairs {
     pub(crate) fn len(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn memory(&self) -> usize {
+        self.pairs.capacity() * 8 + self.table.allocation_size()
     }
 
     pub(crate) fn get(&self, id: u32) -> (u32, u32) {

@@ -11,6 +11,7 @@ use super::chunk::Column;
 use super::index::Place;
 use super::open::OpenRows;
 use super::segment::Chunk;
+use crate::status::HeadMemory;
 
 /// A column that no series uses.
 pub(crate) const NO_SERIES: u32 = u32::MAX;
@@ -99,6 +100,17 @@ impl Group {
         if self.columns.len() < n {
             self.columns.resize(n, NO_SERIES);
         }
+    }
+
+    /// Adds the bytes allocated for the group.
+    pub(crate) fn memory(&self, out: &mut HeadMemory) {
+        let chunks = self.chunks.iter().chain(&*self.late_chunks);
+        out.chunks += chunks.map(|chunk| chunk.memory() as u64).sum::<u64>();
+        out.open_rows += self.rows.memory() as u64;
+        // Cells of a B-tree are half as many again as there are used.
+        out.late += (self.late.len() * size_of::<((i64, u32), LateCell)>() * 3 / 2) as u64;
+        let earlier: usize = self.earlier.values().map(|places| places.capacity() * 8 + 48).sum();
+        out.groups += (size_of::<GroupCell>() + self.columns.capacity() * 4 + earlier) as u64;
     }
 
     /// Oldest sample at or after `floor`.

@@ -11,6 +11,7 @@ use rapidhash::fast::RandomState;
 use roaring::{MultiOps as _, RoaringBitmap};
 
 use super::dict::{Pairs, Strings, hash_ids};
+use crate::status::HeadMemory;
 
 /// Where samples of a series lie: a column of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +19,9 @@ pub(crate) struct Place {
     pub(crate) group: u32,
     pub(crate) column: u32,
 }
+
+/// Bytes of a container of a roaring bitmap, without its store.
+const CONTAINER_BYTES: usize = 40;
 
 /// Series that have one pair. Most pairs of a target belong to one series only.
 #[derive(Debug, Clone)]
@@ -66,6 +70,16 @@ impl Posting {
             Self::One(series) => std::iter::once(*series).collect(),
             Self::Many(bitmap) => (**bitmap).clone(),
         }
+    }
+
+    /// Bytes allocated beside the value itself.
+    fn memory(&self) -> usize {
+        let Self::Many(bitmap) = self else { return 0 };
+        let s = bitmap.statistics();
+        let stores = s.n_bytes_array_containers + s.n_bytes_run_containers + s.n_bytes_bitset_containers;
+        size_of::<RoaringBitmap>()
+            + (s.n_containers as usize).next_power_of_two().max(4) * CONTAINER_BYTES
+            + stores as usize
     }
 
     fn intersects(&self, with: &RoaringBitmap) -> bool {
@@ -130,6 +144,18 @@ impl Index {
 
     pub(crate) fn symbol_bytes(&self) -> usize {
         self.strings.bytes()
+    }
+
+    /// Adds the bytes allocated for the index.
+    pub(crate) fn memory(&self, out: &mut HeadMemory) {
+        let names: usize = self.by_name.values().map(|pairs| pairs.capacity() * 4).sum();
+        let series = self.ends.capacity() * 4 + self.ids.capacity() * 4 + self.places.capacity() * 8;
+        let postings: usize = self.postings.iter().map(Posting::memory).sum();
+        out.strings += self.strings.memory() as u64;
+        out.pairs += (self.pairs.memory() + names) as u64;
+        out.series += (series + self.owners.capacity() * 2) as u64;
+        out.table += self.table.allocation_size() as u64;
+        out.postings += (postings + self.postings.capacity() * size_of::<Posting>()) as u64;
     }
 
     pub(crate) fn is_live(&self, series: u32) -> bool {

@@ -60,6 +60,13 @@ impl OpenRows {
         self.bytes
     }
 
+    /// Bytes allocated.
+    pub(crate) fn memory(&self) -> usize {
+        let each = size_of::<OpenRow>() + 2 * size_of::<usize>();
+        let list = self.rows.capacity() * size_of::<Arc<OpenRow>>();
+        list + self.rows.len() * each + self.bytes + self.state.capacity() * size_of::<f64>()
+    }
+
     /// The rows for a reader.
     pub(crate) fn rows(&self) -> &[Arc<OpenRow>] {
         &self.rows

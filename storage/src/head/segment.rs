@@ -104,6 +104,13 @@ impl Chunk {
         self.segment.id
     }
 
+    /// Bytes allocated.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + 3 * size_of::<usize>()
+            + lock(&self.seqs).as_ref().map_or(0, |seqs| 16 + size_of_val(&**seqs))
+    }
+
     /// Appends of its rows; `None` when every snapshot sees all of them.
     pub(crate) fn seqs(&self) -> Option<Arc<[u64]>> {
         lock(&self.seqs).clone()

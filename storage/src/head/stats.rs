@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use promontory_model::METRIC_NAME;
 
 use super::{Head, lock};
-use crate::status::{Cardinality, Count, DbStatus};
+use crate::status::{Cardinality, Count, DbStatus, HeadMemory};
 
 fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
@@ -28,17 +28,33 @@ impl Head {
         self.all_groups().iter().map(columns).sum()
     }
 
+    /// Bytes allocated, by part.
+    fn memory(&self) -> HeadMemory {
+        let mut out = HeadMemory {
+            writers: get(&self.counters.writer_bytes),
+            log: self.wal().map_or(0, |wal| wal.memory() as u64),
+            ..HeadMemory::default()
+        };
+        for cell in self.all_groups() {
+            lock(&cell.state).memory(&mut out);
+        }
+        self.index().memory(&mut out);
+        out
+    }
+
     /// The head's part of the database's status.
     pub(crate) fn status(&self) -> DbStatus {
         let groups = self.all_groups();
         let head_groups = groups.iter().filter(|cell| !lock(&cell.state).columns.is_empty()).count() as u64;
         let head_chunks = self.n_chunks();
+        let head_memory = self.memory();
         let index = self.index();
         let c = &self.counters;
         DbStatus {
             head_series: index.n_series(),
             head_groups,
             head_chunks,
+            head_memory,
             symbol_bytes: index.symbol_bytes() as u64,
             samples_appended: get(&c.samples),
             series_created: get(&c.series_created),

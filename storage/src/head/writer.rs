@@ -64,6 +64,8 @@ pub struct GroupWriter {
     layout: u64,
     /// Records on their way to the WAL.
     records: Vec<u8>,
+    /// Bytes that the head counts for this writer.
+    counted_bytes: u64,
 }
 
 impl GroupWriter {
@@ -80,6 +82,7 @@ impl GroupWriter {
             home: None,
             layout,
             records: Vec::new(),
+            counted_bytes: 0,
         }
     }
 
@@ -116,7 +119,17 @@ impl GroupWriter {
                 (self.slots.len() - 1) as u32
             }
         };
+        self.count_bytes();
         Ok(SeriesRef(id))
+    }
+
+    /// Tells the head of the memory for references.
+    fn count_bytes(&mut self) {
+        let slots = self.slots.capacity() * size_of::<Slot>() + (self.series.capacity() + self.free.capacity()) * 4;
+        let bytes = (slots + self.lanes.capacity() * size_of::<Lane>()) as u64;
+        let counter = &self.head.counters.writer_bytes;
+        counter.fetch_add(bytes.wrapping_sub(self.counted_bytes), Ordering::Relaxed);
+        self.counted_bytes = bytes;
     }
 
     /// A number that all references of one series share, as long as this writer holds one of them; `None` for an
@@ -353,6 +366,7 @@ impl Drop for GroupWriter {
             }
         }
         drop(index);
+        self.head.counters.writer_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
         if let Some(home) = self.home.take() {
             lock(&self.head.newest_of(home).state).is_claimed = false;
         }
