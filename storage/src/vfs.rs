@@ -12,10 +12,12 @@ use promontory_model::ReadError;
 
 pub use crate::mapped::Mapped;
 
+mod overlay;
 mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
+pub use overlay::OverlayVfs;
 pub use real::RealVfs;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimVfs;
