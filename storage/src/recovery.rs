@@ -20,7 +20,7 @@ use crate::head::segment::{self, Segment, Segments};
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
 use crate::manifest::{self, Manifest};
-use crate::options::DbOptions;
+use crate::options::{DbOptions, FsyncPolicy};
 use crate::status::Recovery;
 use crate::vfs::{self, Vfs, VfsError};
 use crate::wal::page::{self, read_segment};
@@ -357,6 +357,10 @@ fn replay(
                 recovery.wal_corruptions += 1;
             }
             recovery.note(format!("{}: {torn} bytes from {at} on are torn", path.display()));
+        }
+        // What died may have left it unsynced. Commits sync later segments only, and rows there build on rows here.
+        if head.options.fsync != FsyncPolicy::Never {
+            vfs.open_append(&path)?.sync()?;
         }
     }
     Ok(last)

@@ -4,6 +4,8 @@
 //! checksum of its own, so that a reader can step over a page whose content is damaged, or look for the next header
 //! where one is damaged. Each record has its checksum. Format: `docs/format/wal.md`.
 
+use std::ops::Range;
+
 use crate::wire::Reader;
 
 /// `PMTWAL` and the version, at the start of every segment.
@@ -109,6 +111,10 @@ pub(crate) fn read_segment(bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Da
     if !header_is_good {
         at = 0;
     }
+    // Good records of a page that is damaged elsewhere, and its offset. In a torn tail they do not count: it is cut, and
+    // what comes later must not build on what the next reader does not find.
+    let mut held: (u64, Vec<Vec<u8>>) = (0, Vec::new());
+    let mut good = Vec::new();
     let mut decoder = snap::raw::Decoder::new();
     let mut raw = Vec::new();
     while at < bytes.len() {
@@ -125,6 +131,7 @@ pub(crate) fn read_segment(bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Da
         };
         if let Some(place) = open.take() {
             damage.places.push(place);
+            held.1.drain(..).for_each(|record| each(held.0, &record));
         }
         let records = if is_compressed {
             raw.clear();
@@ -143,8 +150,11 @@ pub(crate) fn read_segment(bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Da
         };
         match records {
             Some(records) => {
-                if !read_records(records, |record| each(at as u64, record)) {
+                if good_records(records, &mut good) {
+                    good.iter().for_each(|range| each(at as u64, &records[range.clone()]));
+                } else {
                     open.get_or_insert((at as u64, "checksum of a record"));
+                    held = (at as u64, good.iter().map(|range| records[range.clone()].to_vec()).collect());
                 }
             }
             None => {
@@ -164,19 +174,26 @@ fn next_magic(bytes: &[u8]) -> usize {
     bytes.windows(4).position(|w| w == magic).unwrap_or(bytes.len())
 }
 
-/// Calls `each` with each good record; answers whether all were good.
-fn read_records(mut bytes: &[u8], mut each: impl FnMut(&[u8])) -> bool {
+/// Sets `good` to where the good records lie; answers whether all are good.
+fn good_records(bytes: &[u8], good: &mut Vec<Range<usize>>) -> bool {
+    good.clear();
     let mut all_good = true;
-    while !bytes.is_empty() {
-        let mut r = Reader::new(bytes);
+    let mut at = 0;
+    while at < bytes.len() {
+        let mut r = Reader::new(&bytes[at..]);
         let (Ok(len), Ok(crc)) = (r.u32(), r.u32()) else { return false };
         let Ok(body) = r.slice(len as usize) else { return false };
+        // Zeros, which a crash leaves where the data of a page was not written, are no records of length 0.
+        if body.is_empty() {
+            return false;
+        }
+        let start = at + RECORD_HEADER_BYTES;
+        at = start + body.len();
         if crc32fast::hash(body) == crc {
-            each(body);
+            good.push(start..at);
         } else {
             all_good = false;
         }
-        bytes = &bytes[RECORD_HEADER_BYTES + body.len()..];
     }
     all_good
 }
@@ -244,6 +261,31 @@ mod tests {
             };
             assert_eq!((damage.places, damage.torn_at), (vec![], expected), "{len}");
         }
+    }
+
+    #[test]
+    fn a_tail_of_zeros_is_torn() {
+        let first = segment(&[&[b"first"]]);
+        let bytes = segment(&[&[b"first"], &[b"second", b"third"]]);
+        for len in first.len() + 1..bytes.len() {
+            let zeros = [&bytes[..len], &vec![0; bytes.len() - len]].concat();
+            let (got, damage) = records(&zeros);
+            assert_eq!(got, [b"first"], "{len}");
+            assert_eq!((damage.places, damage.torn_at), (vec![], Some(first.len() as u64)), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_half_good_counts_only_with_something_good_behind_it() {
+        let mut bytes = segment(&[&[b"first"], &[b"second", b"third"]]);
+        let last = bytes.len() - 1;
+        let second = segment(&[&[b"first"]]).len() as u64;
+        bytes[last] ^= 1;
+        let damage = Damage { places: vec![], torn_at: Some(second) };
+        assert_eq!(records(&bytes), (vec![b"first".to_vec()], damage));
+        bytes.extend_from_slice(&segment(&[&[b"fourth"]])[FILE_HEADER_BYTES..]);
+        let damage = Damage { places: vec![(second, "checksum of a record")], torn_at: None };
+        assert_eq!(records(&bytes), ([&b"first"[..], b"second", b"fourth"].map(<[u8]>::to_vec).to_vec(), damage));
     }
 
     #[test]
