@@ -340,3 +340,5 @@ mod crash_tests;
 mod model_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workload;

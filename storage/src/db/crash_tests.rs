@@ -1,116 +1,151 @@
-//! A crash at every operation of a workload, with everything that may survive it.
+//! A crash at every operation of random lives, with everything that may survive it.
+//!
+//! `PROMONTORY_CRASH_POINTS` says how many crashes to go through at least, `PROMONTORY_CRASH_SEED` where to begin.
+//! A crash point is a moment and what survives there; each is opened, compared with what was acknowledged, and worked
+//! with; one in a few crashes a second time, in the middle of recovery or of what follows.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use promontory_model::{Queryable as _, TimeRange, Timestamp};
 
-use super::model_tests::{Samples, labels, samples, small};
+use super::model_tests::{labels, samples, small};
+use super::workload::{DIR, Ledger, Reached, START_MS, Workload};
 use crate::clock::ManualClock;
 use crate::vfs::SimVfs;
-use crate::vfs::sim::Survival;
+use crate::vfs::sim::{Rng, Survival};
 use crate::{Db, DbOptions, FsyncPolicy};
 
-/// What the workload appended, and what of it was acknowledged.
-#[derive(Default)]
-struct Ledger {
-    appended: Samples,
-    acknowledged: Samples,
+/// Time at which survivors are opened: after all samples.
+const LATER_MS: i64 = START_MS + 3_600_000;
+/// A series that only survivors append to.
+const NEW_SERIES: u8 = 250;
+
+/// What was gone through.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) points: u64,
+    second_points: u64,
+    lives: u64,
+    reached: Reached,
 }
 
-fn open(vfs: &SimVfs, options: DbOptions, now: i64) -> Option<(Db, Arc<ManualClock>)> {
-    let clock = Arc::new(ManualClock::new(Timestamp(now)));
-    Db::open(Arc::new(vfs.clone()), Arc::clone(&clock) as _, Path::new("data"), options).ok().map(|(db, _)| (db, clock))
-}
-
-/// Two targets, out-of-order samples, new series, ticks that seal, write manifests and cut blocks, a clean restart.
-fn workload(vfs: &SimVfs, options: &DbOptions) -> Ledger {
-    let mut ledger = Ledger::default();
-    let mut now = 1_000_000;
-    for round in 0..2 {
-        let Some((db, clock)) = open(vfs, options.clone(), now) else { return ledger };
-        let (mut w1, mut w2) = (db.writer(), db.writer());
-        for i in 0..14_i64 {
-            let n_series = 3 + (i / 4) as u8;
-            let refs: Vec<_> = (0..n_series).filter_map(|s| Some((s, w1.resolve(&labels(s)).ok()?))).collect();
-            let row: Vec<_> = refs.iter().map(|&(s, r)| (r, i as f64 * 1.5 + f64::from(s))).collect();
-            if w1.append(Timestamp(now), &row).is_ok_and(|a| a.refused() == 0) {
-                for (s, v) in refs.iter().zip(&row).map(|((s, _), (_, v))| (*s, *v)) {
-                    ledger.appended.insert((s, now), v.to_bits());
-                }
-            }
-            if let Ok(r) = w2.resolve(&labels(100))
-                && w2.append_at(&[(r, Timestamp(now - 700), 7.0)]).is_ok_and(|a| a.refused() == 0)
-            {
-                ledger.appended.insert((100, now - 700), 7.0_f64.to_bits());
-            }
-            if i % 2 == 1 && db.commit().is_ok() {
-                ledger.acknowledged = ledger.appended.clone();
-            }
-            if i % 3 == 2 {
-                let _ = db.tick();
-            }
-            now += 1700;
-            clock.advance(1700);
-        }
-        if round == 0 && db.close().is_ok() {
-            ledger.acknowledged = ledger.appended.clone();
-        }
-    }
-    ledger
-}
-
-fn check_survivor(vfs: &SimVfs, options: &DbOptions, ledger: &Ledger, what: &str) {
-    let opened = Db::open(
-        Arc::new(vfs.clone()),
-        Arc::new(ManualClock::new(Timestamp(2_000_000))),
-        Path::new("data"),
-        options.clone(),
-    );
+fn open(vfs: &SimVfs, options: &DbOptions, what: &str) -> Db {
+    let clock = Arc::new(ManualClock::new(Timestamp(LATER_MS)));
+    let opened = Db::open(Arc::new(vfs.clone()), clock, Path::new(DIR), options.clone());
     let (db, recovery) = opened.unwrap_or_else(|e| panic!("{what}: {e}"));
-    assert_eq!(recovery.wal_rows_lost, 0, "{what}: {recovery:?}");
-    let found = samples(&*db.snapshot().unwrap(), TimeRange::ALL);
-    for (key, bits) in &ledger.acknowledged {
-        assert_eq!(found.get(key), Some(bits), "{what}: {key:?} was acknowledged; {recovery:?}");
+    let damage = (recovery.wal_corruptions, recovery.head_corruptions, recovery.wal_rows_lost);
+    assert_eq!(damage, (0, 0, 0), "{what}: a crash is not damage: {recovery:?}");
+    assert_eq!(recovery.bad_blocks, vec![], "{what}");
+    db
+}
+
+/// Opens what a crash at operation `at` left, and checks it. The store must go on working, and does so before it
+/// crashes again at one of the moments that are kept when `keep` is set.
+fn check_survivor(vfs: &SimVfs, options: &DbOptions, ledger: &Ledger, at: u64, keep: bool, what: &str) {
+    // Retention counts from the newest sample; the one that is appended here must not retire the others.
+    let options = DbOptions { retention_ms: None, ..options.clone() };
+    if keep {
+        vfs.keep_moments();
     }
-    for (key, bits) in &found {
-        assert_eq!(ledger.appended.get(key), Some(bits), "{what}: {key:?} was never appended");
+    let db = open(vfs, &options, what);
+    let mut found = samples(&*db.snapshot().unwrap(), TimeRange::ALL);
+    let new = found.remove(&(NEW_SERIES, LATER_MS));
+    assert!(new.is_none_or(|bits| bits == 1.0_f64.to_bits()), "{what}");
+    if let Some(mistake) = ledger.mistake(at, &found) {
+        panic!("{what}: {mistake}");
     }
-    // The store goes on working.
     let mut w = db.writer();
-    let r = w.resolve(&labels(200)).unwrap();
-    assert_eq!(w.append(Timestamp(1_900_000), &[(r, 1.0)]).unwrap().accepted, 1);
+    let r = w.resolve(&labels(NEW_SERIES)).unwrap();
+    assert_eq!(w.append(Timestamp(LATER_MS), &[(r, 1.0)]).unwrap().accepted, 1);
     db.commit().unwrap();
     db.tick().unwrap_or_else(|e| panic!("{what}: {e}"));
-    let after = samples(&*db.snapshot().unwrap(), TimeRange::ALL);
-    assert!(found.iter().all(|(key, bits)| after.get(key) == Some(bits)), "{what}: a tick lost samples");
+    let mut after = samples(&*db.snapshot().unwrap(), TimeRange::ALL);
+    assert_eq!(after.remove(&(NEW_SERIES, LATER_MS)), Some(1.0_f64.to_bits()), "{what}");
+    assert!(found == after, "{what}: a tick changed samples");
 }
 
-fn crash_everywhere(options: &DbOptions, survivals: &[Survival]) {
-    let whole = SimVfs::new();
-    let ledger = workload(&whole, options);
-    assert!(ledger.acknowledged.len() > 100);
-    let (db, _) = open(&whole, options.clone(), 2_000_000).unwrap();
-    assert!(db.status().blocks_loaded >= 2, "the workload cuts blocks: {:?}", db.status());
-    drop(db);
-    let ops = whole.ops();
-    for op in 0..ops {
-        let vfs = SimVfs::new();
-        vfs.crash_at(op);
-        let ledger = workload(&vfs, options);
+/// Crashes in each moment of the life of `seed`, every `stride`th one.
+pub(super) fn crash_everywhere(
+    options: &DbOptions,
+    survivals: &[Survival],
+    seed: u64,
+    (steps, stride): (usize, usize),
+    counts: &mut Counts,
+) {
+    let vfs = SimVfs::new();
+    vfs.keep_moments();
+    let mut workload = Workload::new(&vfs, options, seed);
+    for _ in 0..steps {
+        workload.step();
+    }
+    let moments = vfs.take_moments();
+    let (ledger, reached) = workload.end();
+    assert!(ledger.len() > steps / 2);
+    counts.lives += 1;
+    counts.reached.add(reached);
+    let mut rng = Rng::new(seed);
+    for (op, moment) in moments.iter().skip(rng.up_to(stride - 1)).step_by(stride) {
         for &survival in survivals {
-            check_survivor(&vfs.crash(survival, op), options, &ledger, &format!("{survival:?} after operation {op}"));
+            let what = format!("seed {seed}, {survival:?} at operation {op}");
+            let survivor = moment.crash(survival, rng.next());
+            let again = rng.up_to(3) == 0;
+            check_survivor(&survivor, options, &ledger, *op, again, &what);
+            counts.points += 1;
+            let second = survivor.take_moments();
+            if again && !second.is_empty() {
+                let (second_op, second) = &second[rng.up_to(second.len() - 1)];
+                let survival = survivals[rng.up_to(survivals.len() - 1)];
+                let what = format!("{what}, then {survival:?} at operation {second_op} of the survivor");
+                check_survivor(&second.crash(survival, rng.next()), options, &ledger, *op, false, &what);
+                counts.points += 1;
+                counts.second_points += 1;
+            }
         }
     }
+}
+
+/// Options of the life of this seed.
+pub(super) fn options_of(seed: u64) -> DbOptions {
+    let mut rng = Rng::new(!seed);
+    let block_ms = [4000, 10_000][rng.up_to(1)];
+    DbOptions {
+        block_ms,
+        retention_ms: [None, Some(20 * block_ms), Some(5 * block_ms)][rng.up_to(2)],
+        out_of_order_window_ms: [3000, 3000, 0][rng.up_to(2)],
+        ..small()
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |n| n.parse().expect("a number"))
 }
 
 #[test]
 fn acknowledged_samples_survive_a_crash_of_the_machine_at_every_operation() {
-    let all = [Survival::All, Survival::Synced, Survival::Prefix, Survival::TornSector];
-    crash_everywhere(&small(), &all);
+    let wanted = number("PROMONTORY_CRASH_POINTS", 600);
+    let first = number("PROMONTORY_CRASH_SEED", 1);
+    let mut counts = Counts::default();
+    // Few points are spread over several lives; many go through every operation.
+    let stride = if wanted < 10_000 { 11 } else { 1 };
+    for seed in first.. {
+        crash_everywhere(&options_of(seed), &Survival::OF_MACHINE, seed, (150, stride), &mut counts);
+        if counts.points >= wanted {
+            break;
+        }
+    }
+    eprintln!("{counts:?}");
+    let Reached { samples, late, checkpoints, blocks, merges, retired, series_files, restarts } = counts.reached;
+    let all = [samples, late, checkpoints, blocks, merges, retired, series_files, restarts, counts.second_points];
+    assert!(all.iter().all(|&n| n > 0), "the lives do not reach everything: {counts:?}");
 }
 
 #[test]
 fn acknowledged_samples_survive_the_death_of_the_process_at_every_operation() {
-    crash_everywhere(&DbOptions { fsync: FsyncPolicy::Never, ..small() }, &[Survival::All]);
+    let mut counts = Counts::default();
+    for seed in 1..3 {
+        let options = DbOptions { fsync: FsyncPolicy::Never, ..options_of(seed) };
+        crash_everywhere(&options, &[Survival::All], seed, (100, 3), &mut counts);
+    }
+    assert!(counts.points > 100, "{counts:?}");
 }

@@ -3,7 +3,8 @@
 //! It keeps two states: what a process sees, and what is durable. [`SimVfs::crash`] answers with a new file system
 //! that holds what a machine could find after power loss, [`Survival::All`] after the death of the process alone.
 //! Operations are counted; from the one that [`SimVfs::crash_at`] names, everything fails as if the process were
-//! dead, so that a test can crash at every operation of a workload.
+//! dead. [`SimVfs::keep_moments`] keeps the state before every operation, so that a test can crash at each of them after
+//! running its workload once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,10 +25,21 @@ pub enum Survival {
     All,
     /// Nothing that was not synced, names included.
     Synced,
-    /// Of each file a prefix of its unsynced bytes, of each folder its synced names or its newest; chosen by the seed.
+    /// Of each file a prefix of its unsynced bytes, of the changes of names the first ones; chosen by the seed.
     Prefix,
     /// As `Prefix`, and the last sector of what survives unsynced holds garbage.
     TornSector,
+    /// All bytes, but only some of the unsynced changes of names, in any combination; a rename is one change.
+    LostEntry,
+    /// All lengths and names, but unsynced bytes behind some place read as zeros: a length that was written before
+    /// its data.
+    Zeros,
+}
+
+impl Survival {
+    /// What a machine may leave.
+    pub const OF_MACHINE: [Self; 6] =
+        [Self::All, Self::Synced, Self::Prefix, Self::TornSector, Self::LostEntry, Self::Zeros];
 }
 
 /// A kind of operation that [`SimVfs::fail_next`] can make fail.
@@ -54,19 +66,46 @@ struct State {
     used: u64,
     fail_next: Option<(Op, io::ErrorKind)>,
     locks: Vec<PathBuf>,
+    /// Changes of names since the last sync of their folders, in order.
+    changes: Vec<Change>,
+    /// The state before each operation, as the crash there leaves it.
+    moments: Option<Vec<State>>,
 }
 
 #[derive(Clone)]
 enum Node {
-    File { data: Vec<u8>, durable: Vec<u8> },
-    Dir { entries: BTreeMap<String, usize>, durable: BTreeMap<String, usize> },
+    /// Shared with the moments that are kept.
+    File {
+        data: Arc<Vec<u8>>,
+        durable: Arc<Vec<u8>>,
+    },
+    Dir {
+        entries: BTreeMap<String, usize>,
+        durable: BTreeMap<String, usize>,
+    },
+}
+
+/// A name that came, went or leads elsewhere.
+#[derive(Clone)]
+struct Change {
+    /// Operation that made it; both changes of a rename have the same.
+    op: u64,
+    dir: usize,
+    name: String,
+    to: Option<usize>,
 }
 
 /// SplitMix64: enough to choose what survives.
-struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    fn next(&mut self) -> u64 {
+    /// The numbers of this seed.
+    #[cfg(test)]
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -74,7 +113,8 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    fn up_to(&mut self, max: usize) -> usize {
+    /// 0 to `max`.
+    pub(crate) fn up_to(&mut self, max: usize) -> usize {
         (self.next() % (max as u64 + 1)) as usize
     }
 }
@@ -141,7 +181,7 @@ impl SimVfs {
         if let Ok(id) = found
             && let Node::File { data, durable } = &mut state.nodes[id]
         {
-            change(data);
+            change(Arc::make_mut(data));
             durable.clone_from(data);
         }
     }
@@ -157,56 +197,127 @@ impl SimVfs {
         out
     }
 
+    /// Keeps the state before each operation from now on.
+    pub fn keep_moments(&self) {
+        self.state().moments = Some(Vec::new());
+    }
+
+    /// What was kept since [`SimVfs::keep_moments`]: number of the operation, and the files as a crash there leaves
+    /// them (a write is done in part). [`SimVfs::crash`] of each says what the next process finds.
+    #[must_use]
+    pub fn take_moments(&self) -> Vec<(u64, Self)> {
+        let moments = self.state().moments.take().unwrap_or_default();
+        moments.into_iter().map(|state| (state.ops, Self(Arc::new(Mutex::new(state))))).collect()
+    }
+
     /// The file system that the next process finds. This one is left as it is.
     #[must_use]
     pub fn crash(&self, survival: Survival, seed: u64) -> Self {
         let state = self.state();
         let mut rng = Rng(seed);
+        let kept = state.kept_changes(survival, &mut rng);
         let nodes = state.nodes.iter().map(|node| survivor(node, survival, &mut rng)).collect();
         let mut next = State { nodes, space: state.space, ..State::default() };
+        for change in kept {
+            if let Node::Dir { entries, durable } = &mut next.nodes[change.dir] {
+                change.apply(entries);
+                durable.clone_from(entries);
+            }
+        }
         next.used = next.reachable_bytes(0);
         Self(Arc::new(Mutex::new(next)))
     }
 }
 
+impl Change {
+    fn apply(&self, entries: &mut BTreeMap<String, usize>) {
+        match self.to {
+            Some(id) => entries.insert(self.name.clone(), id),
+            None => entries.remove(&self.name),
+        };
+    }
+}
+
+/// A node without unsynced changes of names.
 fn survivor(node: &Node, survival: Survival, rng: &mut Rng) -> Node {
     match node {
-        Node::Dir { entries, durable } => {
-            let keep_newest = match survival {
-                Survival::All => true,
-                Survival::Synced => false,
-                Survival::Prefix | Survival::TornSector => rng.next() & 1 == 1,
-            };
-            let entries = if keep_newest { entries } else { durable }.clone();
-            Node::Dir { durable: entries.clone(), entries }
-        }
+        Node::Dir { durable, .. } => Node::Dir { durable: durable.clone(), entries: durable.clone() },
         Node::File { data, durable } => {
             let data = match survival {
-                Survival::All => data.clone(),
-                Survival::Synced => durable.clone(),
+                Survival::All | Survival::LostEntry => Arc::clone(data),
+                Survival::Synced => Arc::clone(durable),
                 // A file that was cut since its sync may be found with either length.
                 _ if data.len() < durable.len() => if rng.next() & 1 == 1 { data } else { durable }.clone(),
-                Survival::Prefix | Survival::TornSector => {
+                Survival::Prefix | Survival::TornSector | Survival::Zeros => {
                     let keep = durable.len() + rng.up_to(data.len() - durable.len());
-                    let mut data = data[..keep].to_vec();
+                    let mut kept = data[..keep].to_vec();
                     if survival == Survival::TornSector {
                         let sector = (keep.saturating_sub(1)) / SECTOR_BYTES * SECTOR_BYTES;
-                        for byte in &mut data[durable.len().max(sector)..] {
+                        for byte in &mut kept[durable.len().max(sector)..] {
                             *byte = rng.next() as u8;
                         }
                     }
-                    data
+                    if survival == Survival::Zeros {
+                        kept.resize(data.len(), 0);
+                    }
+                    Arc::new(kept)
                 }
             };
-            Node::File { durable: data.clone(), data }
+            Node::File { durable: Arc::clone(&data), data }
         }
     }
 }
 
 impl State {
+    /// The unsynced changes of names that survive.
+    fn kept_changes(&self, survival: Survival, rng: &mut Rng) -> Vec<&Change> {
+        let all = self.changes.iter();
+        match survival {
+            Survival::All | Survival::Zeros => all.collect(),
+            Survival::Synced => Vec::new(),
+            Survival::Prefix | Survival::TornSector => {
+                let mut ops: Vec<u64> = self.changes.iter().map(|c| c.op).collect();
+                ops.dedup();
+                let n = rng.up_to(ops.len());
+                all.filter(|c| ops[..n].contains(&c.op)).collect()
+            }
+            Survival::LostEntry => {
+                let coins = rng.next();
+                all.filter(|c| Rng(coins ^ c.op).next() & 1 == 1).collect()
+            }
+        }
+    }
+
+    /// Gives a name of a folder another file or none.
+    fn change(&mut self, dir: usize, name: &str, to: Option<usize>) {
+        let change = Change { op: self.ops, dir, name: name.to_owned(), to };
+        if let Node::Dir { entries, .. } = &mut self.nodes[dir] {
+            change.apply(entries);
+        }
+        self.changes.push(change);
+    }
+
+    /// Keeps this moment; `write` is what the operation writes to which file.
+    fn keep_moment(&mut self, write: Option<(usize, &[u8])>) {
+        let Some(mut moments) = self.moments.take() else { return };
+        let mut moment = self.clone();
+        if let Some((id, bytes)) = write
+            && let Node::File { data, .. } = &mut moment.nodes[id]
+        {
+            Arc::make_mut(data).extend_from_slice(&bytes[..bytes.len() / 2]);
+        }
+        moments.push(moment);
+        self.moments = Some(moments);
+    }
+
     /// Counts one operation; an error when the process is dead or the operation was told to fail.
     fn operate(&mut self, op: Option<Op>) -> io::Result<()> {
+        self.operate_on(op, None)
+    }
+
+    fn operate_on(&mut self, op: Option<Op>, write: Option<(usize, &[u8])>) -> io::Result<()> {
         self.alive()?;
+        self.keep_moment(write);
         let n = self.ops;
         self.ops += 1;
         if let Some((_, kind)) = self.fail_next.take_if(|(kind, _)| Some(*kind) == op) {
@@ -230,11 +341,12 @@ impl State {
         Ok(id)
     }
 
-    fn parent<'a>(&mut self, path: &'a Path) -> io::Result<(&mut BTreeMap<String, usize>, &'a str)> {
+    /// The folder of a path, and the name inside.
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(usize, &'a str)> {
         let name = parts(path).last().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let id = self.find(path.parent().unwrap_or(Path::new("")))?;
-        match &mut self.nodes[id] {
-            Node::Dir { entries, .. } => Ok((entries, name)),
+        match &self.nodes[id] {
+            Node::Dir { .. } => Ok((id, name)),
             Node::File { .. } => Err(io::Error::from(io::ErrorKind::NotADirectory)),
         }
     }
@@ -311,17 +423,17 @@ impl Vfs for SimVfs {
         let mut state = self.state();
         at("create", path, state.operate(None))?;
         let id = state.nodes.len();
-        let (entries, name) = at("create", path, state.parent(path))?;
-        let old = entries.get(name).copied();
+        let (dir, name) = at("create", path, state.parent(path))?;
+        let old = state.find(path).ok();
         if old.is_none() {
-            entries.insert(name.to_owned(), id);
-            state.nodes.push(Node::File { data: Vec::new(), durable: Vec::new() });
+            state.nodes.push(Node::File { data: Arc::default(), durable: Arc::default() });
+            state.change(dir, name, Some(id));
         }
         if let Some(old) = old
             && let Node::File { data, .. } = &mut state.nodes[old]
         {
             let freed = data.len() as u64;
-            data.clear();
+            *data = Arc::default();
             state.used -= freed;
         }
         Ok(Box::new(SimFile { vfs: self.clone(), id: old.unwrap_or(id), path: path.to_owned() }))
@@ -339,7 +451,7 @@ impl Vfs for SimVfs {
         let state = self.state();
         at("map", path, state.alive())?;
         match &state.nodes[at("map", path, state.find(path))?] {
-            Node::File { data, .. } => Ok(Mapped::owned(data.clone())),
+            Node::File { data, .. } => Ok(Mapped::owned(data.to_vec())),
             Node::Dir { .. } => at("map", path, Err(io::Error::from(io::ErrorKind::IsADirectory))),
         }
     }
@@ -353,10 +465,10 @@ impl Vfs for SimVfs {
             return at("rename", from, Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty)));
         }
         let freed = replaced.map_or(0, |id| state.reachable_bytes(id));
-        let (entries, name) = at("rename", to, state.parent(to))?;
-        entries.insert(name.to_owned(), id);
-        let (entries, name) = at("rename", from, state.parent(from))?;
-        entries.remove(name);
+        let (dir, name) = at("rename", to, state.parent(to))?;
+        let (from_dir, from_name) = at("rename", from, state.parent(from))?;
+        state.change(dir, name, Some(id));
+        state.change(from_dir, from_name, None);
         state.used -= freed;
         Ok(())
     }
@@ -366,13 +478,21 @@ impl Vfs for SimVfs {
         at("remove", path, state.operate(None))?;
         let id = at("remove", path, state.find(path))?;
         let freed = state.reachable_bytes(id);
-        let (entries, name) = at("remove", path, state.parent(path))?;
-        entries.remove(name);
+        let (dir, name) = at("remove", path, state.parent(path))?;
+        state.change(dir, name, None);
         state.used -= freed;
         Ok(())
     }
 
     fn remove_dir_all(&self, path: &Path) -> Result<(), VfsError> {
+        for entry in self.read_dir(path)? {
+            let path = path.join(entry.name);
+            if entry.is_dir {
+                self.remove_dir_all(&path)?;
+            } else {
+                self.remove_file(&path)?;
+            }
+        }
         self.remove_file(path)
     }
 
@@ -381,14 +501,16 @@ impl Vfs for SimVfs {
         at("create folder", path, state.operate(None))?;
         let mut id = 0;
         for part in parts(path) {
-            let new = state.nodes.len();
-            let Node::Dir { entries, .. } = &mut state.nodes[id] else {
+            let Node::Dir { entries, .. } = &state.nodes[id] else {
                 return at("create folder", path, Err(io::Error::from(io::ErrorKind::NotADirectory)));
             };
-            id = *entries.entry(part.to_owned()).or_insert(new);
-            if id == new {
+            let found = entries.get(part).copied();
+            id = found.unwrap_or_else(|| {
+                let new = state.nodes.len();
                 state.nodes.push(new_dir());
-            }
+                state.change(id, part, Some(new));
+                new
+            });
         }
         Ok(())
     }
@@ -413,6 +535,7 @@ impl Vfs for SimVfs {
         if let Node::Dir { entries, durable } = &mut state.nodes[id] {
             durable.clone_from(entries);
         }
+        state.changes.retain(|change| change.dir != id);
         Ok(())
     }
 
@@ -445,7 +568,7 @@ impl VfsFile for SimFile {
         let mut state = self.vfs.state();
         let was_alive = state.alive().is_ok();
         let injected = state.fail_next.is_some();
-        let mut result = state.operate(Some(Op::Write));
+        let mut result = state.operate_on(Some(Op::Write), Some((self.id, bytes)));
         let mut n = match &result {
             Ok(()) => bytes.len(),
             // The write that the crash interrupts leaves half of its bytes.
@@ -463,7 +586,7 @@ impl VfsFile for SimFile {
         let mut offset = 0;
         if let Node::File { data, .. } = &mut state.nodes[self.id] {
             offset = data.len() as u64;
-            data.extend_from_slice(&bytes[..n]);
+            Arc::make_mut(data).extend_from_slice(&bytes[..n]);
         }
         self.at("write", offset, result)
     }
@@ -505,7 +628,7 @@ impl VfsFile for SimFile {
         self.at("truncate", len, state.operate(None))?;
         if let Node::File { data, .. } = &mut state.nodes[self.id] {
             let freed = data.len().saturating_sub(usize::try_from(len).unwrap_or(usize::MAX)) as u64;
-            data.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+            Arc::make_mut(data).truncate(usize::try_from(len).unwrap_or(usize::MAX));
             state.used -= freed;
         }
         Ok(())
