@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::Labels;
+use promontory_model::histogram::{Counts, Span};
+use promontory_model::{FloatHistogram, HistogramSample, Labels};
 
 use crate::head::chunk::{self, Column, Input, Kind};
 use crate::head::index::{Index, Place};
@@ -13,6 +14,7 @@ use crate::head::row::Row;
 use crate::head::segment::{self, Segment};
 use crate::head::series_file::{self, Mark};
 use crate::manifest::{self, Manifest};
+use crate::sample::{put_histogram, read_histogram};
 use crate::vfs::{self, SimVfs, Vfs as _};
 use crate::wal::page::{self, Damage};
 use crate::wal::record::{self, Record};
@@ -52,6 +54,20 @@ fn rows() -> [Row; 2] {
     let row =
         |no, t, values: [f64; 2], presence| Row { no, t, seq: 0, values: values.to_vec(), presence: vec![presence] };
     [row(0, 1000, [1.0, 0.5], 0b11), row(1, 16_000, [0.0, 0.1], 0b10)]
+}
+
+fn histogram() -> HistogramSample {
+    let value = FloatHistogram {
+        schema: 3,
+        zero_threshold: 2f64.powi(-128),
+        zero_count: 1.0,
+        count: 9.0,
+        sum: 2.5,
+        positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 4, length: 1 }],
+        positive_buckets: vec![2.0, 5.0, 1.0],
+        ..FloatHistogram::default()
+    };
+    HistogramSample::new(value, Counts::Integer).unwrap()
 }
 
 #[test]
@@ -95,13 +111,23 @@ fn documented_log_is_what_is_written_and_read() {
                     assert_eq!((*group, *first_no, cells), (0, 0, &vec![(8000, 1, 0.25)]));
                     record::put_late(out, *group, *first_no, cells);
                 }
+                Record::Histograms { group, first_no, cells } => {
+                    assert_eq!((*group, *first_no, cells.len()), (0, 0, 1));
+                    let (t, column, bytes) = cells[0];
+                    assert_eq!((t, column), (16_000, 2));
+                    let sample = read_histogram(bytes).unwrap();
+                    assert!(sample.same_bits(&histogram()));
+                    let mut again = Vec::new();
+                    put_histogram(&mut again, &sample);
+                    record::put_histograms(out, *group, *first_no, [(t, column, &*again)].into_iter());
+                }
             });
             n_read += 1;
         }
         page::put_pages(&mut written, &records, &mut snap::raw::Encoder::new());
     }
     check_same(&written, &documented);
-    assert_eq!(n_read, 6);
+    assert_eq!(n_read, 7);
 }
 
 #[test]

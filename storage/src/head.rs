@@ -21,6 +21,8 @@ mod append;
 pub(crate) mod chunk;
 pub(crate) mod dict;
 pub(crate) mod group;
+pub(crate) mod histogram_chunk;
+pub(crate) mod histograms;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod open;

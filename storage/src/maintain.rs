@@ -183,7 +183,9 @@ impl Inner {
         let mut wal_from = wal.rotate()?;
         for cell in head.all_groups() {
             let group = lock(&cell.state);
-            wal_from = group.rows_wal.into_iter().chain(group.late_wal).fold(wal_from, u64::min);
+            let histograms_wal = group.histograms.as_ref().and_then(|h| h.wal);
+            let wanted = group.rows_wal.into_iter().chain(group.late_wal).chain(histograms_wal);
+            wal_from = wanted.fold(wal_from, u64::min);
         }
         let segments = head.segments.sync()?;
         let old_series = state.manifest.series.0;
@@ -419,6 +421,9 @@ impl Inner {
             };
             newest_first(&group.chunks);
             newest_first(&group.late_chunks);
+            if let Some(histograms) = &group.histograms {
+                newest_first(&histograms.chunks);
+            }
         }
     }
 

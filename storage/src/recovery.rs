@@ -15,12 +15,14 @@ use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::head::chunk::Kind;
 use crate::head::group::{Group, LateCell, NO_SERIES};
+use crate::head::histograms::HistogramCell;
 use crate::head::index::Place;
 use crate::head::segment::{self, Segment, Segments};
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
 use crate::manifest::{self, Manifest};
 use crate::options::{DbOptions, FsyncPolicy};
+use crate::sample::read_histogram;
 use crate::status::Recovery;
 use crate::vfs::{self, Vfs, VfsError};
 use crate::wal::page::{self, read_segment};
@@ -268,6 +270,11 @@ fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>) {
                 group.late_first_no = group.late_no;
                 &mut group.late_chunks
             }
+            Kind::Histograms => {
+                let histograms = group.histograms.get_or_insert_default();
+                histograms.saw_chunk(h);
+                &mut histograms.chunks
+            }
         };
         if h.maxt >= floor {
             Arc::make_mut(list).push(Arc::new(chunk));
@@ -412,6 +419,11 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
                 apply_late(&mut lock(&cell.state), segment, first_no, &cells);
             }
         }
+        Record::Histograms { group, first_no, cells } => {
+            if let Some(cell) = head.ensure_group(group) {
+                apply_histograms(&mut lock(&cell.state), segment, first_no, &cells, recovery);
+            }
+        }
         Record::Patch { group, row_no, t, cells } => {
             if let Some(cell) = head.ensure_group(group) {
                 let mut group = lock(&cell.state);
@@ -485,6 +497,25 @@ fn apply_late(group: &mut Group, segment: u64, first_no: u64, cells: &[(i64, u32
     }
 }
 
+fn apply_histograms(
+    group: &mut Group,
+    segment: u64,
+    first_no: u64,
+    cells: &[(i64, u32, &[u8])],
+    recovery: &mut Recovery,
+) {
+    for (no, &(t, column, bytes)) in (first_no..).zip(cells) {
+        group.reserve_columns(column as usize + 1);
+        if let Err(e) = read_histogram(bytes) {
+            recovery.wal_rows_lost += 1;
+            recovery.note(format!("histogram {no} of a group is lost: {}", e.what));
+            continue;
+        }
+        let cell = HistogramCell { bytes: bytes.into(), seq: 0 };
+        group.histograms.get_or_insert_default().insert(segment, no, [((t, column), cell)]);
+    }
+}
+
 /// Sets what depends on all samples being there.
 fn finish_groups(head: &Head) {
     let floor = head.floor();
@@ -507,7 +538,7 @@ fn finish_groups(head: &Head) {
         let newest = |p: &Place| {
             let group = head.group(p.group)?;
             let group = lock(&group.state);
-            group.max_t().max(Some(group.last_t))
+            group.max_t().max(Some(group.newest_t()))
         };
         let last_t = index.earlier(series).iter().filter_map(newest).max();
         if let Some(cell) = head.group(index.place(series).group) {

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use promontory_model::{Columns, Labels, ReadError, Select, Selection, SeriesBatch, SeriesList, TimeRange};
+use promontory_model::{
+    Columns, HistogramSample, Labels, ReadError, Select, Selection, SeriesBatch, SeriesList, TimeRange,
+};
 use rapidhash::fast::RandomState;
 
+use crate::sample::{Origin, keep_hint_after};
 use crate::source::{GroupColumns, SelectedGroup, Source};
 
 /// A source and what a selection says when it cannot be read: `None` fails the query.
@@ -250,14 +253,22 @@ fn by_time_offsets(parts: &[Columns]) -> Vec<Vec<u32>> {
 /// Histograms take the place of what is at their row; on equal times the earlier part stays.
 fn push_histograms(parts: &[Columns], rows: &[Vec<u32>], n_columns: usize, out: &mut Columns) {
     for i in 0..n_columns {
-        let mut found = Vec::new();
-        for (part, rows) in parts.iter().zip(rows) {
-            found.extend(part.column(i).histograms.iter().map(|(_, row, h)| (rows[*row as usize], Arc::clone(h))));
+        let mut found: Vec<(u32, Origin, HistogramSample)> = Vec::new();
+        for (number, (part, rows)) in parts.iter().zip(rows).enumerate() {
+            let samples = part.column(i).histogram_samples().enumerate();
+            found.extend(samples.map(|(place, (row, sample))| (rows[row], (number, place), sample)));
         }
-        found.sort_by_key(|(row, _)| *row);
-        found.dedup_by_key(|(row, _)| *row);
-        for (row, h) in found {
-            out.push_histogram(i, row as usize, h);
+        found.sort_by_key(|(row, at, _)| (*row, at.0));
+        found.dedup_by_key(|(row, _, _)| *row);
+        let is_float = |(part, rows): (&Columns, &Vec<u32>), wanted: u32| {
+            rows.binary_search(&wanted).is_ok_and(|row| part.column(i).is_present(row))
+        };
+        let mut before = None;
+        for (row, at, mut sample) in found {
+            if !parts.iter().zip(rows).take(at.0).any(|part| is_float(part, row)) {
+                keep_hint_after(before.replace(at), at, &mut sample);
+                out.push_histogram_sample(i, row as usize, sample);
+            }
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct HeadMemory {
     pub open_rows: u64,
     /// Late samples that are not sealed.
     pub late: u64,
+    /// Native histograms that are not sealed.
+    pub histograms: u64,
     /// What is known of each sealed chunk; the samples are mapped.
     pub chunks: u64,
     /// References that writers hold.
@@ -106,7 +108,7 @@ pub struct HeadMemory {
 impl HeadMemory {
     /// Every part with its name.
     #[must_use]
-    pub fn parts(&self) -> [(&'static str, u64); 11] {
+    pub fn parts(&self) -> [(&'static str, u64); 12] {
         [
             ("strings", self.strings),
             ("pairs", self.pairs),
@@ -116,6 +118,7 @@ impl HeadMemory {
             ("groups", self.groups),
             ("open_rows", self.open_rows),
             ("late", self.late),
+            ("histograms", self.histograms),
             ("chunks", self.chunks),
             ("writers", self.writers),
             ("log", self.log),

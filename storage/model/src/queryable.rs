@@ -184,9 +184,9 @@ pub struct ColumnRef<'a> {
     pub histogram_counts: &'a [Counts],
 }
 
-impl ColumnRef<'_> {
+impl<'a> ColumnRef<'a> {
     /// Rows with a histogram and the histogram as a store keeps it, ascending.
-    pub fn histogram_samples(&self) -> impl Iterator<Item = (usize, HistogramSample)> {
+    pub fn histogram_samples(&self) -> impl Iterator<Item = (usize, HistogramSample)> + use<'a> {
         self.histograms
             .iter()
             .zip(self.histogram_counts)

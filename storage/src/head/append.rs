@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use promontory_model::HistogramSample;
+
 use super::group::{Group, GroupCell, LateCell};
+use super::histograms::HistogramCell;
 use super::row::Row;
 use super::{Head, lock};
+use crate::sample::{Value, put_histogram};
 use crate::status::Appended;
 use crate::wal::{page, record};
 
@@ -79,18 +83,20 @@ pub(crate) fn count_repeat(
     head: &Head,
     cell: &GroupCell,
     column: u32,
-    (t, value): (i64, f64),
+    (t, value): (i64, &Value),
     bounds: Bounds,
     counts: &mut Appended,
 ) {
     judge(head, &lock(&cell.state), column, t, value, bounds).count(counts);
 }
 
-/// Appends `row` to a group and its records to the WAL. `records` is scratch space.
+/// Appends `row` and `histograms` of the same time to a group and their records to the WAL. No column is in both.
+/// `records` is scratch space.
 pub(crate) fn append_row(
     head: &Head,
     cell: &GroupCell,
     row: Row,
+    histograms: &[(u32, HistogramSample)],
     bounds: Bounds,
     counts: &mut Appended,
     records: &mut Vec<u8>,
@@ -98,11 +104,19 @@ pub(crate) fn append_row(
     let mut group = lock(&cell.state);
     let (t, before) = (row.t, counts.accepted);
     let oldest = bounds.late_min.unwrap_or(i64::MAX).min(bounds.in_order_min);
-    if row.t > group.last_t && row.t >= oldest {
-        counts.accepted += row.n_present();
-        append_newest(head, cell.id, &mut group, row, bounds, records);
-    } else {
-        append_cells(head, cell.id, &mut group, &row, bounds, counts, records);
+    let is_newest = t > group.newest_t() && t >= oldest;
+    let seq = row.seq;
+    match (is_newest, row.n_present()) {
+        (_, 0) => {}
+        (true, n) => {
+            counts.accepted += n;
+            append_newest(head, cell.id, &mut group, row, bounds, records);
+        }
+        (false, _) => append_cells(head, cell.id, &mut group, &row, bounds, counts, records),
+    }
+    if !histograms.is_empty() {
+        let at = HistogramsAt { t, seq, is_newest, histograms };
+        append_histograms(head, cell.id, &mut group, at, bounds, counts, records);
     }
     if counts.accepted > before {
         head.saw_time(t);
@@ -148,7 +162,7 @@ fn append_cells(
     let mut taken: Vec<(u32, f64)> = Vec::new();
     for column in row.columns() {
         let value = row.values[column];
-        let outcome = judge(head, group, column as u32, row.t, value, bounds);
+        let outcome = judge(head, group, column as u32, row.t, &Value::Float(value), bounds);
         outcome.count(counts);
         if matches!(outcome, Outcome::Store) {
             taken.push((column as u32, value));
@@ -185,13 +199,73 @@ fn append_cells(
     }
 }
 
+/// Histograms of one append at one time.
+struct HistogramsAt<'a> {
+    t: i64,
+    seq: u64,
+    /// Whether nothing of the group, but the row of this append, is as new.
+    is_newest: bool,
+    histograms: &'a [(u32, HistogramSample)],
+}
+
+/// Stores the histograms that may be stored.
+fn append_histograms(
+    head: &Head,
+    id: u32,
+    group: &mut Group,
+    at: HistogramsAt<'_>,
+    bounds: Bounds,
+    counts: &mut Appended,
+    records: &mut Vec<u8>,
+) {
+    let t = at.t;
+    let is_due = group.histograms.as_ref().is_some_and(|h| h.is_full(bounds.rows_max) && t > h.last_t);
+    if is_due && let Err(e) = head.seal_histograms(id, group) {
+        head.health.failed(&e);
+    }
+    let mut taken: Vec<(u32, Arc<[u8]>)> = Vec::with_capacity(at.histograms.len());
+    let mut bytes = Vec::new();
+    for (column, sample) in at.histograms {
+        if at.is_newest {
+            counts.accepted += 1;
+        } else {
+            let outcome = judge(head, group, *column, t, &Value::Histogram(sample.clone()), bounds);
+            outcome.count(counts);
+            if !matches!(outcome, Outcome::Store) {
+                continue;
+            }
+        }
+        bytes.clear();
+        put_histogram(&mut bytes, sample);
+        taken.push((*column, bytes.as_slice().into()));
+    }
+    if taken.is_empty() {
+        return;
+    }
+    let has_nothing_open = group.rows.is_empty() && group.late.is_empty();
+    let histograms = group.histograms.get_or_insert_default();
+    if has_nothing_open && histograms.open.is_empty() {
+        group.opened_ns = head.clock.monotonic_ns();
+    }
+    if t <= histograms.last_t {
+        head.counters.late_appended.fetch_add(taken.len() as u64, Ordering::Relaxed);
+    }
+    let first_no = histograms.next_no;
+    records.clear();
+    let cells = taken.iter().map(|(column, bytes)| (t, *column, &**bytes));
+    page::put_record(records, |out| record::put_histograms(out, id, first_no, cells));
+    let segment = head.log(records);
+    let cells = taken.into_iter().map(|(column, bytes)| ((t, column), HistogramCell { bytes, seq: at.seq }));
+    histograms.insert(segment, first_no, cells);
+}
+
 /// What becomes of one sample.
 ///
 /// # Source
 /// Prometheus `tsdb/head_append.go`, `appendable`; differs in that an out-of-order sample that is stored already with
 /// the same bits is accepted.
-fn judge(head: &Head, group: &Group, column: u32, t: i64, value: f64, bounds: Bounds) -> Outcome {
-    let same = |old: f64| if old.to_bits() == value.to_bits() { Outcome::AlreadyThere } else { Outcome::Duplicate };
+fn judge(head: &Head, group: &Group, column: u32, t: i64, value: &Value, bounds: Bounds) -> Outcome {
+    let same = |old: Value| if old.same_bits(value) { Outcome::AlreadyThere } else { Outcome::Duplicate };
     if t >= bounds.in_order_min {
         match last(head, group, column) {
             None => return Outcome::Store,
@@ -210,14 +284,14 @@ fn judge(head: &Head, group: &Group, column: u32, t: i64, value: f64, bounds: Bo
 
 /// The newest sample of a column, also where its series was before. Earlier places have lower groups, so their locks
 /// may be taken while this group's is held.
-fn last(head: &Head, group: &Group, column: u32) -> Option<(i64, f64)> {
+fn last(head: &Head, group: &Group, column: u32) -> Option<(i64, Value)> {
     let earlier = group.earlier.get(&column).map_or(&[][..], Vec::as_slice);
     let earlier = earlier.iter().filter_map(|p| lock(&head.group(p.group)?.state).last(p.column));
     group.last(column).into_iter().chain(earlier).max_by_key(|(t, _)| *t)
 }
 
 /// The sample of a column at `t`, also where its series was before.
-fn find(head: &Head, group: &Group, column: u32, t: i64) -> Option<f64> {
+fn find(head: &Head, group: &Group, column: u32, t: i64) -> Option<Value> {
     let earlier = group.earlier.get(&column).map_or(&[][..], Vec::as_slice);
     let mut earlier = earlier.iter().filter_map(|p| lock(&head.group(p.group)?.state).find(p.column, t));
     group.find(column, t).or_else(|| earlier.next())

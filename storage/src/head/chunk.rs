@@ -25,6 +25,22 @@ pub(crate) enum Kind {
     Rows,
     /// Late samples; their times may lie between those of other chunks.
     Late,
+    /// Histograms (`super::histogram_chunk`), late or not; their times may lie between those of other chunks.
+    Histograms,
+}
+
+impl Kind {
+    fn code(self) -> u32 {
+        match self {
+            Self::Rows => 0,
+            Self::Late => 1,
+            Self::Histograms => 2,
+        }
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        [Self::Rows, Self::Late, Self::Histograms].into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// The description of a chunk.
@@ -44,7 +60,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn write(&self, out: &mut [u8]) {
+    pub(super) fn write(&self, out: &mut [u8]) {
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend_from_slice(&MAGIC.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
@@ -53,7 +69,7 @@ impl Header {
         bytes.extend_from_slice(&self.group.to_le_bytes());
         bytes.extend_from_slice(&self.n_columns.to_le_bytes());
         bytes.extend_from_slice(&self.n_rows.to_le_bytes());
-        bytes.extend_from_slice(&u32::from(self.kind == Kind::Late).to_le_bytes());
+        bytes.extend_from_slice(&self.kind.code().to_le_bytes());
         bytes.extend_from_slice(&self.mint.to_le_bytes());
         bytes.extend_from_slice(&self.maxt.to_le_bytes());
         bytes.extend_from_slice(&self.first_no.to_le_bytes());
@@ -72,7 +88,7 @@ impl Header {
                 return Err(r.error("checksum of a chunk header"));
             }
             let (body_len, body_crc, group, n_columns, n_rows) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?);
-            let kind = if r.u32()? == 0 { Kind::Rows } else { Kind::Late };
+            let kind = Kind::from_code(r.u32()?).ok_or(r.error("kind of a chunk"))?;
             let (mint, maxt, first_no, end_no) = (r.i64()?, r.i64()?, r.u64()?, r.u64()?);
             Ok::<_, WireError>(Self {
                 body_len,

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use super::chunk::Column;
+use super::histograms::GroupHistograms;
 use super::index::Place;
 use super::open::OpenRows;
 use super::segment::Chunk;
+use crate::sample::Value;
 use crate::status::HeadMemory;
 
 /// A column that no series uses.
@@ -60,6 +62,8 @@ pub(crate) struct Group {
     pub(crate) chunks: Arc<Vec<Arc<Chunk>>>,
     /// Sealed late samples, in the order they were sealed.
     pub(crate) late_chunks: Arc<Vec<Arc<Chunk>>>,
+    /// Histograms, once there is one.
+    pub(crate) histograms: Option<Box<GroupHistograms>>,
     /// Time of the newest row ever; `i64::MIN` before the first.
     pub(crate) last_t: i64,
     /// The group that took over all series of this one.
@@ -83,6 +87,7 @@ impl Group {
             late_wal: None,
             chunks: Arc::default(),
             late_chunks: Arc::default(),
+            histograms: None,
             last_t: i64::MIN,
             successor: None,
             earlier: HashMap::new(),
@@ -104,8 +109,8 @@ impl Group {
 
     /// Adds the bytes allocated for the group.
     pub(crate) fn memory(&self, out: &mut HeadMemory) {
-        let chunks = self.chunks.iter().chain(&*self.late_chunks);
-        out.chunks += chunks.map(|chunk| chunk.memory() as u64).sum::<u64>();
+        out.chunks += self.sealed().map(|chunk| chunk.memory() as u64).sum::<u64>();
+        out.histograms += self.histograms.as_ref().map_or(0, |histograms| histograms.memory() as u64);
         out.open_rows += self.rows.memory() as u64;
         // Cells of a B-tree are half as many again as there are used.
         out.late += (self.late.len() * size_of::<((i64, u32), LateCell)>() * 3 / 2) as u64;
@@ -118,14 +123,28 @@ impl Group {
         let row = self.rows.rows().iter().map(|row| row.t).find(|&t| t >= floor);
         let late = self.late.range((floor, 0)..).next().map(|(&(t, _), _)| t);
         let sealed = self.chunks.iter().chain(&*self.late_chunks).filter(|c| c.header.maxt >= floor);
-        sealed.map(|c| c.header.mint.max(floor)).chain(row).chain(late).min()
+        let histogram = self.histograms.as_ref().and_then(|h| h.min_t(floor));
+        sealed.map(|c| c.header.mint.max(floor)).chain(row).chain(late).chain(histogram).min()
     }
 
     /// Newest sample.
     pub(crate) fn max_t(&self) -> Option<i64> {
         let row = self.rows.last().map(|row| row.t);
         let late = self.late.last_key_value().map(|(&(t, _), _)| t);
-        self.chunks.iter().chain(&*self.late_chunks).map(|c| c.header.maxt).chain(row).chain(late).max()
+        let histogram = self.histograms.as_ref().and_then(|h| h.max_t());
+        let sealed = self.chunks.iter().chain(&*self.late_chunks);
+        sealed.map(|c| c.header.maxt).chain(row).chain(late).chain(histogram).max()
+    }
+
+    /// Time of the newest row or histogram ever; `i64::MIN` before the first.
+    pub(crate) fn newest_t(&self) -> i64 {
+        self.histograms.as_ref().map_or(self.last_t, |h| h.last_t.max(self.last_t))
+    }
+
+    /// All that is sealed, in no particular order.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        let histograms = self.histograms.iter().flat_map(|h| h.chunks.iter());
+        self.chunks.iter().chain(&*self.late_chunks).chain(histograms)
     }
 
     /// Whether no sample lies at or after `floor`.
@@ -134,7 +153,14 @@ impl Group {
     }
 
     /// Time and value of the column's newest sample.
-    pub(crate) fn last(&self, column: u32) -> Option<(i64, f64)> {
+    pub(crate) fn last(&self, column: u32) -> Option<(i64, Value)> {
+        let float = self.last_float(column).map(|(t, v)| (t, Value::Float(v)));
+        let Some(histograms) = &self.histograms else { return float };
+        let histogram = histograms.last(column).map(|(t, h)| (t, Value::Histogram(h)));
+        float.into_iter().chain(histogram).max_by_key(|(t, _)| *t)
+    }
+
+    fn last_float(&self, column: u32) -> Option<(i64, f64)> {
         let row =
             self.rows.newest(column).or_else(|| self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column)));
         let late = self.late.iter().rev().find(|((_, c), _)| *c == column).map(|(&(t, _), cell)| (t, cell.value));
@@ -143,7 +169,12 @@ impl Group {
     }
 
     /// The column's sample at `t`.
-    pub(crate) fn find(&self, column: u32, t: i64) -> Option<f64> {
+    pub(crate) fn find(&self, column: u32, t: i64) -> Option<Value> {
+        let histogram = || self.histograms.as_ref()?.find(column, t).map(Value::Histogram);
+        self.find_float(column, t).map(Value::Float).or_else(histogram)
+    }
+
+    fn find_float(&self, column: u32, t: i64) -> Option<f64> {
         let open = self.rows.at(t).and_then(|i| self.rows.get(i, column));
         open.or_else(|| self.late.get(&(t, column)).map(|cell| cell.value))
             .or_else(|| {

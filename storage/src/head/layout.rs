@@ -31,7 +31,7 @@ impl Head {
         let mut index = self.index_mut();
         let mut to = lock(&cell.state);
         let mut old = lock(&from.state);
-        to.last_t = old.last_t.max(old.max_t().unwrap_or(i64::MIN));
+        to.last_t = old.newest_t().max(old.max_t().unwrap_or(i64::MIN));
         for &column in columns {
             let series = std::mem::replace(&mut old.columns[column as usize], NO_SERIES);
             if series == NO_SERIES {
@@ -69,7 +69,7 @@ impl Head {
         let mut segments = BTreeSet::new();
         for cell in self.all_groups() {
             let group = lock(&cell.state);
-            segments.extend(group.chunks.iter().chain(&*group.late_chunks).map(|c| c.segment_id()));
+            segments.extend(group.sealed().map(|c| c.segment_id()));
         }
         self.counters.series_removed.fetch_add(series_removed, Ordering::Relaxed);
         Truncated { series_removed, segments }
@@ -180,6 +180,9 @@ impl Group {
                 self.late_wal = None;
                 self.late_first_no = self.late_no;
             }
+        }
+        if let Some(histograms) = &mut self.histograms {
+            histograms.truncate(floor);
         }
     }
 }

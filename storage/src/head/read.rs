@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::chunk::Column;
 use super::group::{Group, LateCells};
+use super::histograms::{HistogramAt, HistogramView};
 use super::index::Place;
 use super::open::{OpenRow, Tile};
 use super::row::TILE;
@@ -145,6 +146,7 @@ pub(crate) struct GroupView {
     late_chunks: Arc<Vec<Arc<Chunk>>>,
     rows: Vec<Arc<OpenRow>>,
     late: Arc<LateCells>,
+    histograms: Option<HistogramView>,
 }
 
 /// Visible rows of a sealed chunk.
@@ -182,6 +184,7 @@ impl GroupView {
             late_chunks: Arc::clone(&group.late_chunks),
             rows: group.rows.rows().to_vec(),
             late: Arc::clone(&group.late),
+            histograms: group.histograms.as_ref().map(|h| h.view(seq)),
         }
     }
 
@@ -269,7 +272,8 @@ impl GroupColumns for GroupView {
         }
         let sealed = self.chunks_in(range).iter().chain(self.late_chunks_in(range));
         let sealed: usize = sealed.map(|c| c.header.n_rows as usize).sum();
-        sealed + self.rows_in(range).len() + self.late_in(range).count()
+        let histograms = self.histograms.as_ref().map_or(0, |h| h.times_max(range));
+        sealed + self.rows_in(range).len() + self.late_in(range).count() + histograms
     }
 
     fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
@@ -283,12 +287,20 @@ impl GroupColumns for GroupView {
         let rows = self.rows_in(range);
         times.extend(rows.rows[rows.from..].iter().map(|row| row.t));
         let late = self.late_of(columns, range)?;
-        if late.is_empty() {
+        let histograms = match &self.histograms {
+            Some(histograms) => histograms.read(columns, range)?,
+            None => Vec::new(),
+        };
+        // Most histograms arrive with a row.
+        if late.is_empty() && histograms.iter().all(|(t, _, _)| times.binary_search(t).is_ok()) {
             out.reset(columns.len(), times.iter().copied());
-            return fill(columns, &sealed, rows, out);
+            fill(columns, &sealed, rows, out)?;
+            push_histograms(histograms, out);
+            return Ok(());
         }
         let mut union = times.clone();
         union.extend(late.iter().map(|&(t, _, _)| t));
+        union.extend(histograms.iter().map(|&(t, _, _)| t));
         union.sort_unstable();
         union.dedup();
         out.reset(columns.len(), union.iter().copied());
@@ -309,7 +321,17 @@ impl GroupColumns for GroupView {
                 out.set_present(i, at, column.values[row]);
             }
         }
+        push_histograms(histograms, out);
         Ok(())
+    }
+}
+
+/// Writes histograms, sorted by column and time, to rows that are there.
+fn push_histograms(histograms: Vec<HistogramAt>, out: &mut Columns) {
+    for (t, i, sample) in histograms {
+        if let Ok(row) = out.timestamps().binary_search(&t) {
+            out.push_histogram_sample(i, row, sample);
+        }
     }
 }
 

@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use promontory_model::HistogramSample;
+
 use super::Head;
 use super::chunk::{self, Input, Kind};
 use super::group::Group;
+use super::histogram_chunk;
 use super::open::Tile;
 use super::row::TILE;
 use super::segment::Chunk;
+use crate::sample::read_histogram;
 use crate::vfs::VfsError;
 
 impl Head {
@@ -18,7 +22,8 @@ impl Head {
     pub(crate) fn seal(&self, id: u32, group: &mut Group) -> Result<bool, VfsError> {
         let rows = self.seal_rows(id, group)?;
         let late = self.seal_late(id, group)?;
-        Ok(rows || late)
+        let histograms = self.seal_histograms(id, group)?;
+        Ok(rows || late || histograms)
     }
 
     pub(crate) fn seal_rows(&self, id: u32, group: &mut Group) -> Result<bool, VfsError> {
@@ -97,6 +102,41 @@ impl Head {
         group.late = Arc::default();
         group.late_first_no = group.late_no;
         group.late_wal = None;
+        Ok(true)
+    }
+
+    pub(crate) fn seal_histograms(&self, id: u32, group: &mut Group) -> Result<bool, VfsError> {
+        let Some(histograms) = group.histograms.as_deref_mut().filter(|h| !h.open.is_empty()) else {
+            return Ok(false);
+        };
+        let mut timestamps: Vec<i64> = Vec::new();
+        let mut seqs: Vec<u64> = Vec::new();
+        let mut columns: BTreeMap<u32, Vec<(usize, HistogramSample)>> = BTreeMap::new();
+        for (&(t, column), cell) in &*histograms.open {
+            // As with late samples, the oldest append of a time counts.
+            if timestamps.last() == Some(&t) {
+                if let Some(seq) = seqs.last_mut() {
+                    *seq = cell.seq.min(*seq);
+                }
+            } else {
+                timestamps.push(t);
+                seqs.push(cell.seq);
+            }
+            // Its bytes were checked when they were appended or replayed.
+            if let Ok(sample) = read_histogram(&cell.bytes) {
+                columns.entry(column).or_default().push((timestamps.len() - 1, sample));
+            }
+        }
+        let input = histogram_chunk::Input {
+            group: id,
+            timestamps: &timestamps,
+            columns,
+            first_no: histograms.first_no,
+            end_no: histograms.next_no,
+        };
+        let mut bytes = Vec::new();
+        let header = histogram_chunk::write(&mut bytes, input);
+        histograms.sealed(self.segments.append(&bytes, header, Some(seqs.into()))?);
         Ok(true)
     }
 }

@@ -95,6 +95,12 @@ pub(crate) struct ChunkBytes {
     end: usize,
 }
 
+impl ChunkBytes {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.view[self.start..self.end]
+    }
+}
+
 impl Chunk {
     pub(crate) fn new(header: Header, segment: Arc<Segment>, offset: u64, seqs: Option<Arc<[u64]>>) -> Self {
         Self { header, segment, offset, is_verified: AtomicBool::new(false), seqs: Mutex::new(seqs) }
@@ -147,7 +153,7 @@ impl Chunk {
     }
 
     pub(crate) fn body<'a>(&self, bytes: &'a ChunkBytes) -> Result<Body<'a>, ReadError> {
-        Body::new(&self.header, &bytes.view[bytes.start..bytes.end]).map_err(|e| self.malformed(e))
+        Body::new(&self.header, bytes.as_slice()).map_err(|e| self.malformed(e))
     }
 
     pub(crate) fn malformed(&self, e: WireError) -> ReadError {

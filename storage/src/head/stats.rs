@@ -23,7 +23,7 @@ impl Head {
     fn n_chunks(&self) -> u64 {
         let columns = |cell: &std::sync::Arc<super::group::GroupCell>| {
             let group = lock(&cell.state);
-            group.chunks.iter().chain(&*group.late_chunks).map(|c| u64::from(c.header.n_columns)).sum::<u64>()
+            group.sealed().map(|c| u64::from(c.header.n_columns)).sum::<u64>()
         };
         self.all_groups().iter().map(columns).sum()
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use promontory_model::{Labels, Timestamp};
+use promontory_model::{HistogramSample, Labels, Timestamp};
 
 use super::append::{Bounds, append_row, count_repeat};
 use super::group::GroupCell;
@@ -15,6 +15,7 @@ use super::index::Place;
 use super::row::{COLUMNS_MAX, Row};
 use super::{Head, lock};
 use crate::error::AppendError;
+use crate::sample::Value;
 use crate::status::Appended;
 
 /// A series of one [`GroupWriter`]: a slot that is valid until released.
@@ -36,6 +37,8 @@ struct Slot {
 struct Lane {
     cell: Arc<GroupCell>,
     staged: Row,
+    /// Histograms of the row, by column when they are handed over.
+    staged_histograms: Vec<(u32, HistogramSample)>,
     /// Columns that this writer's slots reach.
     width: usize,
     /// Whether `staged` holds samples.
@@ -55,7 +58,7 @@ pub struct GroupWriter {
     free: Vec<u32>,
     lanes: Vec<Lane>,
     /// Samples of series that the row being filled names again: lane, column, value.
-    repeats: Vec<(u32, usize, f64)>,
+    repeats: Vec<(u32, u32, Value)>,
     /// Lane of each group.
     lane_of: HashMap<u32, u32>,
     /// Group that new series of this writer go to.
@@ -159,7 +162,21 @@ impl GroupWriter {
     /// # Errors
     /// [`AppendError::UnknownSeries`] and [`AppendError::ReadOnly`]: nothing was stored.
     pub fn append(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
-        self.append_within(t, samples, |bounds| bounds)
+        self.append_within(t, samples, &[], |bounds| bounds)
+    }
+
+    /// As [`GroupWriter::append`], with histograms that share the time. Of a float and a histogram of one series the
+    /// float is stored, and the histogram counted as a duplicate.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_with_histograms(
+        &mut self,
+        t: Timestamp,
+        samples: &[(SeriesRef, f64)],
+        histograms: &[(SeriesRef, HistogramSample)],
+    ) -> Result<Appended, AppendError> {
+        self.append_within(t, samples, histograms, |bounds| bounds)
     }
 
     /// As [`GroupWriter::append`], but leaves out what is older than its series' last sample even inside the window
@@ -168,13 +185,14 @@ impl GroupWriter {
     /// # Errors
     /// As [`GroupWriter::append`].
     pub fn append_in_order(&mut self, t: Timestamp, samples: &[(SeriesRef, f64)]) -> Result<Appended, AppendError> {
-        self.append_within(t, samples, Bounds::in_order_only)
+        self.append_within(t, samples, &[], Bounds::in_order_only)
     }
 
     fn append_within(
         &mut self,
         t: Timestamp,
         samples: &[(SeriesRef, f64)],
+        histograms: &[(SeriesRef, HistogramSample)],
         narrow: impl FnOnce(Bounds) -> Bounds,
     ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
@@ -182,7 +200,8 @@ impl GroupWriter {
         let _gate = head.gate_shared();
         self.follow_layout();
         let mut counts = Appended::default();
-        if let Err(e) = self.stage(samples.iter().copied()) {
+        let staged = self.stage(samples.iter().copied());
+        if let Err(e) = staged.and_then(|()| self.stage_histograms(histograms.iter().map(|(s, h)| (*s, h)))) {
             self.unstage();
             return Err(e);
         }
@@ -199,21 +218,41 @@ impl GroupWriter {
     /// # Errors
     /// As [`GroupWriter::append`].
     pub fn append_at(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<Appended, AppendError> {
+        self.append_at_with_histograms(samples, &[])
+    }
+
+    /// As [`GroupWriter::append_at`], with histograms.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_at_with_histograms(
+        &mut self,
+        samples: &[(SeriesRef, Timestamp, f64)],
+        histograms: &[(SeriesRef, Timestamp, HistogramSample)],
+    ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
         head.check_writable()?;
         let _gate = head.gate_shared();
         self.follow_layout();
-        for (series, _, _) in samples {
-            self.slot(*series)?;
+        for series in samples.iter().map(|s| s.0).chain(histograms.iter().map(|h| h.0)) {
+            self.slot(series)?;
         }
         let mut sorted: Vec<(i64, SeriesRef, f64)> = samples.iter().map(|&(s, t, v)| (t.0, s, v)).collect();
         sorted.sort_by_key(|&(t, _, _)| t);
         let seq = head.next_seq();
         let mut counts = Appended::default();
-        for row in sorted.chunk_by(|a, b| a.0 == b.0) {
+        let mut sorted_histograms: Vec<&(SeriesRef, Timestamp, HistogramSample)> = histograms.iter().collect();
+        sorted_histograms.sort_by_key(|h| h.1);
+        let (mut floats, mut histograms) = (sorted.as_slice(), sorted_histograms.as_slice());
+        while let Some(t) = floats.first().map(|f| f.0).into_iter().chain(histograms.first().map(|h| h.1.0)).min() {
+            let row;
+            (row, floats) = floats.split_at(floats.iter().take_while(|f| f.0 == t).count());
             self.stage(row.iter().map(|&(_, s, v)| (s, v)))?;
+            let row;
+            (row, histograms) = histograms.split_at(histograms.iter().take_while(|h| h.1.0 == t).count());
+            self.stage_histograms(row.iter().map(|h| (h.0, &h.2)))?;
             let bounds = Bounds::of(&self.head);
-            self.append_staged(row[0].0, seq, bounds, &mut counts);
+            self.append_staged(t, seq, bounds, &mut counts);
         }
         self.count(counts);
         Ok(counts)
@@ -293,7 +332,13 @@ impl GroupWriter {
         }
         let cell = self.head.group(group).ok_or(AppendError::IndexFull)?;
         let lane = self.lanes.len() as u32;
-        self.lanes.push(Lane { cell, staged: Row::default(), width: 0, is_touched: false });
+        self.lanes.push(Lane {
+            cell,
+            staged: Row::default(),
+            staged_histograms: Vec::new(),
+            width: 0,
+            is_touched: false,
+        });
         self.lane_of.insert(group, lane);
         Ok(lane)
     }
@@ -310,10 +355,28 @@ impl GroupWriter {
             }
             let column = slot.column as usize;
             if lane.staged.is_present(column) {
-                self.repeats.push((slot.lane, column, value));
+                self.repeats.push((slot.lane, slot.column, Value::Float(value)));
                 continue;
             }
             lane.staged.set(column, value);
+        }
+        Ok(())
+    }
+
+    /// Puts the histograms beside the rows of their lanes, after the floats of the same row.
+    fn stage_histograms<'a>(
+        &mut self,
+        histograms: impl Iterator<Item = (SeriesRef, &'a HistogramSample)>,
+    ) -> Result<(), AppendError> {
+        for (series, sample) in histograms {
+            let slot = self.slot(series)?;
+            let lane = &mut self.lanes[slot.lane as usize];
+            lane.is_touched = true;
+            if lane.staged.is_present(slot.column as usize) {
+                self.repeats.push((slot.lane, slot.column, Value::Histogram(sample.clone())));
+            } else {
+                lane.staged_histograms.push((slot.column, sample.clone()));
+            }
         }
         Ok(())
     }
@@ -322,6 +385,7 @@ impl GroupWriter {
         self.repeats.clear();
         for lane in &mut self.lanes {
             lane.staged = Row::default();
+            lane.staged_histograms.clear();
             lane.is_touched = false;
         }
     }
@@ -336,11 +400,24 @@ impl GroupWriter {
             row.t = t;
             row.seq = seq;
             let cell = Arc::clone(&self.lanes[i].cell);
-            append_row(&self.head, &cell, row, bounds, counts, &mut self.records);
+            let mut histograms = std::mem::take(&mut self.lanes[i].staged_histograms);
+            if !histograms.is_empty() {
+                histograms.sort_by_key(|(column, _)| *column);
+                let mut repeats = Vec::new();
+                histograms.dedup_by(|again, first| {
+                    let is_repeat = again.0 == first.0;
+                    if is_repeat {
+                        repeats.push((i as u32, again.0, Value::Histogram(again.1.clone())));
+                    }
+                    is_repeat
+                });
+                self.repeats.append(&mut repeats);
+            }
+            append_row(&self.head, &cell, row, &histograms, bounds, counts, &mut self.records);
         }
         for (lane, column, value) in self.repeats.drain(..) {
             let cell = &self.lanes[lane as usize].cell;
-            count_repeat(&self.head, cell, column as u32, (t, value), bounds, counts);
+            count_repeat(&self.head, cell, column, (t, &value), bounds, counts);
         }
         self.head.relieve_log();
     }

@@ -14,6 +14,7 @@ const ROW: u8 = 1;
 const LATE: u8 = 2;
 const SERIES: u8 = 3;
 const PATCH: u8 = 4;
+const HISTOGRAMS: u8 = 5;
 
 /// The row is written against nothing.
 const KEYFRAME: u8 = 1;
@@ -27,6 +28,8 @@ pub(crate) enum Record<'a> {
     Late { group: u32, first_no: u64, cells: Vec<(i64, u32, f64)> },
     /// Samples added to a row: column, value.
     Patch { group: u32, row_no: u64, t: i64, cells: Vec<(u32, f64)> },
+    /// Histograms: time, column and bytes, which [`crate::sample::read_histogram`] takes.
+    Histograms { group: u32, first_no: u64, cells: Vec<(i64, u32, &'a [u8])> },
     /// A series and where its samples arrive from here on.
     Series { group: u32, column: u32, labels: Labels },
 }
@@ -76,6 +79,25 @@ pub(crate) fn put_patch(out: &mut Vec<u8>, group: u32, row_no: u64, t: i64, cell
     for &(column, value) in cells {
         put_varint(out, u64::from(column));
         out.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+}
+
+pub(crate) fn put_histograms<'a>(
+    out: &mut Vec<u8>,
+    group: u32,
+    first_no: u64,
+    cells: impl ExactSizeIterator<Item = (i64, u32, &'a [u8])>,
+) {
+    out.push(HISTOGRAMS);
+    put_varint(out, u64::from(group));
+    put_varint(out, first_no);
+    put_varint(out, cells.len() as u64);
+    let mut last = 0;
+    for (t, column, bytes) in cells {
+        put_zigzag(out, t.wrapping_sub(last));
+        put_varint(out, u64::from(column));
+        put_bytes(out, bytes);
+        last = t;
     }
 }
 
@@ -133,6 +155,18 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
                 cells.push((column(&mut r)?, f64::from_bits(r.u64()?)));
             }
             Record::Patch { group, row_no, t, cells }
+        }
+        HISTOGRAMS => {
+            let group = r.varint_u32()?;
+            let first_no = r.varint()?;
+            let n = r.count(r.remaining() / 3)?;
+            let mut cells = Vec::with_capacity(n);
+            let mut t = 0_i64;
+            for _ in 0..n {
+                t = t.wrapping_add(r.zigzag()?);
+                cells.push((t, column(&mut r)?, r.bytes()?));
+            }
+            Record::Histograms { group, first_no, cells }
         }
         SERIES => {
             let (group, column) = (r.varint_u32()?, column(&mut r)?);
