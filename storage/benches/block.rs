@@ -50,7 +50,7 @@ fn write(vfs: &Arc<dyn Vfs>, dir: &Path, ulid: Ulid, start: i64, columns: &[Vec<
         let columns: Vec<ColumnInput<'_>> = columns
             .iter()
             .enumerate()
-            .map(|(s, values)| ColumnInput { labels: labels(target, s), values, presence: None })
+            .map(|(s, values)| ColumnInput { labels: labels(target, s), values, presence: None, histograms: &[] })
             .collect();
         writer.add_group(&GroupInput { timestamps: &timestamps, columns: &columns }).expect("a group of series");
     }

@@ -60,8 +60,9 @@ fn block(dir: &Path, targets: usize) -> Db {
     vfs.create_dir_all(&blocks).expect("the folder can be written");
     let mut writer = BlockWriter::new(Arc::clone(&vfs), &blocks, Ulid::new(1, 1), 1).expect("the folder is empty");
     for target in 0..targets {
-        let columns: Vec<_> =
-            (0..SERIES).map(|s| ColumnInput { labels: labels(target, s), values: &[1.0], presence: None }).collect();
+        let columns: Vec<_> = (0..SERIES)
+            .map(|s| ColumnInput { labels: labels(target, s), values: &[1.0], presence: None, histograms: &[] })
+            .collect();
         writer.add_group(&GroupInput { timestamps: &[START_MS], columns: &columns }).expect("a group");
     }
     let meta = writer.finish().expect("the folder can be written");

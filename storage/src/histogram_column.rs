@@ -120,6 +120,11 @@ impl<'a> Column<'a> {
         Ok(Self { presence, count, counts, mixed, at, bytes: &bytes[at..] })
     }
 
+    /// Number of histograms.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Rows that have a histogram, ascending.
     pub(crate) fn rows(&self) -> impl Iterator<Item = usize> + use<'a> {
         let (range, bits) = match self.presence {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use promontory_model::{Columns, Labels, TimeRange, Timestamp};
+use promontory_model::{Columns, HistogramSample, Labels, TimeRange, Timestamp};
 
 use crate::block::{self, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
 use crate::blocks::{self, Block};
@@ -476,12 +476,15 @@ fn write_block(db: &Inner, ulid: Ulid, range: TimeRange) -> Result<Option<BlockM
         }
         let columns: Vec<u32> = members.iter().map(|(column, _)| *column).collect();
         view.read(&columns, range, &mut read)?;
+        let histograms: Vec<Vec<(usize, HistogramSample)>> =
+            (0..members.len()).map(|i| read.column(i).histogram_samples().collect()).collect();
         let inputs: Vec<ColumnInput<'_>> = members
             .into_iter()
             .enumerate()
             .map(|(i, (_, labels))| {
                 let column = read.column(i);
-                ColumnInput { labels, values: column.values, presence: column.presence }
+                let (values, presence) = (column.values, column.presence);
+                ColumnInput { labels, values, presence, histograms: &histograms[i] }
             })
             .collect();
         writer.add_group(&GroupInput { timestamps: read.timestamps(), columns: &inputs }).map_err(failed)?;

@@ -42,5 +42,8 @@ pub fn fuzz_mini_block(data: &[u8]) {
         let mut values = Vec::new();
         let _ = mini.values(&mut values);
         assert!(values.len() <= rows && mini.rows().all(|r| r < rows));
+        let (mut at, mut histograms) = (Vec::new(), Vec::new());
+        let _ = mini.histograms(&mut at, &mut histograms);
+        assert!(histograms.len() <= rows && at.iter().all(|r| *r < rows));
     }
 }

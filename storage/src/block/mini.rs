@@ -1,8 +1,12 @@
 //! A mini-block: the values of one series in one span of its group, decodable alone, with what is needed to answer
-//! without decoding: count, first, last, least, greatest, whether a counter was reset.
+//! without decoding: count, first, last, least, greatest, whether a counter was reset. Native histograms of the series
+//! stand behind its floats.
+
+use promontory_model::HistogramSample;
 
 use crate::codec;
-use crate::wire::{Reader, WireError, put_varint, put_zigzag, unzigzag, zigzag};
+use crate::histogram_column;
+use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag, unzigzag, zigzag};
 
 use super::section::Malformed;
 
@@ -10,6 +14,8 @@ use super::section::Malformed;
 const ALL_ROWS: u8 = 0;
 const ROW_RANGE: u8 = 1;
 const BITMAP: u8 = 2;
+/// All of the flags of a mini-block with histograms.
+const HISTOGRAMS: u8 = 3;
 const PRESENCE_MASK: u8 = 3;
 /// A value is less than the one before.
 const RESET: u8 = 1 << 2;
@@ -27,7 +33,7 @@ const CONSTANT: u8 = 3;
 const PLAIN: u8 = 15;
 const DECIMALS_MAX: u8 = 14;
 
-/// What is known of a mini-block without decoding its values.
+/// What is known of a mini-block without decoding its values; histograms do not count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Summary {
     /// Values.
@@ -68,13 +74,18 @@ impl Summary {
         Some(out)
     }
 
+    /// Of no values.
+    pub(super) fn of_none() -> Self {
+        Self { count: 0, first: 0.0, last: 0.0, min: 0.0, max: 0.0, has_reset: false }
+    }
+
     /// Everything, comparable: NaN equals itself.
     pub(super) fn bits(&self) -> (u32, [u64; 4], bool) {
         (self.count, [self.first, self.last, self.min, self.max].map(f64::to_bits), self.has_reset)
     }
 }
 
-/// Rows of a span in which the series has a value.
+/// Rows of a span in which the series has a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence<'a> {
     /// Every row.
@@ -91,6 +102,25 @@ pub(crate) struct MiniBlock<'a> {
     pub(crate) summary: Summary,
     pub(crate) presence: Presence<'a>,
     column: Option<(usize, &'a [u8])>,
+    histograms: Option<(usize, histogram_column::Column<'a>)>,
+}
+
+/// As [`put`], and then the histograms at `rows_of`, ascending, which are rows without a value.
+pub(crate) fn put_both(
+    rows: usize,
+    present: Option<&[u64]>,
+    values: &[f64],
+    (rows_of, histograms): (&[usize], &mut [HistogramSample]),
+    out: &mut Vec<u8>,
+) {
+    if histograms.is_empty() {
+        return put(rows, present, values, out);
+    }
+    let mut floats = Vec::new();
+    put(rows, present, values, &mut floats);
+    out.push(HISTOGRAMS);
+    put_bytes(out, &floats);
+    histogram_column::put(rows, rows_of, histograms, out);
 }
 
 /// Appends the mini-block of `values`, those of the present rows; `present` has one bit per row, `None` for all.
@@ -213,7 +243,32 @@ impl Numbers {
 impl<'a> MiniBlock<'a> {
     /// Reads all but the values of a mini-block of a span of `rows` rows.
     pub(crate) fn parse(bytes: &'a [u8], rows: usize) -> Result<Self, Malformed> {
+        if bytes.first() != Some(&HISTOGRAMS) {
+            return Self::parse_floats(bytes, 0, rows);
+        }
         let mut r = Reader::new(bytes);
+        r.u8()?;
+        let floats = r.bytes()?;
+        let at = r.offset();
+        let mut out = if floats.is_empty() {
+            let (summary, presence) = (Summary::of_none(), Presence::From(0));
+            Self { summary, presence, column: None, histograms: None }
+        } else {
+            Self::parse_floats(&bytes[..at], at - floats.len(), rows)?
+        };
+        let column = histogram_column::Column::parse(&bytes[at..], rows)
+            .map_err(|e| WireError { what: e.what, offset: at + e.offset })?;
+        if column.rows().any(|row| out.has_float(row)) {
+            return Err(WireError { what: "row with a float and a histogram", offset: at }.into());
+        }
+        out.histograms = Some((at, column));
+        Ok(out)
+    }
+
+    /// Floats that take the bytes from `start` on.
+    fn parse_floats(bytes: &'a [u8], start: usize, rows: usize) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        r.slice(start)?;
         let flags = r.u8()?;
         let (presence, count) = match flags & PRESENCE_MASK {
             ALL_ROWS => (Presence::All, rows),
@@ -257,29 +312,59 @@ impl<'a> MiniBlock<'a> {
         } else {
             Some((at, &bytes[at..]))
         };
-        Ok(Self { summary, presence, column })
+        Ok(Self { summary, presence, column, histograms: None })
     }
 
-    /// Number of values.
+    /// Number of samples, histograms included.
     pub(crate) fn count(&self) -> usize {
+        self.n_floats() + self.histograms.map_or(0, |(_, column)| column.count())
+    }
+
+    fn n_floats(&self) -> usize {
         self.summary.count as usize
     }
 
-    /// Appends the values of the present rows.
+    fn has_float(&self, row: usize) -> bool {
+        match self.presence {
+            Presence::All => true,
+            Presence::From(first) => (first..first + self.n_floats()).contains(&row),
+            Presence::Bitmap(bits) => bits[row / 8] >> (row % 8) & 1 == 1,
+        }
+    }
+
+    /// Appends the histograms and their rows, ascending.
+    pub(crate) fn histograms(
+        &self,
+        rows: &mut Vec<usize>,
+        samples: &mut Vec<HistogramSample>,
+    ) -> Result<(), Malformed> {
+        if let Some((at, column)) = &self.histograms {
+            rows.extend(column.rows());
+            column.samples(samples).map_err(|e| WireError { what: e.what, offset: at + e.offset })?;
+        }
+        Ok(())
+    }
+
+    /// Whether any histogram is there.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.is_some()
+    }
+
+    /// Appends the values of the rows with a float.
     pub(crate) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
         match self.column {
-            None => out.resize(out.len() + self.count(), self.summary.first),
-            Some((at, bytes)) => codec::decode(bytes, self.count(), out)
+            None => out.resize(out.len() + self.n_floats(), self.summary.first),
+            Some((at, bytes)) => codec::decode(bytes, self.n_floats(), out)
                 .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?,
         }
         Ok(())
     }
 
-    /// Rows that have a value, ascending.
+    /// Rows that have a float, ascending.
     pub(crate) fn rows(&self) -> impl Iterator<Item = usize> + use<'a> {
         let (range, bits) = match self.presence {
-            Presence::All => (0..self.count(), None),
-            Presence::From(first) => (first..first + self.count(), None),
+            Presence::All => (0..self.n_floats(), None),
+            Presence::From(first) => (first..first + self.n_floats(), None),
             Presence::Bitmap(bits) => (0..bits.len() * 8, Some(bits)),
         };
         range.filter(move |row| bits.is_none_or(|bits| bits[row / 8] >> (row % 8) & 1 == 1))
@@ -289,6 +374,7 @@ impl<'a> MiniBlock<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Value;
     use proptest::prelude::*;
 
     #[track_caller]
@@ -336,7 +422,57 @@ mod tests {
         assert_eq!((s.min, s.max, s.has_reset), (4.0, 9.0, true));
     }
 
+    #[track_caller]
+    fn check_both(rows: &[Option<Value>]) {
+        let (mut bits, mut values) = (vec![0u64; rows.len().div_ceil(64)], Vec::new());
+        let (mut rows_of, mut histograms) = (Vec::new(), Vec::new());
+        for (i, v) in rows.iter().enumerate() {
+            match v {
+                Some(Value::Float(v)) => {
+                    bits[i / 64] |= 1 << (i % 64);
+                    values.push(*v);
+                }
+                Some(Value::Histogram(h)) => {
+                    rows_of.push(i);
+                    histograms.push(h.clone());
+                }
+                None => {}
+            }
+        }
+        let mut out = Vec::new();
+        put_both(rows.len(), Some(&bits), &values, (&rows_of, &mut histograms), &mut out);
+        if values.is_empty() && histograms.is_empty() {
+            assert!(out.is_empty());
+            return;
+        }
+        let mini = MiniBlock::parse(&out, rows.len()).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        assert_eq!(mini.count(), values.len() + histograms.len());
+        let mut got: Vec<Option<Value>> = vec![None; rows.len()];
+        let (mut decoded, mut at, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+        mini.values(&mut decoded).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        mini.histograms(&mut at, &mut samples).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        assert_eq!(decoded.len(), values.len());
+        mini.rows().zip(decoded).for_each(|(row, v)| got[row] = Some(Value::Float(v)));
+        at.into_iter().zip(samples).for_each(|(row, h)| got[row] = Some(Value::Histogram(h)));
+        for (a, b) in got.iter().zip(rows) {
+            assert!(match (a, b) {
+                (Some(a), Some(b)) => a.same_bits(b),
+                (a, b) => a.is_none() && b.is_none(),
+            });
+        }
+    }
+
     proptest! {
+        #[test]
+        fn floats_and_histograms_round_trip(rows in proptest::collection::vec(
+            proptest::option::of(prop_oneof![
+                (-99i32..99).prop_map(|v| Value::Float(f64::from(v))),
+                crate::sample::tests::histogram().prop_map(Value::Histogram)
+            ]), 1..20)
+        ) {
+            check_both(&rows);
+        }
+
         #[test]
         fn any_rows_round_trip(rows in proptest::collection::vec(
             proptest::option::of(prop_oneof![any::<u64>().prop_map(f64::from_bits), (-99i32..99).prop_map(f64::from)]), 1..200)
@@ -345,12 +481,22 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), rows in 1usize..300) {
+        fn hostile_bytes_never_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            rows in 1usize..300,
+            has_histograms: bool,
+        ) {
+            if has_histograms && !bytes.is_empty() {
+                bytes[0] = HISTOGRAMS;
+            }
             if let Ok(mini) = MiniBlock::parse(&bytes, rows) {
                 let mut got = Vec::new();
                 let _ = mini.values(&mut got);
                 prop_assert!(got.len() <= rows);
                 prop_assert!(mini.rows().all(|r| r < rows));
+                let (mut at, mut samples) = (Vec::new(), Vec::new());
+                let _ = mini.histograms(&mut at, &mut samples);
+                prop_assert!(at.iter().all(|r| *r < rows));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use promontory_model::{Columns, Labels, ReadError, Select, TimeRange};
+use promontory_model::{Columns, HistogramSample, Labels, ReadError, Select, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::index::read::Index;
@@ -412,6 +412,7 @@ impl GroupColumns for BlockGroup {
         }
         out.reset(columns.len(), timestamps);
         let mut values = Vec::new();
+        let mut histograms: Vec<(usize, usize, HistogramSample)> = Vec::new();
         for (i, start, rows) in parts {
             let mut span = self.block.span(&self.entry, i);
             for (c, &column) in columns.iter().enumerate() {
@@ -421,6 +422,12 @@ impl GroupColumns for BlockGroup {
                 };
                 values.clear();
                 mini.values(&mut values).map_err(|e| self.block.data_file().malformed(base, e))?;
+                if mini.has_histograms() {
+                    let (mut at, mut samples) = (Vec::new(), Vec::new());
+                    mini.histograms(&mut at, &mut samples).map_err(|e| self.block.data_file().malformed(base, e))?;
+                    let inside = at.into_iter().zip(samples).filter(|(row, _)| rows.contains(row));
+                    histograms.extend(inside.map(|(row, sample)| (c, start + row - rows.start, sample)));
+                }
                 if mini.presence == Presence::All {
                     out.values_mut(c)[start..start + rows.len()].copy_from_slice(&values[rows.clone()]);
                     continue;
@@ -434,6 +441,8 @@ impl GroupColumns for BlockGroup {
                 (next..rows.end).for_each(|absent| out.set_absent(c, start + absent - rows.start));
             }
         }
+        histograms.sort_by_key(|(c, row, _)| (*c, *row));
+        histograms.into_iter().for_each(|(c, row, sample)| out.push_histogram_sample(c, row, sample));
         Ok(())
     }
 }

@@ -175,8 +175,8 @@ fn check_group(
             report.value_bytes += reader.encoded(column)?.map_or(0, |(_, b)| b.len() as u64);
             values.clear();
             mini.values(&mut values).map_err(|e| file.malformed(base, e))?;
-            let expected = Summary::of(&values);
-            if expected.map(|s| s.bits()) != Some(mini.summary.bits()) {
+            let expected = Summary::of(&values).unwrap_or_else(Summary::of_none);
+            if expected.bits() != mini.summary.bits() {
                 return Err(file.corrupt(
                     base,
                     "summary of a mini-block",
@@ -184,7 +184,9 @@ fn check_group(
                     format!("{:?}", mini.summary),
                 ));
             }
-            found.samples += values.len() as u64;
+            let (mut rows, mut histograms) = (Vec::new(), Vec::new());
+            mini.histograms(&mut rows, &mut histograms).map_err(|e| file.malformed(base, e))?;
+            found.samples += (values.len() + histograms.len()) as u64;
             found.minis += 1;
         }
     }

@@ -3,10 +3,12 @@
 //! Memory: one page, one write buffer, and the index (series and label pairs). Until [`BlockWriter::finish`] the
 //! block is a folder with the suffix `.tmp`, which goes away with the writer.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promontory_model::{Labels, TimeRange, Timestamp};
+use promontory_model::{HistogramSample, Labels, TimeRange, Timestamp};
 
 use super::index::build::{IndexBuilder, TooLarge};
 use super::index::{GroupEntry, Page, Span};
@@ -38,8 +40,10 @@ pub struct ColumnInput<'a> {
     pub labels: Labels,
     /// One per timestamp; what stands in an absent row does not matter.
     pub values: &'a [f64],
-    /// Bit `row % 64` of word `row / 64` says whether the row has a sample; `None` when all have one.
+    /// Bit `row % 64` of word `row / 64` says whether the row has a float; `None` when all have one.
     pub presence: Option<&'a [u64]>,
+    /// Native histograms and their rows, ascending; none of these has a float.
+    pub histograms: &'a [(usize, HistogramSample)],
 }
 
 impl ColumnInput<'_> {
@@ -48,7 +52,22 @@ impl ColumnInput<'_> {
     }
 
     fn has_samples(&self) -> bool {
-        (0..self.values.len()).any(|row| self.is_present(row))
+        !self.histograms.is_empty() || (0..self.values.len()).any(|row| self.is_present(row))
+    }
+
+    fn histograms_are_placed(&self, rows: usize) -> bool {
+        self.histograms.iter().all(|(row, _)| *row < rows && !self.is_present(*row))
+            && self.histograms.is_sorted_by(|(a, _), (b, _)| a < b)
+    }
+
+    /// Appends those of `span`, their rows counted from its first.
+    fn histograms_in(&self, span: &Range<usize>, rows: &mut Vec<usize>, samples: &mut Vec<HistogramSample>) {
+        let from = self.histograms.partition_point(|(row, _)| *row < span.start);
+        let inside = self.histograms[from..].iter().take_while(|(row, _)| *row < span.end);
+        for (row, sample) in inside {
+            rows.push(row - span.start);
+            samples.push(sample.clone());
+        }
     }
 }
 
@@ -57,24 +76,33 @@ struct Joined {
     labels: Labels,
     values: Vec<f64>,
     presence: Vec<u64>,
+    histograms: Vec<(usize, HistogramSample)>,
 }
 
 impl Joined {
     fn of(columns: &[&ColumnInput<'_>], rows: usize) -> Self {
         let mut values = vec![0.0; rows];
         let mut presence = vec![0u64; rows.div_ceil(64)];
+        let mut histograms = BTreeMap::new();
         // The first column is written last, so that its samples stay.
         for c in columns.iter().rev() {
             for row in (0..rows).filter(|row| c.is_present(*row)) {
                 values[row] = c.values[row];
                 presence[row / 64] |= 1 << (row % 64);
+                histograms.remove(&row);
+            }
+            for (row, sample) in c.histograms {
+                presence[row / 64] &= !(1 << (row % 64));
+                histograms.insert(*row, sample.clone());
             }
         }
-        Self { labels: columns[0].labels.clone(), values, presence }
+        let histograms = histograms.into_iter().collect();
+        Self { labels: columns[0].labels.clone(), values, presence, histograms }
     }
 
     fn as_input(&self) -> ColumnInput<'_> {
-        ColumnInput { labels: self.labels.clone(), values: &self.values, presence: Some(&self.presence) }
+        let (values, presence) = (&self.values, Some(self.presence.as_slice()));
+        ColumnInput { labels: self.labels.clone(), values, presence, histograms: &self.histograms }
     }
 }
 
@@ -144,6 +172,9 @@ impl BlockWriter {
             if c.values.len() != rows || c.presence.is_some_and(|bits| bits.len() < words) {
                 return Err(input("a column has another number of rows"));
             }
+            if !c.histograms_are_placed(rows) {
+                return Err(input("histograms of a column are not sorted, or stand beside floats"));
+            }
         }
         let mut columns: Vec<&ColumnInput<'_>> = group.columns.iter().filter(|c| c.has_samples()).collect();
         if columns.is_empty() {
@@ -174,6 +205,8 @@ impl BlockWriter {
             sink.begin_span(timestamps[0], timestamps[timestamps.len() - 1], timestamps.len(), &times);
             for column in &columns {
                 bytes.clear();
+                let (mut rows_of, mut histograms) = (Vec::new(), Vec::new());
+                column.histograms_in(&span, &mut rows_of, &mut histograms);
                 match column.presence {
                     None => mini::put(span.len(), None, &column.values[span.clone()], &mut bytes),
                     Some(_) => {
@@ -184,11 +217,12 @@ impl BlockWriter {
                             values.push(column.values[row]);
                             bits[i / 64] |= 1 << (i % 64);
                         }
-                        mini::put(span.len(), Some(&bits), &values, &mut bytes);
+                        let histograms = (&*rows_of, &mut *histograms);
+                        mini::put_both(span.len(), Some(&bits), &values, histograms, &mut bytes);
                     }
                 }
-                let count = if column.presence.is_none() { span.len() } else { values.len() };
-                sink.push_mini_block(&bytes, count)?;
+                let n_floats = if column.presence.is_none() { span.len() } else { values.len() };
+                sink.push_mini_block(&bytes, n_floats + histograms.len())?;
             }
             sink.end_span()?;
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::{Cancel, Labels, ReadError};
+use promontory_model::{Cancel, HistogramSample, Labels, ReadError};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use roaring::RoaringBitmap;
 
@@ -17,6 +17,7 @@ use crate::block::index::{GroupEntry, Span};
 use crate::block::mini::{self, MiniBlock};
 use crate::block::{BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, verify};
 use crate::codec;
+use crate::sample::Value;
 use crate::ulid::Ulid;
 use crate::vfs::Vfs;
 
@@ -357,6 +358,7 @@ impl<'a> GroupMerge<'a> {
         let mut present = vec![0u64; times.len().div_ceil(64)];
         for column in 0..self.columns.len() {
             present.fill(0);
+            let mut histograms: BTreeMap<usize, HistogramSample> = BTreeMap::new();
             for source in sources.iter_mut().filter(|s| s.times[0] <= maxt && s.times[s.times.len() - 1] >= mint) {
                 let part = &self.parts[source.at.part];
                 let Some(local) = part.columns[column] else {
@@ -365,28 +367,37 @@ impl<'a> GroupMerge<'a> {
                 let Some((base, mini)) = source.reader.mini_block(local as usize)? else {
                     continue;
                 };
+                let malformed = |e| part.block.data_file().malformed(base, e);
                 decoded.clear();
-                mini.values(&mut decoded).map_err(|e| part.block.data_file().malformed(base, e))?;
-                let mut at = 0;
-                for (row, value) in mini.rows().zip(&decoded) {
+                mini.values(&mut decoded).map_err(malformed)?;
+                let floats = mini.rows().zip(decoded.iter().map(|v| Value::Float(*v)));
+                let (mut rows_of, mut samples) = (Vec::new(), Vec::new());
+                mini.histograms(&mut rows_of, &mut samples).map_err(malformed)?;
+                for (row, value) in floats.chain(rows_of.into_iter().zip(samples.into_iter().map(Value::Histogram))) {
                     let t = source.times[row];
                     if !(mint..=maxt).contains(&t) {
                         continue;
                     }
-                    at += times[at..].partition_point(|x| *x < t);
-                    if present[at / 64] >> (at % 64) & 1 == 1 {
+                    let at = times.partition_point(|x| *x < t);
+                    if present[at / 64] >> (at % 64) & 1 == 1 || histograms.contains_key(&at) {
                         counts.n_duplicates += 1;
                         continue;
                     }
-                    present[at / 64] |= 1 << (at % 64);
-                    dense[at] = *value;
+                    match value {
+                        Value::Float(value) => {
+                            present[at / 64] |= 1 << (at % 64);
+                            dense[at] = value;
+                        }
+                        Value::Histogram(sample) => drop(histograms.insert(at, sample)),
+                    }
                 }
             }
             values.clear();
             values.extend((0..times.len()).filter(|r| present[r / 64] >> (r % 64) & 1 == 1).map(|r| dense[r]));
-            mini::put(times.len(), Some(&present), &values, &mut bytes);
+            let (rows_of, mut samples): (Vec<usize>, Vec<HistogramSample>) = histograms.into_iter().unzip();
+            mini::put_both(times.len(), Some(&present), &values, (&rows_of, &mut samples), &mut bytes);
             ends.push(bytes.len());
-            n_values.push(values.len());
+            n_values.push(values.len() + samples.len());
         }
         if bytes.is_empty() {
             return Ok(());

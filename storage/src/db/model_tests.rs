@@ -4,17 +4,61 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Counts, Span};
 use promontory_model::{
-    Cancel, Columns, Labels, Queryable as _, STALE_NAN_BITS, Select, Snapshot, TimeRange, Timestamp,
+    Cancel, Columns, FloatHistogram, HistogramSample, Labels, Queryable as _, STALE_NAN_BITS, Select, Snapshot,
+    TimeRange, Timestamp, stale_nan,
 };
 use proptest::prelude::*;
 
 use crate::clock::ManualClock;
+use crate::sample::put_histogram;
 use crate::vfs::SimVfs;
 use crate::vfs::sim::Survival;
 use crate::{Appended, Db, DbOptions, FsyncPolicy, GroupWriter, SeriesRef};
 
+/// Bits of floats; histograms by [`histogram_mark`].
 pub(super) type Samples = BTreeMap<(u8, i64), u64>;
+
+/// A histogram that `kind` tells from all others: integers and floats, counters and gauges, custom bounds, markers.
+/// Those of neighbouring kinds continue each other.
+pub(super) fn histogram(kind: u8) -> HistogramSample {
+    let n = f64::from(kind / 8);
+    let counts = if kind % 8 == 1 { Counts::Float } else { Counts::Integer };
+    let scale = if counts == Counts::Float { 0.5 } else { 1.0 };
+    let exponential = FloatHistogram {
+        schema: 2,
+        zero_threshold: 0.25,
+        zero_count: n,
+        count: 4.0 * n * scale + n,
+        sum: n / 3.0,
+        positive_spans: vec![Span { offset: -1, length: 1 }, Span { offset: i32::from(kind % 8 == 2), length: 1 }],
+        positive_buckets: vec![n * scale, 3.0 * n * scale],
+        ..FloatHistogram::default()
+    };
+    let value = match kind % 8 {
+        3 => FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..exponential },
+        4 => FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() },
+        5 => FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            zero_threshold: 0.0,
+            zero_count: 0.0,
+            count: 4.0 * n,
+            positive_spans: vec![Span { offset: 1, length: 2 }],
+            custom_values: vec![0.5, 1.0, 2.0],
+            ..exponential
+        },
+        _ => exponential,
+    };
+    HistogramSample::new(value, counts).unwrap()
+}
+
+/// A number that stands for a histogram.
+pub(super) fn histogram_mark(sample: &HistogramSample) -> u64 {
+    let mut bytes = Vec::new();
+    put_histogram(&mut bytes, sample);
+    u64::from(crc32fast::hash(&bytes)) << 32 | bytes.len() as u64
+}
 
 pub(super) fn small() -> DbOptions {
     DbOptions {
@@ -59,6 +103,21 @@ pub(super) fn samples(snapshot: &dyn Snapshot, range: TimeRange) -> Samples {
             for row in (0..columns.n_rows()).filter(|&row| column.is_present(row)) {
                 out.insert((series, columns.timestamps()[row]), column.values[row].to_bits());
             }
+            let mut before: Option<(usize, HistogramSample)> = None;
+            for (row, sample) in column.histogram_samples() {
+                assert!(!column.is_present(row), "a float and a histogram at one time");
+                // Nothing that is said about resets is wrong.
+                if sample.value().counter_reset_hint == CounterResetHint::NotReset
+                    && let Some((_, before)) = before
+                {
+                    let counts = |s: &HistogramSample| (s.value().count, s.value().positive_buckets.clone());
+                    assert!(counts(&before) <= counts(&sample));
+                    assert_eq!(before.value().positive_spans, sample.value().positive_spans);
+                }
+                let bits = histogram_mark(&sample);
+                assert_eq!(out.insert((series, columns.timestamps()[row]), bits), None);
+                before = Some((row, sample));
+            }
         }
     }
     out
@@ -69,6 +128,9 @@ enum Step {
     /// Writer, time relative to the present, series and values.
     Append(usize, i64, Vec<(u8, u64)>),
     AppendAt(usize, Vec<(u8, i64, u64)>),
+    /// The same with kinds of histograms after the floats.
+    AppendBoth(usize, i64, Vec<(u8, u64)>, Vec<(u8, u8)>),
+    AppendBothAt(usize, Vec<(u8, i64, u64)>, Vec<(u8, i64, u8)>),
     Release(usize, u8),
     NewWriter(usize),
     Advance(i64),
@@ -89,13 +151,23 @@ fn value() -> impl Strategy<Value = u64> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let cells = proptest::collection::vec((0u8..20, value()), 1..12);
+    let cells = || proptest::collection::vec((0u8..20, value()), 1..12);
     let at = prop_oneof![3 => Just(0i64), 1 => -200i64..50, 1 => -6000i64..0];
-    let timed = proptest::collection::btree_map((0u8..20, prop_oneof![-100i64..10, -5000i64..0]), value(), 1..12)
-        .prop_map(|m| m.into_iter().map(|((s, t), v)| (s, t, v)).collect());
+    let timed = || {
+        proptest::collection::btree_map((0u8..20, prop_oneof![-100i64..10, -5000i64..0]), value(), 1..12)
+            .prop_map(|m| m.into_iter().map(|((s, t), v)| (s, t, v)).collect())
+    };
+    // Some series have both.
+    let histograms = proptest::collection::vec((15u8..25, any::<u8>()), 1..6);
+    let timed_histograms =
+        proptest::collection::btree_map((15u8..25, prop_oneof![-100i64..10, -5000i64..0]), any::<u8>(), 1..6)
+            .prop_map(|m| m.into_iter().map(|((s, t), k)| (s, t, k)).collect());
     prop_oneof![
-        12 => (0usize..2, at, cells).prop_map(|(w, t, c)| Step::Append(w, t, c)),
-        3 => (0usize..2, timed).prop_map(|(w, c)| Step::AppendAt(w, c)),
+        6 => (0usize..2, at.clone(), cells(), histograms)
+            .prop_map(|(w, t, c, h)| Step::AppendBoth(w, t, c, h)),
+        3 => (0usize..2, timed(), timed_histograms).prop_map(|(w, c, h)| Step::AppendBothAt(w, c, h)),
+        12 => (0usize..2, at, cells()).prop_map(|(w, t, c)| Step::Append(w, t, c)),
+        3 => (0usize..2, timed()).prop_map(|(w, c)| Step::AppendAt(w, c)),
         1 => (0usize..2, 0u8..20).prop_map(|(w, s)| Step::Release(w, s)),
         1 => (0usize..2).prop_map(Step::NewWriter),
         8 => prop_oneof![4 => 10i64..1000, 1 => 1000i64..6000].prop_map(Step::Advance),
@@ -198,14 +270,30 @@ impl Run {
                 let expected = self.expect_row(self.db().0.head.max_t(), t, &cells);
                 assert_eq!(self.writers[w].0.append(Timestamp(t), &refs).unwrap(), expected);
             }
-            Step::AppendAt(w, cells) => {
+            Step::AppendBoth(w, t, mut cells, histograms) => {
+                let t = self.now + t;
+                let refs: Vec<_> = cells.iter().map(|&(s, v)| (self.resolve(w, s), f64::from_bits(v))).collect();
+                let of: Vec<_> = histograms.iter().map(|&(s, k)| (self.resolve(w, s), histogram(k))).collect();
+                cells.extend(histograms.iter().map(|&(s, k)| (s, histogram_mark(&histogram(k)))));
+                let expected = self.expect_row(self.db().0.head.max_t(), t, &cells);
+                assert_eq!(self.writers[w].0.append_with_histograms(Timestamp(t), &refs, &of).unwrap(), expected);
+            }
+            Step::AppendAt(w, cells) => self.step(Step::AppendBothAt(w, cells, Vec::new())),
+            Step::AppendBothAt(w, cells, histograms) => {
                 let refs: Vec<_> = cells
                     .iter()
                     .map(|&(s, t, v)| (self.resolve(w, s), Timestamp(self.now + t), f64::from_bits(v)))
                     .collect();
+                let of: Vec<_> = histograms
+                    .iter()
+                    .map(|&(s, t, k)| (self.resolve(w, s), Timestamp(self.now + t), histogram(k)))
+                    .collect();
                 let mut rows: BTreeMap<i64, Vec<(u8, u64)>> = BTreeMap::new();
                 for (s, t, v) in cells {
                     rows.entry(self.now + t).or_default().push((s, v));
+                }
+                for (s, t, k) in histograms {
+                    rows.entry(self.now + t).or_default().push((s, histogram_mark(&histogram(k))));
                 }
                 // Bounds follow the newest time, row by row.
                 let mut max_t = self.db().0.head.max_t();
@@ -217,7 +305,8 @@ impl Run {
                     }
                     expected.add(counts);
                 }
-                assert_eq!(self.writers[w].0.append_at(&refs).unwrap(), expected);
+                let writer = &mut self.writers[w].0;
+                assert_eq!(writer.append_at_with_histograms(&refs, &of).unwrap(), expected);
             }
             Step::Release(w, s) => {
                 if let Some(r) = self.writers[w].1.remove(&s) {

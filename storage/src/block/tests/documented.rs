@@ -1,6 +1,7 @@
 //! The worked example of `docs/format/block.md`, byte for byte.
 
-use promontory_model::TimeRange;
+use promontory_model::histogram::{Counts, Span};
+use promontory_model::{FloatHistogram, HistogramSample, TimeRange};
 
 use super::*;
 use crate::documented::{bytes_of, fenced};
@@ -40,4 +41,29 @@ fn documented_block_is_what_is_written_and_read() {
     let block = BlockReader::open(&*typed_in, &path(ulid)).unwrap();
     assert_eq!(read_all(&*block, &[], TimeRange::ALL).unwrap(), model);
     verify(&*typed_in, &path(ulid)).unwrap();
+}
+
+#[test]
+fn documented_mini_block_with_histograms_is_what_is_written_and_read() {
+    let of = |n: f64| {
+        let value = FloatHistogram {
+            schema: 0,
+            count: 3.0 * n,
+            sum: n / 2.0,
+            positive_spans: vec![Span { offset: 0, length: 2 }],
+            positive_buckets: vec![n, 2.0 * n],
+            ..FloatHistogram::default()
+        };
+        HistogramSample::new(value, Counts::Integer).unwrap()
+    };
+    let expected = [of(1.0), of(2.0)];
+    let documented = bytes_of(fenced(PAGE, "mini"));
+    let mut written = Vec::new();
+    mini::put_both(3, Some(&[1]), &[1.0], (&[1, 2], &mut expected.clone()), &mut written);
+    assert_eq!(written, documented, "{written:02x?}");
+    let Ok(mini) = mini::MiniBlock::parse(&documented, 3) else { panic!("the documented bytes are refused") };
+    let (mut rows, mut samples) = (Vec::new(), Vec::new());
+    assert!(mini.histograms(&mut rows, &mut samples).is_ok());
+    assert_eq!((rows, mini.rows().collect::<Vec<_>>(), mini.count()), (vec![1, 2], vec![0], 3));
+    assert!(samples.iter().zip(&expected).all(|(a, b)| a.same_bits(b)));
 }

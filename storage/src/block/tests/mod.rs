@@ -33,6 +33,7 @@ impl Group {
                 labels: labels.clone(),
                 values,
                 presence: presence.as_deref(),
+                histograms: &[],
             })
             .collect();
         writer.add_group(&GroupInput { timestamps: &self.timestamps, columns: &columns })
@@ -308,7 +309,7 @@ fn groups_that_are_not_groups_are_refused() {
     let vfs = vfs();
     let mut writer = BlockWriter::new(Arc::clone(&vfs), &dir(), Ulid::new(1, 1), 1).unwrap();
     let set = Labels::from_pairs([("__name__", "up")]);
-    let column = |values| ColumnInput { labels: set.clone(), values, presence: None };
+    let column = |values| ColumnInput { labels: set.clone(), values, presence: None, histograms: &[] };
     let mut check = |timestamps: &[i64], columns: &[ColumnInput<'_>], expected: &str| {
         let e = writer.add_group(&GroupInput { timestamps, columns }).unwrap_err().to_string();
         assert!(e.ends_with(expected), "{e}");
