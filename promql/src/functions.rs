@@ -18,6 +18,31 @@ pub struct Function {
     pub returns: ValueType,
     /// Behind a flag in Prometheus 3.14.
     pub experimental: bool,
+    /// What it gives, in a sentence for people.
+    pub doc: &'static str,
+}
+
+impl Function {
+    /// Name and types of the arguments, as `clamp(instant vector, scalar, scalar)`; what may be left out is in brackets.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        let required = match self.variadic {
+            Variadic::Exact | Variadic::RepeatUpTo(_) => self.args.len(),
+            Variadic::Optional(n) => self.args.len() - n,
+            Variadic::Repeat => self.args.len() - 1,
+        };
+        let mut out = format!("{}(", self.name);
+        for (i, arg) in self.args.iter().enumerate() {
+            let (open, close) = if i < required { ("", "") } else { ("[", "]") };
+            let separator = if i > 0 { ", " } else { "" };
+            out.push_str(&format!("{open}{separator}{}{close}", arg.as_str()));
+        }
+        if matches!(self.variadic, Variadic::Repeat | Variadic::RepeatUpTo(_)) {
+            out.push_str(", …");
+        }
+        out.push(')');
+        out
+    }
 }
 
 impl PartialEq for Function {
@@ -40,7 +65,7 @@ pub enum Variadic {
 }
 
 macro_rules! functions {
-    ($($id:ident $name:literal ($($arg:ident),*) $variadic:expr, $returns:ident, $experimental:literal;)*) => {
+    ($($id:ident $name:literal ($($arg:ident),*) $variadic:expr, $returns:ident, $experimental:literal, $doc:literal;)*) => {
         /// The functions of PromQL.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the names are the language's own")]
@@ -54,6 +79,7 @@ macro_rules! functions {
             variadic: $variadic,
             returns: $returns,
             experimental: $experimental,
+            doc: $doc,
         }),*];
     };
 }
@@ -61,96 +87,96 @@ macro_rules! functions {
 use Variadic::{Exact, Optional, Repeat, RepeatUpTo};
 
 functions! {
-    Abs "abs" (V) Exact, V, false;
-    Absent "absent" (V) Exact, V, false;
-    AbsentOverTime "absent_over_time" (M) Exact, V, false;
-    Acos "acos" (V) Exact, V, false;
-    Acosh "acosh" (V) Exact, V, false;
-    Asin "asin" (V) Exact, V, false;
-    Asinh "asinh" (V) Exact, V, false;
-    Atan "atan" (V) Exact, V, false;
-    Atanh "atanh" (V) Exact, V, false;
-    AvgOverTime "avg_over_time" (M) Exact, V, false;
-    Ceil "ceil" (V) Exact, V, false;
-    Changes "changes" (M) Exact, V, false;
-    Clamp "clamp" (V, S, S) Exact, V, false;
-    ClampMax "clamp_max" (V, S) Exact, V, false;
-    ClampMin "clamp_min" (V, S) Exact, V, false;
-    Cos "cos" (V) Exact, V, false;
-    Cosh "cosh" (V) Exact, V, false;
-    CountOverTime "count_over_time" (M) Exact, V, false;
-    DayOfMonth "day_of_month" (V) Optional(1), V, false;
-    DayOfWeek "day_of_week" (V) Optional(1), V, false;
-    DayOfYear "day_of_year" (V) Optional(1), V, false;
-    DaysInMonth "days_in_month" (V) Optional(1), V, false;
-    Deg "deg" (V) Exact, V, false;
-    Delta "delta" (M) Exact, V, false;
-    Deriv "deriv" (M) Exact, V, false;
-    DoubleExponentialSmoothing "double_exponential_smoothing" (M, S, S) Exact, V, true;
-    End "end" () Exact, S, true;
-    Exp "exp" (V) Exact, V, false;
-    FirstOverTime "first_over_time" (M) Exact, V, true;
-    Floor "floor" (V) Exact, V, false;
-    HistogramAvg "histogram_avg" (V) Exact, V, false;
-    HistogramCount "histogram_count" (V) Exact, V, false;
-    HistogramFraction "histogram_fraction" (S, S, V) Exact, V, false;
-    HistogramQuantile "histogram_quantile" (S, V) Exact, V, false;
-    HistogramQuantiles "histogram_quantiles" (V, T, S) RepeatUpTo(12), V, true;
-    HistogramStddev "histogram_stddev" (V) Exact, V, false;
-    HistogramStdvar "histogram_stdvar" (V) Exact, V, false;
-    HistogramSum "histogram_sum" (V) Exact, V, false;
-    Hour "hour" (V) Optional(1), V, false;
-    Idelta "idelta" (M) Exact, V, false;
-    Increase "increase" (M) Exact, V, false;
-    Info "info" (V, V) Optional(1), V, true;
-    Irate "irate" (M) Exact, V, false;
-    LabelJoin "label_join" (V, T, T, T) Repeat, V, false;
-    LabelReplace "label_replace" (V, T, T, T, T) Exact, V, false;
-    LastOverTime "last_over_time" (M) Exact, V, false;
-    Ln "ln" (V) Exact, V, false;
-    Log10 "log10" (V) Exact, V, false;
-    Log2 "log2" (V) Exact, V, false;
-    MadOverTime "mad_over_time" (M) Exact, V, true;
-    MaxOf "max_of" (S, S) Exact, S, true;
-    MaxOverTime "max_over_time" (M) Exact, V, false;
-    MinOf "min_of" (S, S) Exact, S, true;
-    MinOverTime "min_over_time" (M) Exact, V, false;
-    Minute "minute" (V) Optional(1), V, false;
-    Month "month" (V) Optional(1), V, false;
-    Pi "pi" () Exact, S, false;
-    PredictLinear "predict_linear" (M, S) Exact, V, false;
-    PresentOverTime "present_over_time" (M) Exact, V, false;
-    QuantileOverTime "quantile_over_time" (S, M) Exact, V, false;
-    Rad "rad" (V) Exact, V, false;
-    Range "range" () Exact, S, true;
-    Rate "rate" (M) Exact, V, false;
-    Resets "resets" (M) Exact, V, false;
-    Round "round" (V, S) Optional(1), V, false;
-    Scalar "scalar" (V) Exact, S, false;
-    Sgn "sgn" (V) Exact, V, false;
-    Sin "sin" (V) Exact, V, false;
-    Sinh "sinh" (V) Exact, V, false;
-    Sort "sort" (V) Exact, V, false;
-    SortByLabel "sort_by_label" (V, T) Repeat, V, true;
-    SortByLabelDesc "sort_by_label_desc" (V, T) Repeat, V, true;
-    SortDesc "sort_desc" (V) Exact, V, false;
-    Sqrt "sqrt" (V) Exact, V, false;
-    Start "start" () Exact, S, true;
-    StartTimestamp "start_timestamp" (V) Exact, V, true;
-    StddevOverTime "stddev_over_time" (M) Exact, V, false;
-    StdvarOverTime "stdvar_over_time" (M) Exact, V, false;
-    Step "step" () Exact, S, true;
-    SumOverTime "sum_over_time" (M) Exact, V, false;
-    Tan "tan" (V) Exact, V, false;
-    Tanh "tanh" (V) Exact, V, false;
-    Time "time" () Exact, S, false;
-    Timestamp "timestamp" (V) Exact, V, false;
-    TsOfFirstOverTime "ts_of_first_over_time" (M) Exact, V, true;
-    TsOfLastOverTime "ts_of_last_over_time" (M) Exact, V, true;
-    TsOfMaxOverTime "ts_of_max_over_time" (M) Exact, V, true;
-    TsOfMinOverTime "ts_of_min_over_time" (M) Exact, V, true;
-    Vector "vector" (S) Exact, V, false;
-    Year "year" (V) Optional(1), V, false;
+    Abs "abs" (V) Exact, V, false, "The absolute value.";
+    Absent "absent" (V) Exact, V, false, "1 when the vector is empty, with the labels that `=` fixes; else nothing.";
+    AbsentOverTime "absent_over_time" (M) Exact, V, false, "1 when no series has a sample in the window; else nothing.";
+    Acos "acos" (V) Exact, V, false, "The arc cosine, in radians.";
+    Acosh "acosh" (V) Exact, V, false, "The inverse hyperbolic cosine.";
+    Asin "asin" (V) Exact, V, false, "The arc sine, in radians.";
+    Asinh "asinh" (V) Exact, V, false, "The inverse hyperbolic sine.";
+    Atan "atan" (V) Exact, V, false, "The arc tangent, in radians.";
+    Atanh "atanh" (V) Exact, V, false, "The inverse hyperbolic tangent.";
+    AvgOverTime "avg_over_time" (M) Exact, V, false, "The mean of the window's samples.";
+    Ceil "ceil" (V) Exact, V, false, "Rounded up to a whole number.";
+    Changes "changes" (M) Exact, V, false, "How often the value changed inside the window.";
+    Clamp "clamp" (V, S, S) Exact, V, false, "Values held between a lower and an upper bound.";
+    ClampMax "clamp_max" (V, S) Exact, V, false, "Values held at or below a bound.";
+    ClampMin "clamp_min" (V, S) Exact, V, false, "Values held at or above a bound.";
+    Cos "cos" (V) Exact, V, false, "The cosine of an angle in radians.";
+    Cosh "cosh" (V) Exact, V, false, "The hyperbolic cosine.";
+    CountOverTime "count_over_time" (M) Exact, V, false, "How many samples the window has.";
+    DayOfMonth "day_of_month" (V) Optional(1), V, false, "Day of the month in UTC, 1 to 31.";
+    DayOfWeek "day_of_week" (V) Optional(1), V, false, "Day of the week in UTC, 0 is Sunday.";
+    DayOfYear "day_of_year" (V) Optional(1), V, false, "Day of the year in UTC, 1 to 366.";
+    DaysInMonth "days_in_month" (V) Optional(1), V, false, "Days that the month has, 28 to 31.";
+    Deg "deg" (V) Exact, V, false, "Radians to degrees.";
+    Delta "delta" (M) Exact, V, false, "How much a gauge changed over the window, extrapolated to its edges.";
+    Deriv "deriv" (M) Exact, V, false, "Change of a gauge per second, by linear regression.";
+    DoubleExponentialSmoothing "double_exponential_smoothing" (M, S, S) Exact, V, true, "A gauge smoothed with factors for level and trend, both between 0 and 1.";
+    End "end" () Exact, S, true, "The end of the query's range, in seconds.";
+    Exp "exp" (V) Exact, V, false, "e to the power of the value.";
+    FirstOverTime "first_over_time" (M) Exact, V, true, "The oldest sample of the window.";
+    Floor "floor" (V) Exact, V, false, "Rounded down to a whole number.";
+    HistogramAvg "histogram_avg" (V) Exact, V, false, "The mean of the observations of a native histogram.";
+    HistogramCount "histogram_count" (V) Exact, V, false, "How many observations a native histogram has.";
+    HistogramFraction "histogram_fraction" (S, S, V) Exact, V, false, "The share of observations between two values.";
+    HistogramQuantile "histogram_quantile" (S, V) Exact, V, false, "The value below which this share of observations lies; classic buckets need `le`.";
+    HistogramQuantiles "histogram_quantiles" (V, T, S) RepeatUpTo(12), V, true, "Several quantiles at once, told apart by a label.";
+    HistogramStddev "histogram_stddev" (V) Exact, V, false, "The estimated standard deviation of the observations of a native histogram.";
+    HistogramStdvar "histogram_stdvar" (V) Exact, V, false, "The estimated variance of the observations of a native histogram.";
+    HistogramSum "histogram_sum" (V) Exact, V, false, "The sum of the observations of a native histogram.";
+    Hour "hour" (V) Optional(1), V, false, "Hour of the day in UTC, 0 to 23.";
+    Idelta "idelta" (M) Exact, V, false, "The difference of the last two samples of the window.";
+    Increase "increase" (M) Exact, V, false, "How much a counter rose over the window, resets taken into account.";
+    Info "info" (V, V) Optional(1), V, true, "Adds labels of info metrics, such as `target_info`, to the series.";
+    Irate "irate" (M) Exact, V, false, "Rise of a counter per second between the last two samples of the window.";
+    LabelJoin "label_join" (V, T, T, T) Repeat, V, false, "Writes the values of labels, joined by a separator, into a label.";
+    LabelReplace "label_replace" (V, T, T, T, T) Exact, V, false, "Writes a label from another one by a regular expression with groups.";
+    LastOverTime "last_over_time" (M) Exact, V, false, "The newest sample of the window.";
+    Ln "ln" (V) Exact, V, false, "The natural logarithm.";
+    Log10 "log10" (V) Exact, V, false, "The decimal logarithm.";
+    Log2 "log2" (V) Exact, V, false, "The binary logarithm.";
+    MadOverTime "mad_over_time" (M) Exact, V, true, "The median absolute deviation of the window's samples.";
+    MaxOf "max_of" (S, S) Exact, S, true, "The greater of two numbers.";
+    MaxOverTime "max_over_time" (M) Exact, V, false, "The greatest sample of the window.";
+    MinOf "min_of" (S, S) Exact, S, true, "The lesser of two numbers.";
+    MinOverTime "min_over_time" (M) Exact, V, false, "The least sample of the window.";
+    Minute "minute" (V) Optional(1), V, false, "Minute of the hour in UTC, 0 to 59.";
+    Month "month" (V) Optional(1), V, false, "Month of the year in UTC, 1 to 12.";
+    Pi "pi" () Exact, S, false, "The number pi.";
+    PredictLinear "predict_linear" (M, S) Exact, V, false, "The value of a gauge so many seconds ahead, by linear regression.";
+    PresentOverTime "present_over_time" (M) Exact, V, false, "1 for each series with a sample in the window.";
+    QuantileOverTime "quantile_over_time" (S, M) Exact, V, false, "A quantile, 0 to 1, of the window's samples.";
+    Rad "rad" (V) Exact, V, false, "Degrees to radians.";
+    Range "range" () Exact, S, true, "The length of the query's range, in seconds.";
+    Rate "rate" (M) Exact, V, false, "Rise of a counter per second, averaged over the window, resets taken into account.";
+    Resets "resets" (M) Exact, V, false, "How often a counter started again inside the window.";
+    Round "round" (V, S) Optional(1), V, false, "Rounded to the nearest whole number, or to the nearest multiple of the second argument.";
+    Scalar "scalar" (V) Exact, S, false, "The value of a vector of one series; NaN when there are none or more.";
+    Sgn "sgn" (V) Exact, V, false, "1, 0 or -1 by the sign.";
+    Sin "sin" (V) Exact, V, false, "The sine of an angle in radians.";
+    Sinh "sinh" (V) Exact, V, false, "The hyperbolic sine.";
+    Sort "sort" (V) Exact, V, false, "Series of an instant query from the least value to the greatest.";
+    SortByLabel "sort_by_label" (V, T) Repeat, V, true, "Series of an instant query in natural order of labels.";
+    SortByLabelDesc "sort_by_label_desc" (V, T) Repeat, V, true, "Series of an instant query in reverse natural order of labels.";
+    SortDesc "sort_desc" (V) Exact, V, false, "Series of an instant query from the greatest value to the least.";
+    Sqrt "sqrt" (V) Exact, V, false, "The square root.";
+    Start "start" () Exact, S, true, "The start of the query's range, in seconds.";
+    StartTimestamp "start_timestamp" (V) Exact, V, true, "Since when the counter of a sample has been counting, in seconds; 0 when unknown.";
+    StddevOverTime "stddev_over_time" (M) Exact, V, false, "The standard deviation of the window's samples.";
+    StdvarOverTime "stdvar_over_time" (M) Exact, V, false, "The variance of the window's samples.";
+    Step "step" () Exact, S, true, "The step of the query, in seconds.";
+    SumOverTime "sum_over_time" (M) Exact, V, false, "The sum of the window's samples.";
+    Tan "tan" (V) Exact, V, false, "The tangent of an angle in radians.";
+    Tanh "tanh" (V) Exact, V, false, "The hyperbolic tangent.";
+    Time "time" () Exact, S, false, "The time of the step, in seconds since 1970.";
+    Timestamp "timestamp" (V) Exact, V, false, "The time of each sample, in seconds since 1970.";
+    TsOfFirstOverTime "ts_of_first_over_time" (M) Exact, V, true, "The time of the oldest sample of the window, in seconds.";
+    TsOfLastOverTime "ts_of_last_over_time" (M) Exact, V, true, "The time of the newest sample of the window, in seconds.";
+    TsOfMaxOverTime "ts_of_max_over_time" (M) Exact, V, true, "The time of the last greatest sample of the window, in seconds.";
+    TsOfMinOverTime "ts_of_min_over_time" (M) Exact, V, true, "The time of the last least sample of the window, in seconds.";
+    Vector "vector" (S) Exact, V, false, "A number as a vector of one series without labels.";
+    Year "year" (V) Optional(1), V, false, "The year in UTC.";
 }
 
 /// The function of this name.
@@ -168,5 +194,18 @@ mod tests {
         assert!(FUNCTIONS.is_sorted_by(|a, b| a.name < b.name));
         assert_eq!(find("rate").map(|f| f.id), Some(FunctionId::Rate));
         assert!(find("nope").is_none());
+    }
+
+    #[track_caller]
+    fn check_signature(name: &str, want: &str) {
+        assert_eq!(find(name).map(Function::signature).as_deref(), Some(want));
+    }
+
+    #[test]
+    fn signatures_say_what_may_be_left_out() {
+        check_signature("clamp", "clamp(instant vector, scalar, scalar)");
+        check_signature("round", "round(instant vector[, scalar])");
+        check_signature("label_join", "label_join(instant vector, string, string[, string], …)");
+        check_signature("time", "time()");
     }
 }

@@ -7,6 +7,7 @@
 pub mod annotations;
 pub mod ast;
 mod calendar;
+pub mod complete;
 pub mod engine;
 pub mod error;
 pub mod functions;
