@@ -470,4 +470,35 @@ impl Expr {
             Self::Paren(e) => e.expr.value_type(),
         }
     }
+
+    /// The expressions right below this one, in the order written.
+    #[must_use]
+    pub fn children(&self) -> Vec<&Self> {
+        match self {
+            Self::Number(_) | Self::String(_) | Self::Vector(_) | Self::Matrix(_) => Vec::new(),
+            Self::Subquery(e) => vec![&e.expr],
+            Self::Call(e) => e.args.iter().collect(),
+            Self::Aggregate(e) => e.param.iter().chain([&e.expr]).collect(),
+            Self::Binary(e) => vec![&e.lhs, &e.rhs],
+            Self::Unary(e) => vec![&e.expr],
+            Self::Paren(e) => vec![&e.expr],
+        }
+    }
+
+    /// Calls `f` with this expression and all below it, parents first.
+    pub fn walk<'a>(&'a self, f: &mut impl FnMut(&'a Self)) {
+        f(self);
+        for child in self.children() {
+            child.walk(f);
+        }
+    }
+
+    /// The expression inside any parentheses around it.
+    #[must_use]
+    pub fn unwrapped(&self) -> &Self {
+        match self {
+            Self::Paren(e) => e.expr.unwrapped(),
+            other => other,
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub mod functions;
 pub mod histogram;
 mod kernels;
 pub mod lexer;
+pub mod lint;
 pub mod notes;
 pub mod parser;
 mod plan;
