@@ -103,6 +103,10 @@ impl Db {
         Ok((Self(Arc::new(inner)), opened.recovery))
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     /// A writer for one source of series: a scrape target, a sender of remote write.
     #[must_use]
     pub fn writer(&self) -> GroupWriter {

@@ -3,6 +3,7 @@
 //! Synchronous: it knows no async runtime, YAML, PromQL or HTTP. All file access goes through [`vfs`], all time
 //! through [`clock`]. Formats are described in `docs/format`.
 
+mod backfill;
 pub mod block;
 mod blocks;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod vfs;
 mod wal;
 mod wire;
 
+pub use backfill::{Backfill, BackfillError, BackfillSeries, Backfilled};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use head::writer::{GroupWriter, SeriesRef};

@@ -427,7 +427,7 @@ impl Inner {
         }
     }
 
-    fn new_ulid(&self) -> Ulid {
+    pub(crate) fn new_ulid(&self) -> Ulid {
         let ms = u64::try_from(self.head.clock.now().0).unwrap_or(0);
         let n = self.ulids.fetch_add(1, Ordering::Relaxed);
         let random = |salt: u64| u128::from(self.random.hash_one((salt, n)));

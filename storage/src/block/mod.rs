@@ -151,7 +151,7 @@ fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> Result<(), VfsError> {
     }
 }
 
-fn tmp_path(dir: &Path, ulid: Ulid) -> PathBuf {
+pub(crate) fn tmp_path(dir: &Path, ulid: Ulid) -> PathBuf {
     dir.join(format!("{ulid}{TMP_SUFFIX}"))
 }
 
