@@ -1,12 +1,13 @@
 //! The database: head and blocks behind one handle.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, SeriesList, Snapshot};
+use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange};
 
 use crate::blocks::Block;
 use crate::clock::Clock;
@@ -19,6 +20,7 @@ use crate::options::{DbOptions, FsyncPolicy};
 use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
 use crate::status::{Cardinality, DbStatus, Maintenance, Recovery};
+use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsError, VfsLock};
 use crate::wal::Wal;
 
@@ -82,6 +84,8 @@ impl Db {
             checkpointed_ns: clock.monotonic_ns(),
             retired: Vec::new(),
             compact_after_ns: 0,
+            look_after_ns: clock.monotonic_ns().saturating_add(maintain::LOOK_NS),
+            bad_blocks: HashSet::new(),
         };
         let inner = Inner {
             vfs,
@@ -142,6 +146,21 @@ impl Db {
     /// [`WriteError`] when the store is or becomes read-only. Failures of single cuts and merges are warnings.
     pub fn tick(&self) -> Result<Maintenance, WriteError> {
         self.0.tick()
+    }
+
+    /// Times of the samples of each block and of the head.
+    pub(crate) fn ranges(&self) -> Vec<TimeRange> {
+        let head = (self.0.head.min_t(), self.0.head.max_t());
+        let mut out: Vec<TimeRange> = self.0.blocks().iter().map(|b| b.meta().range).collect();
+        if let (Some(mint), Some(maxt)) = head {
+            out.push(TimeRange::new(mint, maxt));
+        }
+        out
+    }
+
+    /// A name for something new.
+    pub(crate) fn new_ulid(&self) -> Ulid {
+        self.0.new_ulid()
     }
 
     /// Counts and sizes.

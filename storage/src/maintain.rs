@@ -4,7 +4,7 @@
 //! series are synced before the manifest names them, the manifest is replaced before what it no longer needs is
 //! removed, a block is published before the head forgets its samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::head::{Head, lock};
 use crate::health::Reserve;
 use crate::manifest::Manifest;
 use crate::options::FsyncPolicy;
+use crate::prometheus;
 use crate::recovery::{BLOCKS_DIR, HEAD_DIR};
 use crate::retention::{self, Reason, RetentionLimits};
 use crate::source::GroupColumns as _;
@@ -32,6 +33,9 @@ use crate::vfs::{VfsError, VfsFile};
 
 /// Time after which a failed merge is tried again.
 const COMPACT_RETRY_NS: u64 = 10 * 60 * 1_000_000_000;
+
+/// Time between two searches of the data folder for Prometheus' blocks.
+pub(crate) const LOOK_NS: u64 = 60 * 1_000_000_000;
 
 /// State of maintenance; one thread at a time works on it.
 #[derive(Debug)]
@@ -49,6 +53,10 @@ pub(crate) struct State {
     /// Head segments that go with the next manifest.
     pub(crate) retired: Vec<PathBuf>,
     pub(crate) compact_after_ns: u64,
+    /// When the data folder is searched for Prometheus' blocks again.
+    pub(crate) look_after_ns: u64,
+    /// Blocks of Prometheus that cannot be read and were reported.
+    pub(crate) bad_blocks: HashSet<PathBuf>,
 }
 
 /// Counters since the start.
@@ -136,6 +144,7 @@ impl Inner {
         }
         self.apply_retention(done);
         self.compact(state, done);
+        self.look_for_blocks(state, done);
         self.forget_seqs();
         Ok(())
     }
@@ -323,11 +332,7 @@ impl Inner {
         true
     }
 
-    fn metas(&self) -> Vec<BlockMeta> {
-        self.blocks().iter().map(|b| b.meta().clone()).collect()
-    }
-
-    /// Facts of the blocks that can be merged.
+    /// Facts of the blocks of the own format: those that are merged and go by retention.
     fn mergeable(&self) -> Vec<BlockMeta> {
         self.blocks().iter().filter(|b| Arc::clone(b).native().is_some()).map(|b| b.meta().clone()).collect()
     }
@@ -341,8 +346,40 @@ impl Inner {
         *list = Arc::new(blocks);
     }
 
+    /// Finds Prometheus' blocks that were put into the data folder or taken out of it.
+    fn look_for_blocks(&self, state: &mut State, done: &mut Maintenance) {
+        let now = self.head.clock.monotonic_ns();
+        if now < state.look_after_ns {
+            return;
+        }
+        state.look_after_ns = now.saturating_add(LOOK_NS);
+        let known = self.blocks();
+        let found = match prometheus::look(&*self.vfs, &self.dir, &known) {
+            Ok(found) => found,
+            Err(e) => return done.warnings.push(e.to_string()),
+        };
+        let is_foreign = |b: &Arc<dyn Block>| Arc::clone(b).native().is_none();
+        let before: Vec<Ulid> = known.iter().filter(|b| is_foreign(b)).map(|b| b.meta().ulid).collect();
+        let after: Vec<Ulid> = found.blocks.iter().map(|b| b.meta().ulid).collect();
+        if before.len() != after.len() || !after.iter().all(|ulid| before.contains(ulid)) {
+            self.change_blocks(|blocks| {
+                blocks.retain(|b| !is_foreign(b));
+                blocks.extend(found.blocks);
+            });
+            tracing::info!(before = before.len(), now = after.len(), "blocks of prometheus in the data folder changed");
+        }
+        // Each is told once.
+        for (path, why) in &found.bad {
+            if state.bad_blocks.insert(path.clone()) {
+                done.warnings.push(format!("block {} is left out: {why}", path.display()));
+            }
+        }
+        state.bad_blocks.retain(|path| found.bad.iter().any(|(p, _)| p == path));
+    }
+
+    /// Only blocks of the own format: what others wrote is theirs to delete.
     fn apply_retention(&self, done: &mut Maintenance) {
-        let metas = self.metas();
+        let metas = self.mergeable();
         let newest = metas.iter().map(|m| m.range.maxt.0).chain(self.head.max_t()).max();
         let Some(newest) = newest else { return };
         let options = &self.head.options;

@@ -22,6 +22,7 @@ use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
 use crate::manifest::{self, Manifest};
 use crate::options::{DbOptions, FsyncPolicy};
+use crate::prometheus;
 use crate::sample::read_histogram;
 use crate::status::Recovery;
 use crate::vfs::{self, Vfs, VfsError};
@@ -130,6 +131,7 @@ fn open_blocks(
     manifest: &mut Manifest,
     recovery: &mut Recovery,
 ) -> Result<Vec<Arc<dyn Block>>, OpenError> {
+    let data_dir = dir;
     let dir = dir.join(BLOCKS_DIR);
     block::remove_leftovers(&**vfs, &dir).map_err(block_failed)?;
     let mut readers: Vec<Arc<dyn Block>> = Vec::new();
@@ -144,6 +146,9 @@ fn open_blocks(
         readers.retain(|r| r.meta().ulid != ulid);
         block::delete(&**vfs, &dir, ulid).map_err(block_failed)?;
     }
+    let found = prometheus::look(&**vfs, data_dir, &[])?;
+    recovery.bad_blocks.extend(found.bad.into_iter().map(|(path, why)| (path.display().to_string(), why)));
+    readers.extend(found.blocks);
     // A block that was being cut is there as a whole or not at all; what it holds is no longer the head's. It may have
     // been merged into another one since.
     if let Some((ulid, floor)) = manifest.cut.take() {

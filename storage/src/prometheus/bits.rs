@@ -87,11 +87,6 @@ impl<'a> BitReader<'a> {
         self.n -= count;
     }
 
-    #[inline]
-    pub(super) fn bit(&mut self) -> Result<bool, WireError> {
-        Ok(self.bits(1)? == 1)
-    }
-
     /// Number of 1 bits before the next 0, at most `max`; takes the 0 unless `max` were found.
     #[inline]
     pub(super) fn ones(&mut self, max: u32) -> Result<u32, WireError> {

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::{Cancel, Labels, Matcher, TimeRange};
+use promontory_model::{Cancel, Columns, Labels, Matcher, Queryable as _, ReadError, Select, SeriesBatch, TimeRange};
 
+use super::writer::Writer;
 use super::{Progress, PrometheusError};
 use crate::block::BlockReader;
 use crate::db::Db;
+use crate::select::{self, NamedSource};
 use crate::ulid::Ulid;
 use crate::vfs::Vfs;
 
@@ -41,12 +43,22 @@ pub struct Exported {
     pub bytes: u64,
 }
 
+/// Values that are read at once.
+const VALUES_MAX: usize = 1 << 20;
+/// Series that are read at once.
+const COLUMNS_MAX: usize = 1024;
+/// Shortest block.
+const BLOCK_MS_MIN: i64 = 60_000;
+
 /// Writes what `db` holds, head and blocks, as blocks of Prometheus into the folder `dir`, which is created when
 /// missing. Blocks appear there one by one, each whole and synced. Memory: the label sets and chunk positions of the
 /// series of one block, and the samples of some columns.
 ///
+/// Floats and histograms come back bit for bit, but for histograms with integer counts above 2^63, which become such
+/// with floating-point counts. Blocks are no shorter than a minute.
+///
 /// # Errors
-/// [`PrometheusError`]; blocks that are finished stay.
+/// [`PrometheusError`]; blocks that are finished stay. A part of the database that cannot be read is an error.
 pub fn export(
     vfs: &Arc<dyn Vfs>,
     db: &Db,
@@ -55,12 +67,36 @@ pub fn export(
     progress: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Vec<Exported>, PrometheusError> {
-    let _ = (vfs, db, dir, options, progress, cancel);
-    Ok(Vec::new())
+    vfs.create_dir_all(dir)?;
+    let windows = windows(&db.ranges(), options.range, options.block_ms.max(BLOCK_MS_MIN));
+    let mut out = Vec::new();
+    let mut n_samples = 0;
+    for (i, &window) in windows.iter().enumerate() {
+        let snapshot = db.snapshot()?;
+        let select = Select { range: window, matchers: options.matchers, cancel };
+        let selection = snapshot.select(&select)?;
+        if !selection.warnings.is_empty() {
+            return Err(PrometheusError::Incomplete { reason: selection.warnings.join("; ") });
+        }
+        let mut report = |part: f64, n: u64| {
+            let done = (i as f64 + part) / windows.len() as f64;
+            progress(Progress { done, n_samples: n_samples + n, n_blocks: out.len() as u64, range: window });
+        };
+        let mut writer = Writer::new(&**vfs, dir, db.new_ulid())?;
+        write(&selection.batches, &select, &mut writer, &mut report)?;
+        if writer.n_samples() > 0 {
+            let block = writer.finish(window, options.external_labels)?;
+            n_samples += block.n_samples;
+            out.push(block);
+        }
+    }
+    let range = options.range;
+    progress(Progress { done: 1.0, n_samples, n_blocks: out.len() as u64, range });
+    Ok(out)
 }
 
-/// Writes one block of ours as one block of Prometheus of the same name into the folder `dir`, for upload to object
-/// storage. A block of that name is replaced.
+/// Writes one block of ours as one block of Prometheus of the same name into the folder `dir`, which is created when
+/// missing; for upload to object storage. A block of that name is replaced. `None` when the block has no samples.
 ///
 /// # Errors
 /// As [`export`].
@@ -72,6 +108,93 @@ pub fn export_block(
     progress: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Option<Exported>, PrometheusError> {
-    let _ = (vfs, block, dir, external_labels, progress, cancel);
-    Ok(None)
+    vfs.create_dir_all(dir)?;
+    let (ulid, range) = (block.meta().ulid, block.meta().range);
+    let select = Select { range, matchers: &[], cancel };
+    let source = NamedSource { source: Arc::clone(block) as _, name: None };
+    let selection = select::select(&[source], &select)?;
+    let mut report = |done: f64, n_samples: u64| progress(Progress { done, n_samples, n_blocks: 0, range });
+    let mut writer = Writer::new(&**vfs, dir, ulid)?;
+    write(&selection.batches, &select, &mut writer, &mut report)?;
+    if writer.n_samples() == 0 {
+        return Ok(None);
+    }
+    let written = writer.finish(range, external_labels)?;
+    progress(Progress { done: 1.0, n_samples: written.n_samples, n_blocks: 1, range });
+    Ok(Some(written))
+}
+
+/// Times of the blocks to write: multiples of `block_ms` that some source has samples in, cut to `wanted`.
+fn windows(sources: &[TimeRange], wanted: TimeRange, block_ms: i64) -> Vec<TimeRange> {
+    let cut = |a: TimeRange, b: TimeRange| TimeRange { mint: a.mint.max(b.mint), maxt: a.maxt.min(b.maxt) };
+    let mut sources: Vec<TimeRange> = sources.iter().map(|s| cut(*s, wanted)).filter(|s| !s.is_empty()).collect();
+    sources.sort_unstable_by_key(|s| s.mint);
+    let mut out: Vec<TimeRange> = Vec::new();
+    for source in sources {
+        let mut at = source.mint.0.max(out.last().map_or(i64::MIN, |w| w.maxt.0.saturating_add(1)));
+        while at <= source.maxt.0 {
+            let behind = at.rem_euclid(block_ms);
+            let whole = TimeRange::new(at.saturating_sub(behind), at.saturating_add(block_ms - 1 - behind));
+            out.push(cut(whole, wanted));
+            match whole.maxt.0.checked_add(1) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+    }
+    out
+}
+
+/// Adds all series of `batches`. `report` hears the part that is done and the number of samples.
+fn write(
+    batches: &[Arc<dyn SeriesBatch>],
+    select: &Select<'_>,
+    writer: &mut Writer<'_>,
+    report: &mut dyn FnMut(f64, u64),
+) -> Result<(), PrometheusError> {
+    let n_series: usize = batches.iter().map(|b| b.n_series()).sum();
+    let mut n_done = 0;
+    let mut columns = Columns::default();
+    for batch in batches {
+        let step = (VALUES_MAX / batch.rows_max(select.range).max(1)).clamp(1, COLUMNS_MAX);
+        for start in (0..batch.n_series()).step_by(step) {
+            select.cancel.check().map_err(ReadError::from)?;
+            let part = start..(start + step).min(batch.n_series());
+            batch.read(part.clone(), select.range, &mut columns)?;
+            for (i, series) in part.clone().enumerate() {
+                writer.add(batch.labels(series), columns.timestamps(), &columns.column(i))?;
+            }
+            n_done += part.len();
+            report(n_done as f64 / n_series as f64, writer.n_samples());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(sources: &[(i64, i64)], wanted: (i64, i64), expected: &[(i64, i64)]) {
+        let sources: Vec<TimeRange> = sources.iter().map(|s| TimeRange::new(s.0, s.1)).collect();
+        let got = windows(&sources, TimeRange::new(wanted.0, wanted.1), 10);
+        let got: Vec<(i64, i64)> = got.iter().map(|w| (w.mint.0, w.maxt.0)).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_only_where_samples_may_be() {
+        let all = (i64::MIN, i64::MAX);
+        check(&[], all, &[]);
+        check(&[(5, 25)], all, &[(0, 9), (10, 19), (20, 29)]);
+        check(&[(50, 59), (-3, 2), (1, 12)], all, &[(-10, -1), (0, 9), (10, 19), (50, 59)]);
+        check(&[(5, 25)], (7, 21), &[(7, 9), (10, 19), (20, 21)]);
+        check(&[(5, 25)], (26, 40), &[]);
+        check(
+            &[(i64::MIN, i64::MIN + 3), (i64::MAX, i64::MAX)],
+            all,
+            &[(i64::MIN, i64::MIN + 7), (i64::MAX - 7, i64::MAX)],
+        );
+    }
 }

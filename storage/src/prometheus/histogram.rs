@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Span};
+use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Counts, HistogramSample, Span};
 use promontory_model::{FloatHistogram, is_stale};
 
 use super::bits::{BitReader, BitWriter};
@@ -82,6 +82,9 @@ impl Layout {
             for _ in 0..n {
                 custom_values.push(read_bound(r)?);
             }
+        }
+        if schema == CUSTOM_BUCKETS_SCHEMA {
+            check_custom(r, &positive_spans, n_negative, &custom_values)?;
         }
         let n_buckets = n_positive + n_negative;
         Ok(Self { schema, zero_threshold, positive_spans, negative_spans, custom_values, n_positive, n_buckets })
@@ -174,6 +177,15 @@ fn read_spans(r: &mut BitReader<'_>) -> Result<(Vec<Span>, usize), WireError> {
     Ok((spans, n_buckets))
 }
 
+/// Custom buckets lie between ascending bounds, or behind the last.
+fn check_custom(r: &BitReader<'_>, spans: &[Span], n_negative: usize, bounds: &[f64]) -> Result<(), WireError> {
+    let reach = spans.iter().fold(0i64, |end, s| end + i64::from(s.offset) + i64::from(s.length));
+    let is_ascending = bounds.iter().all(|b| b.is_finite()) && bounds.windows(2).all(|w| w[0] < w[1]);
+    let starts_inside = spans.first().is_none_or(|s| s.offset >= 0);
+    let is_sound = is_ascending && starts_inside && n_negative == 0 && reach <= bounds.len() as i64 + 1;
+    if is_sound { Ok(()) } else { Err(r.error("custom buckets do not fit their bounds")) }
+}
+
 fn read_bound(r: &mut BitReader<'_>) -> Result<f64, WireError> {
     match r.varbit_uint()? {
         0 => r.float(),
@@ -233,7 +245,7 @@ impl Twice {
 }
 
 /// Appends the histograms of a chunk's data; `is_float` says that it has encoding 3.
-pub(super) fn decode(data: &[u8], is_float: bool, out: &mut Vec<(i64, Arc<FloatHistogram>)>) -> Result<(), WireError> {
+pub(super) fn decode(data: &[u8], is_float: bool, out: &mut Vec<(i64, HistogramSample)>) -> Result<(), WireError> {
     let mut r = BitReader::new(data);
     if data.len() > CHUNK_BYTES_MAX {
         return Err(r.error("chunk of histograms is longer than 4 MiB"));
@@ -260,7 +272,7 @@ fn decode_integers(
     n: usize,
     header: ResetHeader,
     layout: &Layout,
-    out: &mut Vec<(i64, Arc<FloatHistogram>)>,
+    out: &mut Vec<(i64, HistogramSample)>,
 ) -> Result<(), WireError> {
     let (mut time, mut count, mut zero) = (Twice::default(), Twice::default(), Twice::default());
     let mut sum: Option<XorState> = None;
@@ -288,7 +300,8 @@ fn decode_integers(
                 absolute.push(total as f64);
             }
         }
-        out.push((t, Arc::new(layout.histogram(header.hint(i), count, zero_count, sum, &absolute))));
+        let h = layout.histogram(header.hint(i), count, zero_count, sum, &absolute);
+        out.push((t, HistogramSample::from_stored(Arc::new(h), Counts::Integer)));
     }
     Ok(())
 }
@@ -298,7 +311,7 @@ fn decode_floats(
     n: usize,
     header: ResetHeader,
     layout: &Layout,
-    out: &mut Vec<(i64, Arc<FloatHistogram>)>,
+    out: &mut Vec<(i64, HistogramSample)>,
 ) -> Result<(), WireError> {
     let mut time = Twice::default();
     let (mut count, mut zero, mut sum) = (None, None, None);
@@ -318,7 +331,8 @@ fn decode_floats(
                 absolute.push(read_float(r, bucket)?);
             }
         }
-        out.push((t, Arc::new(layout.histogram(header.hint(i), count, zero_count, sum, &absolute))));
+        let h = layout.histogram(header.hint(i), count, zero_count, sum, &absolute);
+        out.push((t, HistogramSample::from_stored(Arc::new(h), Counts::Float)));
     }
     Ok(())
 }
@@ -345,38 +359,37 @@ fn put_float(v: f64, state: &mut Option<XorState>, w: &mut BitWriter) {
     }
 }
 
-/// Whether the histograms can stand in one chunk: the same layout throughout, markers only behind the others.
+/// Whether `next` can stand behind `previous` in one chunk: the same layout, markers only behind the others.
 pub(super) fn continues(previous: &FloatHistogram, next: &FloatHistogram) -> bool {
-    let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    if is_stale(next.sum) {
-        return true;
-    }
-    !is_stale(previous.sum)
-        && previous.schema == next.schema
-        && previous.zero_threshold.to_bits() == next.zero_threshold.to_bits()
-        && previous.positive_spans == next.positive_spans
-        && previous.negative_spans == next.negative_spans
-        && bits(&previous.custom_values) == bits(&next.custom_values)
+    let same = |a: &[f64], b: &[f64]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+    is_stale(next.sum)
+        || !is_stale(previous.sum)
+            && previous.schema == next.schema
+            && previous.zero_threshold.to_bits() == next.zero_threshold.to_bits()
+            && previous.positive_spans == next.positive_spans
+            && previous.negative_spans == next.negative_spans
+            && same(&previous.custom_values, &next.custom_values)
 }
 
-/// Whether all counts are whole numbers that integers hold without loss.
-pub(super) fn is_integral(h: &FloatHistogram) -> bool {
-    // From 2^53 on, the next whole number may not be a float.
-    let whole = |v: f64| v.to_bits() == ((v as u64) as f64).to_bits() && v <= (1u64 << 53) as f64;
-    is_stale(h.sum)
-        || whole(h.count)
-            && whole(h.zero_count)
-            && h.positive_buckets.iter().chain(&h.negative_buckets).all(|v| whole(*v))
+/// Whether a chunk of integers holds the histogram without loss.
+pub(super) fn is_integral(h: &HistogramSample) -> bool {
+    // Buckets are signed there.
+    let whole = |v: &f64| v.to_bits() == ((*v as u64) as f64).to_bits() && *v < (1u64 << 63) as f64;
+    let v = h.value();
+    let counts = [v.count, v.zero_count];
+    let mut counts = counts.iter().chain(&v.positive_buckets).chain(&v.negative_buckets);
+    h.is_stale() || h.counts() == Counts::Integer && counts.all(whole)
 }
 
 /// The data of a chunk with these histograms, all of the layout of the first, at least one and at most 65,535.
-pub(super) fn encode(samples: &[(i64, Arc<FloatHistogram>)], is_float: bool, header: ResetHeader) -> Vec<u8> {
+pub(super) fn encode(samples: &[(i64, HistogramSample)], is_float: bool, header: ResetHeader) -> Vec<u8> {
     debug_assert!(!samples.is_empty() && samples.len() <= super::xor::SAMPLES_MAX);
     let mut bytes = (samples.len() as u16).to_be_bytes().to_vec();
     bytes.push(header as u8);
     let mut w = BitWriter::after(bytes);
     let stale = FloatHistogram::default();
-    Layout::write(if is_stale(samples[0].1.sum) { &stale } else { &samples[0].1 }, &mut w);
+    let first = &samples[0].1;
+    Layout::write(if first.is_stale() { &stale } else { first.value() }, &mut w);
     if is_float {
         encode_floats(samples, &mut w)
     } else {
@@ -385,11 +398,12 @@ pub(super) fn encode(samples: &[(i64, Arc<FloatHistogram>)], is_float: bool, hea
     w.finish()
 }
 
-fn encode_integers(samples: &[(i64, Arc<FloatHistogram>)], w: &mut BitWriter) {
+fn encode_integers(samples: &[(i64, HistogramSample)], w: &mut BitWriter) {
     let (mut time, mut count, mut zero) = (Twice::default(), Twice::default(), Twice::default());
     let mut sum = None;
     let mut buckets = Vec::new();
     for (i, (t, h)) in samples.iter().enumerate() {
+        let h = h.value();
         w.put_varbit_int(time.stored(i, *t));
         let is_marker = is_stale(h.sum);
         for (twice, v) in [(&mut count, h.count), (&mut zero, h.zero_count)] {
@@ -417,11 +431,12 @@ fn encode_integers(samples: &[(i64, Arc<FloatHistogram>)], w: &mut BitWriter) {
     }
 }
 
-fn encode_floats(samples: &[(i64, Arc<FloatHistogram>)], w: &mut BitWriter) {
+fn encode_floats(samples: &[(i64, HistogramSample)], w: &mut BitWriter) {
     let mut time = Twice::default();
     let (mut count, mut zero, mut sum) = (None, None, None);
     let mut buckets = Vec::new();
     for (i, (t, h)) in samples.iter().enumerate() {
+        let h = h.value();
         w.put_varbit_int(time.stored(i, *t));
         let is_marker = is_stale(h.sum);
         put_float(if is_marker { 0.0 } else { h.count }, &mut count, w);
@@ -444,17 +459,29 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     /// Histograms of one layout, as a server would store them.
-    pub(in crate::prometheus) fn histograms(is_float: bool) -> impl Strategy<Value = Vec<(i64, Arc<FloatHistogram>)>> {
+    pub(in crate::prometheus) fn histograms(is_float: bool) -> impl Strategy<Value = Vec<(i64, HistogramSample)>> {
         let spans = proptest::collection::vec((0i32..5, 1u32..4), 0..4);
         let schema = prop_oneof![-4i32..=8, Just(CUSTOM_BUCKETS_SCHEMA)];
         let threshold = prop_oneof![Just(0.0), Just(2f64.powi(-128)), Just(1e-128), Just(2f64.powi(10)), Just(-1.0)];
-        let bounds = proptest::collection::vec(prop_oneof![Just(0.005), Just(0.1), Just(2.5), -9.0..9e9f64], 0..4);
+        let steps = proptest::collection::vec(prop_oneof![Just(0.005), Just(0.125), Just(2.5), 0.1..9e9f64], 30);
         let counts = proptest::collection::vec(
             (1i64..100_000, proptest::collection::vec(0u64..1 << 30, 30), any::<f64>(), any::<bool>()),
             1..30,
         );
-        (spans.clone(), spans, schema, threshold, bounds, counts).prop_map(
-            move |(p, n, schema, zero_threshold, bounds, counts)| {
+        (spans.clone(), spans, schema, threshold, steps, counts).prop_map(
+            move |(p, mut n, schema, mut zero_threshold, steps, counts)| {
+                let is_custom = schema == CUSTOM_BUCKETS_SCHEMA;
+                let reach: i64 = p.iter().map(|&(offset, length)| i64::from(offset) + i64::from(length)).sum();
+                let mut bounds = Vec::new();
+                if is_custom {
+                    n.clear();
+                    zero_threshold = 0.0;
+                    let sums = steps.iter().scan(-2.5, |sum, step| {
+                        *sum += step;
+                        Some(*sum)
+                    });
+                    bounds.extend(sums.take(reach.max(1) as usize - 1));
+                }
                 let spans =
                     |s: &[(i32, u32)]| s.iter().map(|&(offset, length)| Span { offset, length }).collect::<Vec<_>>();
                 let len = |s: &[(i32, u32)]| s.iter().map(|x| x.1 as usize).sum::<usize>();
@@ -468,21 +495,23 @@ pub(super) mod tests {
                         counter_reset_hint: if i == 0 { CounterResetHint::Unknown } else { CounterResetHint::NotReset },
                         schema,
                         zero_threshold,
-                        zero_count: v(c[28]),
+                        zero_count: if is_custom { 0.0 } else { v(c[28]) },
                         count: v(c[29]),
                         sum,
                         positive_spans: spans(&p),
                         negative_spans: spans(&n),
                         positive_buckets: c[..len(&p)].iter().map(|x| v(*x)).collect(),
                         negative_buckets: c[12..12 + len(&n)].iter().map(|x| v(*x)).collect(),
-                        custom_values: if schema == CUSTOM_BUCKETS_SCHEMA { bounds.clone() } else { Vec::new() },
+                        custom_values: bounds.clone(),
                     };
                     let stale = FloatHistogram {
                         sum: stale_nan(),
                         counter_reset_hint: h.counter_reset_hint,
                         ..Default::default()
                     };
-                    out.push((t, Arc::new(if last_is_stale && i + 1 == n_counts { stale } else { h })));
+                    let h = if last_is_stale && i + 1 == n_counts { stale } else { h };
+                    let counts = if is_float { Counts::Float } else { Counts::Integer };
+                    out.push((t, HistogramSample::from_stored(Arc::new(h), counts)));
                 }
                 out
             },
@@ -490,8 +519,8 @@ pub(super) mod tests {
     }
 
     /// Bits rather than values, so that NaNs and zeros are told apart.
-    pub(in crate::prometheus) fn text(samples: &[(i64, Arc<FloatHistogram>)]) -> Vec<String> {
-        samples.iter().map(|(t, h)| format!("{t} {:x} {h:?}", h.sum.to_bits())).collect()
+    pub(in crate::prometheus) fn text(samples: &[(i64, HistogramSample)]) -> Vec<String> {
+        samples.iter().map(|(t, h)| format!("{t} {:x} {h:?}", h.value().sum.to_bits())).collect()
     }
 
     proptest! {

@@ -26,8 +26,10 @@ pub(super) struct Meta {
     pub(super) n_series: u64,
     pub(super) n_chunks: u64,
     pub(super) level: u8,
-    /// Blocks that this one replaces.
+    /// Blocks cut from a head whose samples are inside.
     pub(super) sources: Vec<Ulid>,
+    /// Blocks that this one was merged from.
+    pub(super) replaces: Vec<Ulid>,
 }
 
 fn corrupt(path: &Path, offset: usize, what: &'static str, expected: &str, found: &str) -> ReadError {
@@ -76,7 +78,9 @@ impl Meta {
             stats.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
         };
         let compaction = json.get("compaction");
-        let sources = compaction.and_then(|c| c.get("sources")).map_or(&[][..], Json::items);
+        let list = |name| compaction.and_then(|c| c.get(name)).map_or(&[][..], Json::items).iter();
+        let others = |id: Ulid| (id != ulid).then_some(id);
+        let parent = |p: &Json| p.get("ulid")?.as_str()?.parse().ok().and_then(others);
         let level = compaction.and_then(|c| c.get("level")).and_then(Json::as_i64);
         Ok(Self {
             ulid,
@@ -87,7 +91,8 @@ impl Meta {
             n_series: stat("numSeries"),
             n_chunks: stat("numChunks"),
             level: level.and_then(|n| u8::try_from(n).ok()).unwrap_or(1),
-            sources: sources.iter().filter_map(|s| s.as_str()?.parse().ok()).filter(|s| *s != ulid).collect(),
+            sources: list("sources").filter_map(|s| s.as_str()?.parse().ok().and_then(others)).collect(),
+            replaces: list("parents").filter_map(parent).collect(),
         })
     }
 
@@ -99,7 +104,7 @@ impl Meta {
             "{{\n\t\"ulid\": \"{}\",\n\t\"minTime\": {},\n\t\"maxTime\": {},\n\t\"stats\": {{\n",
             self.ulid,
             self.range.mint.0,
-            self.range.maxt.0 + 1
+            self.range.maxt.0.saturating_add(1)
         );
         let stats = [
             ("numSamples", self.n_samples),
@@ -156,6 +161,7 @@ mod tests {
             n_chunks: 4,
             level: 2,
             sources: vec![Ulid::new(1, 2), Ulid::new(3, 4)],
+            replaces: Vec::new(),
         }
     }
 
@@ -168,6 +174,14 @@ mod tests {
             let stored = json.get("thanos").and_then(|t| t.get("labels"));
             assert_eq!(stored.and_then(|l| l.get("cluster")).and_then(Json::as_str), labels.get("cluster"));
         }
+    }
+
+    #[test]
+    fn parents_are_replaced() {
+        let parents =
+            r#""version": 1, "compaction": {"parents": [{"ulid": "00000000000000000000000005", "minTime": 1}]}"#;
+        let text = meta().to_text(&Labels::empty()).replace("\"version\": 1", parents);
+        assert_eq!(Meta::of(&Json::parse(&text).unwrap()).unwrap().replaces, [Ulid::new(0, 5)]);
     }
 
     #[test]

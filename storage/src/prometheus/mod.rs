@@ -12,20 +12,25 @@ use crate::error::WriteError;
 use crate::ulid::Ulid;
 use crate::vfs::VfsError;
 
-#[cfg(test)]
 mod bits;
+mod block;
+mod chunks;
 mod export;
-#[cfg(test)]
+mod file;
+mod folder;
 mod histogram;
 mod import;
-#[cfg(test)]
+mod index;
 mod json;
-#[cfg(test)]
 mod meta;
 #[cfg(test)]
+mod tests;
+mod tombstones;
+mod writer;
 mod xor;
 
 pub use export::{ExportOptions, Exported, export, export_block};
+pub(crate) use folder::look;
 pub use import::{Imported, import};
 
 /// How far an export or import has come. Reported after every few thousand series.
@@ -56,6 +61,12 @@ pub enum PrometheusError {
     /// The database takes no new blocks.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A part of the database could not be read.
+    #[error("read the database: {reason}")]
+    Incomplete {
+        /// What is left out, and why.
+        reason: String,
+    },
     /// The folder holds no block of Prometheus.
     #[error("read {}: no block of prometheus inside: a folder <ULID> with a file meta.json is expected", path.display())]
     NoBlocks {

@@ -1,0 +1,65 @@
+//! Finding Prometheus' blocks in a folder: `<ULID>/meta.json`.
+//!
+//! A data folder of Prometheus holds such folders beside its log, and so may ours, whose own blocks lie one level deeper.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::block::PrometheusBlock;
+use super::meta::{META_FILE, Meta};
+use crate::blocks::Block;
+use crate::ulid::Ulid;
+use crate::vfs::{Vfs, VfsError};
+
+/// Folders of blocks in `dir`, by name.
+pub(super) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<PathBuf>, VfsError> {
+    let mut out = Vec::new();
+    for entry in vfs.read_dir(dir)? {
+        if entry.is_dir && entry.name.parse::<Ulid>().is_ok() {
+            let path = dir.join(entry.name);
+            // Written last by who makes blocks in place, and missing in folders that are something else.
+            if vfs.open_read(&path.join(META_FILE)).is_ok() {
+                out.push(path);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Blocks whose samples are all in another one: what a merge leaves behind until its inputs are removed.
+pub(super) fn replaced(metas: &[Meta]) -> HashSet<Ulid> {
+    metas.iter().flat_map(|m| m.replaces.iter().copied()).collect()
+}
+
+/// What a look at a data folder found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// By name; those that were known are the same readers.
+    pub(crate) blocks: Vec<Arc<dyn Block>>,
+    /// Blocks that cannot be read, and why.
+    pub(crate) bad: Vec<(PathBuf, String)>,
+}
+
+/// The blocks directly in `dir`, but those that another one replaces. `known` are the blocks that answer now.
+pub(crate) fn look(vfs: &dyn Vfs, dir: &Path, known: &[Arc<dyn Block>]) -> Result<Found, VfsError> {
+    let mut out = Found::default();
+    let mut metas = Vec::new();
+    for path in list(vfs, dir)? {
+        match Meta::read(vfs, &path) {
+            Ok(meta) => metas.push((path, meta)),
+            Err(e) => out.bad.push((path, e.to_string())),
+        }
+    }
+    let gone = replaced(&metas.iter().map(|(_, m)| m.clone()).collect::<Vec<_>>());
+    for (path, meta) in metas.iter().filter(|(_, m)| !gone.contains(&m.ulid)) {
+        match known.iter().find(|b| b.path() == path && b.meta().ulid == meta.ulid) {
+            Some(same) => out.blocks.push(Arc::clone(same)),
+            None => match PrometheusBlock::open(vfs, path) {
+                Ok(block) => out.blocks.push(block),
+                Err(e) => out.bad.push((path.clone(), e.to_string())),
+            },
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,60 @@
+//! The file `tombstones`: spans of time in which samples of a series count as deleted.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use promontory_model::ReadError;
+
+use super::file::{CRC_BYTES, File, be32};
+use crate::vfs::Vfs;
+use crate::wire::Reader;
+
+/// Name of the file.
+pub(super) const TOMBSTONES_FILE: &str = "tombstones";
+const MAGIC: u32 = 0x0130_ba30;
+const VERSION: u8 = 1;
+
+/// Inclusive spans of time by series reference.
+pub(super) type Tombstones = HashMap<u32, Vec<(i64, i64)>>;
+
+/// The file of a block without deletions.
+pub(super) fn empty_file() -> Vec<u8> {
+    let mut out = MAGIC.to_be_bytes().to_vec();
+    out.push(VERSION);
+    // The sum covers what follows the magic number: here the version alone.
+    let crc = crc32c::crc32c(&out[4..]);
+    out.extend_from_slice(&crc.to_be_bytes());
+    out
+}
+
+/// Reads the file of the block in the folder `block`; a block may have none.
+pub(super) fn read(vfs: &dyn Vfs, block: &Path) -> Result<Tombstones, ReadError> {
+    let path = block.join(TOMBSTONES_FILE);
+    let mut out = Tombstones::new();
+    let file = match vfs.map_read(&path) {
+        Err(e) if e.is_not_found() => return Ok(out),
+        Err(e) => return Err(e.into()),
+        Ok(_) => File::open(vfs, &path)?,
+    };
+    let mut r = Reader::new(file.bytes());
+    let magic = be32(&mut r).map_err(|e| file.malformed(0, e))?;
+    if magic != MAGIC {
+        return Err(file.corrupt(0, "header of tombstones", format!("{MAGIC:08x}"), format!("{magic:08x}")));
+    }
+    let len = r.remaining().checked_sub(CRC_BYTES).filter(|len| *len > 0);
+    let len = len.ok_or_else(|| file.corrupt(4, "length of tombstones", "at least 9", file.bytes().len()))?;
+    let body = file.checked(4, len)?;
+    if body[0] != VERSION {
+        return Err(file.corrupt(4, "version of tombstones", VERSION, body[0]));
+    }
+    let mut r = Reader::new(&body[1..]);
+    while !r.is_empty() {
+        let entry = r.varint().and_then(|series| Ok((series, r.zigzag()?, r.zigzag()?)));
+        let (series, mint, maxt) = entry.map_err(|e| file.malformed(5, e))?;
+        // Larger references are of no series: an index has at most 64 GiB.
+        if let Ok(series) = u32::try_from(series) {
+            out.entry(series).or_default().push((mint, maxt));
+        }
+    }
+    Ok(out)
+}
