@@ -3,6 +3,7 @@
 //! Bodies are limited before and after decompression. Samples are acknowledged only after [`Db::commit`]. Knows the
 //! store and the wire; nothing of scraping, configuration or the query API.
 
+mod histogram;
 mod read;
 mod receiver;
 mod wire;
@@ -29,6 +30,8 @@ pub const BODY_BYTES_MAX: usize = 32 << 20;
 pub const WRITE_SAMPLES_MAX: usize = 2_000_000;
 /// Series of one write request.
 pub const WRITE_SERIES_MAX: usize = 500_000;
+/// Bytes of all native histograms of one write request, which bound what they take as numbers: eight times as much.
+pub const WRITE_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 /// Write requests that are decoded at once; more wait.
 pub const WRITE_CONCURRENCY_MAX: usize = 8;
 /// Time that a sender may take for the body of a write request.

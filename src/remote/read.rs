@@ -12,6 +12,7 @@ use promontory_model::{
 use promontory_model::{Queryable as _, RegexError};
 use prost::Message;
 
+use super::histogram::{self, Histogram};
 use super::{READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding, decompress, read_body};
 
 /// Queries of one request.
@@ -54,6 +55,8 @@ pub(super) struct TimeSeries {
     pub(super) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     pub(super) samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) histograms: Vec<Histogram>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -191,14 +194,25 @@ fn run(
             .filter(|(row, _)| column.is_present(*row))
             .map(|(_, (&timestamp, &value))| Sample { value, timestamp })
             .collect();
-        *left =
-            left.checked_sub(samples.len()).ok_or_else(|| limit("sample limit read_samples_max", READ_SAMPLES_MAX))?;
-        if !samples.is_empty() {
+        let histograms: Vec<Histogram> = column
+            .histogram_samples()
+            .map(|(row, sample)| histogram::message(columns.timestamps()[row], &sample))
+            .collect();
+        *left = left
+            .checked_sub(samples.len() + histograms.iter().map(weight).sum::<usize>())
+            .ok_or_else(|| limit("sample limit read_samples_max", READ_SAMPLES_MAX))?;
+        if !samples.is_empty() || !histograms.is_empty() {
             let labels = labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect();
-            prost::encoding::message::encode(1, &TimeSeries { labels, samples }, &mut result);
+            prost::encoding::message::encode(1, &TimeSeries { labels, samples, histograms }, &mut result);
         }
     }
     Ok(result)
+}
+
+/// How many samples a histogram counts for, by what it takes.
+fn weight(h: &Histogram) -> usize {
+    let buckets = h.positive_deltas.len() + h.positive_counts.len() + h.negative_deltas.len() + h.negative_counts.len();
+    1 + (buckets + h.custom_values.len()) / 2
 }
 
 fn with_external(labels: &Labels, external: &Labels) -> Labels {

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use promontory_model::{Labels, METRIC_NAME, Timestamp};
+use promontory_model::{HistogramSample, Labels, METRIC_NAME, Timestamp};
 use promontory_storage::{AppendError, Appended, Db, GroupWriter, SeriesRef};
 use rapidhash::fast::RandomState;
 
+use super::histogram;
 use super::wire::{self, Request};
 
 /// Pairs of job and instance with a writer of their own; series of others share one.
@@ -23,7 +24,7 @@ const SWEEP_MS: i64 = 60_000;
 const FUTURE_MS: i64 = 10 * 60_000;
 
 /// What became of a request's samples.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) appended: Appended,
     /// Samples too far in the future.
@@ -33,6 +34,9 @@ pub(crate) struct Received {
     /// Series without a name, with bad or too long labels or a label twice; their samples are left out without an
     /// error.
     pub(crate) bad_series: u64,
+    /// Native histograms that break a rule, and what is wrong with the first.
+    pub(crate) invalid_histograms: u64,
+    pub(crate) invalid: Option<String>,
 }
 
 pub(crate) struct Receiver {
@@ -63,6 +67,7 @@ struct Source {
     writer: GroupWriter,
     n_series: usize,
     pending: Vec<(SeriesRef, Timestamp, f64)>,
+    pending_histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
 }
 
 impl Receiver {
@@ -93,11 +98,12 @@ impl Receiver {
 
     /// Gives every sample to the source of its series.
     fn stage(&mut self, request: &Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), AppendError> {
-        let mut start = 0;
+        let (mut start, mut histograms_start) = (0, 0);
         for series in &request.series {
             let samples = &request.samples[start..series.samples_end];
-            start = series.samples_end;
-            if samples.is_empty() {
+            let histograms = &request.histograms[histograms_start..series.histograms_end];
+            (start, histograms_start) = (series.samples_end, series.histograms_end);
+            if samples.is_empty() && histograms.is_empty() {
                 continue;
             }
             let known = match self.series.get_mut(series.labels) {
@@ -113,21 +119,32 @@ impl Receiver {
                     }
                     // The series that are there already go on.
                     Err(AppendError::IndexFull) => {
-                        received.no_room += samples.len() as u64;
+                        received.no_room += (samples.len() + histograms.len()) as u64;
                         continue;
                     }
                     Err(e) => return Err(e),
                 },
             };
             let source = &mut self.sources[known.source];
-            if source.pending.is_empty() {
+            if source.pending.is_empty() && source.pending_histograms.is_empty() {
                 self.touched.push(known.source);
             }
+            let future = now_ms.saturating_add(FUTURE_MS);
             for &(t, v) in samples {
-                if t > now_ms.saturating_add(FUTURE_MS) {
+                if t > future {
                     received.future += 1;
                 } else {
                     source.pending.push((known.series, Timestamp(t), v));
+                }
+            }
+            for message in histograms {
+                match histogram::read(message) {
+                    Ok((t, _)) if t.0 > future => received.future += 1,
+                    Ok((t, sample)) => source.pending_histograms.push((known.series, t, sample)),
+                    Err(e) => {
+                        received.invalid_histograms += 1;
+                        received.invalid.get_or_insert_with(|| e.to_string());
+                    }
                 }
             }
         }
@@ -140,12 +157,13 @@ impl Receiver {
         for at in self.touched.drain(..) {
             let source = &mut self.sources[at];
             if is_wanted && result.is_ok() {
-                match source.writer.append_at(&source.pending) {
+                match source.writer.append_at_with_histograms(&source.pending, &source.pending_histograms) {
                     Ok(appended) => received.appended.add(appended),
                     Err(e) => result = Err(e),
                 }
             }
             source.pending.clear();
+            source.pending_histograms.clear();
         }
         result
     }
@@ -182,7 +200,13 @@ impl Receiver {
         if let Some(at) = self.source_of.get(&key) {
             return *at;
         }
-        let source = Source { key: key.clone(), writer: self.db.writer(), n_series: 0, pending: Vec::new() };
+        let source = Source {
+            key: key.clone(),
+            writer: self.db.writer(),
+            n_series: 0,
+            pending: Vec::new(),
+            pending_histograms: Vec::new(),
+        };
         let at = match self.free.pop() {
             Some(at) => {
                 self.sources[at] = source;

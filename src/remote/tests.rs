@@ -27,6 +27,7 @@ pub(super) mod messages {
         TimeSeries {
             labels: labels.iter().map(label).collect(),
             samples: samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect(),
+            histograms: Vec::new(),
         }
     }
 }
@@ -207,11 +208,12 @@ async fn requests_that_are_not_understood_say_why() {
 fn series_that_nobody_sends_are_forgotten() {
     let w = World::new(true);
     let mut receiver = Receiver::new(w.db.clone());
+    let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0 };
     let mut send = |name: &str, job: &str| {
         let request =
             WriteRequest { timeseries: vec![series(&[("__name__", name), ("job", job)], &[(w.clock.now().0, 1.0)])] };
         let bytes = request.encode_to_vec();
-        let appended = receiver.append(&wire::scan(&bytes, 10, 10).unwrap(), w.clock.now().0).unwrap().appended;
+        let appended = receiver.append(&wire::scan(&bytes, limits).unwrap(), w.clock.now().0).unwrap().appended;
         assert_eq!(appended.accepted, 1);
         receiver.n_known()
     };
@@ -286,4 +288,53 @@ async fn reads_that_are_not_understood_say_why() {
     check_refused(&w.send("/read", &[], pack(&streamed.encode_to_vec())).await, 400, "SAMPLES");
     let bad = ReadRequest { queries: vec![query(0, 1, &[(2, "a", "(")])], accepted_response_types: vec![] };
     check_refused(&w.send("/read", &[], pack(&bad.encode_to_vec())).await, 400, "error parsing regexp");
+}
+
+fn histogram_at(t: i64, n: u64) -> histogram::Histogram {
+    let spans = vec![histogram::BucketSpan { offset: -1, length: 2 }];
+    histogram::Histogram {
+        count: Some(histogram::Count::Int(4 * n)),
+        zero_count: Some(histogram::ZeroCount::Int(n)),
+        sum: n as f64,
+        schema: 3,
+        zero_threshold: 0.5,
+        positive_spans: spans,
+        positive_deltas: vec![n as i64, n as i64],
+        timestamp: t,
+        ..histogram::Histogram::default()
+    }
+}
+
+#[tokio::test]
+async fn histograms_are_written_and_read_back() {
+    let w = World::with_window(true, 30 * 60_000);
+    let t = NOW_MS;
+    let of = |histograms| TimeSeries { histograms, ..series(&[("__name__", "h"), ("cl", "x")], &[]) };
+    let written = vec![histogram_at(t - 2000, 1), histogram_at(t - 1000, 2), histogram_at(t, 1)];
+    assert_eq!(w.write(vec![of(written.clone())]).await, (204, String::new()));
+    assert_eq!(w.write(vec![of(written.clone())]).await, (204, String::new()), "the same again");
+    // The series goes on with floats.
+    assert_eq!(w.write(vec![series(&[("__name__", "h"), ("cl", "x")], &[(t + 1000, 7.0)])]).await.0, 204);
+    let read = w.read(vec![query(t - 1000, t + 1000, &[(0, "__name__", "h")])]).await;
+    let expected =
+        TimeSeries { samples: vec![read::Sample { value: 7.0, timestamp: t + 1000 }], ..of(written[1..].to_vec()) };
+    assert_eq!(read[0].timeseries, [expected]);
+}
+
+#[tokio::test]
+async fn refused_histograms_are_named_and_the_others_stored() {
+    let w = World::new(true);
+    let of = |histograms| TimeSeries { histograms, ..series(&[("__name__", "h")], &[]) };
+    let mut invalid = histogram_at(NOW_MS - 500, 1);
+    invalid.count = Some(histogram::Count::Int(3));
+    let late = histogram_at(NOW_MS + 3_600_000, 1);
+    let got = w.write(vec![of(vec![histogram_at(NOW_MS, 1), late]), of(vec![invalid])]).await;
+    let expected = "out of bounds: timestamp is too far in the future (1 of 3); 4 observations found in buckets, but the \
+                    Count field is 3: histogram's observation count should equal the number of observations found in \
+                    the buckets (in absence of NaN) (1 of 3)\n";
+    assert_eq!(got, (400, expected.to_owned()));
+    let got = w.write(vec![of(vec![histogram_at(NOW_MS, 2)])]).await;
+    assert_eq!(got, (400, "duplicate sample for timestamp (1 of 1)\n".to_owned()));
+    let read = w.read(vec![query(NOW_MS - 1000, NOW_MS + 1000, &[(0, "__name__", "h")])]).await;
+    assert_eq!(read[0].timeseries[0].histograms, [histogram_at(NOW_MS, 1)]);
 }

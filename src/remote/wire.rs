@@ -98,8 +98,9 @@ pub(crate) struct Request<'a> {
     pub(crate) series: Vec<Series<'a>>,
     /// Time in ms and value, of all series in order.
     pub(crate) samples: Vec<(i64, f64)>,
-    /// Native histograms, which are counted only.
-    pub(crate) n_histograms: usize,
+    /// Messages of native histograms, of all series in order.
+    pub(crate) histograms: Vec<&'a [u8]>,
+    histogram_bytes: usize,
 }
 
 /// One series of a request.
@@ -109,6 +110,17 @@ pub(crate) struct Series<'a> {
     pub(crate) labels: &'a [u8],
     /// One past its last sample; the first one follows the last of the series before.
     pub(crate) samples_end: usize,
+    /// The same of its histograms.
+    pub(crate) histograms_end: usize,
+}
+
+/// How much a request may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) series: usize,
+    /// Histograms included.
+    pub(crate) samples: usize,
+    pub(crate) histogram_bytes: usize,
 }
 
 /// Why a request cannot be taken apart.
@@ -120,22 +132,22 @@ pub(crate) enum ScanError {
     Limit { what: &'static str, max: usize, limit: &'static str },
 }
 
-/// Takes the message `bytes` apart; all of it is checked but the texts of labels.
-pub(crate) fn scan<'a>(bytes: &'a [u8], series_max: usize, samples_max: usize) -> Result<Request<'a>, ScanError> {
+/// Takes the message `bytes` apart; all of it is checked but the texts of labels and what is in histograms.
+pub(crate) fn scan<'a>(bytes: &'a [u8], limits: Limits) -> Result<Request<'a>, ScanError> {
     let mut request = Request::default();
     let mut fields = Scanner::new(bytes);
     while let Some((number, value)) = fields.next()? {
         // Metadata (3) is of no use: what a metric means is learnt where it is scraped.
         let (1, Value::Bytes(bytes)) = (number, value) else { continue };
-        if request.series.len() == series_max {
-            return Err(ScanError::Limit { what: "series", max: series_max, limit: "write_series_max" });
+        if request.series.len() == limits.series {
+            return Err(ScanError::Limit { what: "series", max: limits.series, limit: "write_series_max" });
         }
-        scan_series(bytes, &mut request, samples_max)?;
+        scan_series(bytes, &mut request, limits)?;
     }
     Ok(request)
 }
 
-fn scan_series<'a>(bytes: &'a [u8], request: &mut Request<'a>, samples_max: usize) -> Result<(), ScanError> {
+fn scan_series<'a>(bytes: &'a [u8], request: &mut Request<'a>, limits: Limits) -> Result<(), ScanError> {
     let mut fields = Scanner::new(bytes);
     let mut labels = 0..0;
     loop {
@@ -148,19 +160,40 @@ fn scan_series<'a>(bytes: &'a [u8], request: &mut Request<'a>, samples_max: usiz
                 labels = if labels.is_empty() { start..fields.at } else { labels.start..fields.at };
             }
             (2, Value::Bytes(sample)) => {
-                if request.samples.len() == samples_max {
-                    let (what, limit) = ("samples", "write_samples_max");
-                    return Err(ScanError::Limit { what, max: samples_max, limit });
-                }
+                request.check_samples(limits)?;
                 request.samples.push(scan_sample(sample)?);
             }
-            (4, Value::Bytes(_)) => request.n_histograms += 1,
+            (4, Value::Bytes(histogram)) => {
+                request.check_samples(limits)?;
+                request.histogram_bytes += histogram.len();
+                if request.histogram_bytes > limits.histogram_bytes {
+                    let (what, limit) = ("bytes of native histograms", "write_histogram_bytes_max");
+                    return Err(ScanError::Limit { what, max: limits.histogram_bytes, limit });
+                }
+                request.histograms.push(histogram);
+            }
             // Exemplars (3) are not kept.
             _ => {}
         }
     }
-    request.series.push(Series { labels: &bytes[labels], samples_end: request.samples.len() });
+    let (samples_end, histograms_end) = (request.samples.len(), request.histograms.len());
+    request.series.push(Series { labels: &bytes[labels], samples_end, histograms_end });
     Ok(())
+}
+
+impl Request<'_> {
+    /// Whether there is room for one more.
+    fn check_samples(&self, limits: Limits) -> Result<(), ScanError> {
+        if self.n_samples() < limits.samples {
+            return Ok(());
+        }
+        Err(ScanError::Limit { what: "samples", max: limits.samples, limit: "write_samples_max" })
+    }
+
+    /// Samples, histograms included.
+    pub(crate) fn n_samples(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
 }
 
 fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
@@ -204,6 +237,29 @@ mod tests {
 
     use super::super::tests::messages;
     use super::*;
+
+    fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Request<'_>, ScanError> {
+        super::scan(bytes, Limits { series, samples, histogram_bytes: 9 })
+    }
+
+    #[test]
+    fn histograms_belong_to_their_series_and_count() {
+        let of = |message: &[u8]| {
+            let mut series = vec![0x22, message.len() as u8];
+            series.extend_from_slice(message);
+            let mut request = vec![0x0a, series.len() as u8];
+            request.extend_from_slice(&series);
+            request
+        };
+        let bytes = [of(&[0x78, 1]), of(&[0x78, 2])].concat();
+        let scanned = scan(&bytes, 2, 2).unwrap();
+        assert_eq!(scanned.histograms, [[0x78, 1], [0x78, 2]]);
+        assert_eq!(scanned.series.iter().map(|s| s.histograms_end).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(scan(&bytes, 2, 1).unwrap_err().to_string(), "request of more than 1 samples (write_samples_max)");
+        let large = of(&[0; 10]);
+        let expected = "request of more than 9 bytes of native histograms (write_histogram_bytes_max)";
+        assert_eq!(scan(&large, 2, 2).unwrap_err().to_string(), expected);
+    }
 
     #[test]
     fn requests_are_taken_apart() {

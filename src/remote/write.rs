@@ -8,9 +8,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use super::receiver::Received;
 use super::{
-    Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body,
-    wire,
+    Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX,
+    check_encoding, decompress, read_body, wire,
 };
+
+const LIMITS: wire::Limits =
+    wire::Limits { series: WRITE_SERIES_MAX, samples: WRITE_SAMPLES_MAX, histogram_bytes: WRITE_HISTOGRAM_BYTES_MAX };
 
 /// Stores the samples of a request and answers 204 once they are safe.
 pub(super) async fn write(
@@ -56,7 +59,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
 
 fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
     let bytes = decompress(body)?;
-    let request = wire::scan(&bytes, WRITE_SERIES_MAX, WRITE_SAMPLES_MAX).map_err(Refused::bad)?;
+    let request = wire::scan(&bytes, LIMITS).map_err(Refused::bad)?;
     let now_ms = remote.clock.now().0;
     // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
     let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(&request, now_ms);
@@ -66,14 +69,14 @@ fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
     if received.bad_series > 0 {
         tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
     }
-    match refusal(received, request.samples.len(), request.n_histograms) {
+    match refusal(&received, request.n_samples()) {
         Some(reason) => Err(Refused::bad(reason)),
         None => Ok(StatusCode::NO_CONTENT),
     }
 }
 
 /// What to answer when samples were refused. The others are stored: senders do not repeat what they get 400 for.
-fn refusal(received: Received, n_samples: usize, n_histograms: usize) -> Option<String> {
+fn refusal(received: &Received, n_samples: usize) -> Option<String> {
     let a = received.appended;
     let reasons = [
         (a.out_of_order, "out of order sample"),
@@ -82,7 +85,7 @@ fn refusal(received: Received, n_samples: usize, n_histograms: usize) -> Option<
         (a.out_of_bounds, "out of bounds"),
         (received.future, "out of bounds: timestamp is too far in the future"),
         (received.no_room, "series limit of the head reached"),
-        (n_histograms as u64, "native histograms are not supported yet"),
+        (received.invalid_histograms, received.invalid.as_deref().unwrap_or_default()),
     ];
     let texts: Vec<_> =
         reasons.iter().filter(|(n, _)| *n > 0).map(|(n, reason)| format!("{reason} ({n} of {n_samples})")).collect();

@@ -250,13 +250,24 @@ fn append_histograms(
     if t <= histograms.last_t {
         head.counters.late_appended.fetch_add(taken.len() as u64, Ordering::Relaxed);
     }
-    let first_no = histograms.next_no;
-    records.clear();
-    let cells = taken.iter().map(|(column, bytes)| (t, *column, &**bytes));
-    page::put_record(records, |out| record::put_histograms(out, id, first_no, cells));
-    let segment = head.log(records);
-    let cells = taken.into_iter().map(|(column, bytes)| ((t, column), HistogramCell { bytes, seq: at.seq }));
-    histograms.insert(segment, first_no, cells);
+    let mut rest = taken.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|(_, cell)| {
+            let before = bytes;
+            bytes += cell.len();
+            before == 0 || bytes <= page::PAGE_BYTES
+        });
+        let (part, after) = rest.split_at(fits.count());
+        rest = after;
+        let first_no = histograms.next_no;
+        records.clear();
+        let cells = part.iter().map(|(column, bytes)| (t, *column, &**bytes));
+        page::put_record(records, |out| record::put_histograms(out, id, first_no, cells));
+        let segment = head.log(records);
+        let cell = |bytes: &Arc<[u8]>| HistogramCell { bytes: Arc::clone(bytes), seq: at.seq };
+        histograms.insert(segment, first_no, part.iter().map(|(column, bytes)| ((t, *column), cell(bytes))));
+    }
 }
 
 /// What becomes of one sample.

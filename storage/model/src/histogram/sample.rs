@@ -17,6 +17,8 @@ const SCHEMA_MAX: i32 = 8;
 /// Coarsest and finest exponential schema that the format sets aside; finer ones than [`SCHEMA_MAX`] are reduced.
 const SCHEMA_MIN_RESERVED: i32 = -9;
 const SCHEMA_MAX_RESERVED: i32 = 52;
+/// Buckets, spans and bounds of one histogram. Client libraries stop at a few hundred buckets.
+const NUMBERS_MAX: usize = 65_536;
 /// Integers up to here are exact in an f64.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -47,6 +49,12 @@ impl HistogramSample {
     pub fn new(mut value: FloatHistogram, counts: Counts) -> Result<Self, InvalidHistogram> {
         if !is_known(value.schema) {
             return Err(InvalidHistogram::UnknownSchema(value.schema));
+        }
+        let spans = value.positive_spans.len() + value.negative_spans.len();
+        let buckets = value.positive_buckets.len() + value.negative_buckets.len();
+        let found = spans + buckets + value.custom_values.len();
+        if found > NUMBERS_MAX {
+            return Err(InvalidHistogram::TooLarge { found, max: NUMBERS_MAX });
         }
         check(&value, counts)?;
         if value.schema > SCHEMA_MAX {
@@ -155,6 +163,14 @@ pub enum InvalidHistogram {
          buckets, got schema {0}"
     )]
     InvalidSchema(i32),
+    /// More than a store takes.
+    #[error("histogram has {found} buckets, spans and custom bounds, more than {max} (histogram_numbers_max)")]
+    TooLarge {
+        /// How many it has.
+        found: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// Spans would overlap.
     #[error("{side}: span number {number} with offset {offset}: histogram has a span whose offset is negative")]
     NegativeOffset {
@@ -477,6 +493,15 @@ mod tests {
                 ),
             );
         }
+    }
+
+    #[test]
+    fn the_size_is_limited() {
+        check(exponential(0, 65_535.0, &[(0, 65_535)], &[1.0; 65_535]), "");
+        check(
+            exponential(0, 65_536.0, &[(0, 65_536)], &[1.0; 65_536]),
+            "histogram has 65537 buckets, spans and custom bounds, more than 65536 (histogram_numbers_max)",
+        );
     }
 
     #[test]
