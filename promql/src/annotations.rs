@@ -127,6 +127,11 @@ impl Annotations {
         }
     }
 
+    /// Whether an annotation counts what was found over all steps, or warns of a wrong result.
+    pub(crate) fn depend_on_steps(&self) -> bool {
+        !self.fixed_buckets.is_empty() || self.all.iter().any(|a| a.severity == Severity::Warning)
+    }
+
     /// All, in order.
     #[must_use]
     pub fn as_slice(&self) -> &[Annotation] {

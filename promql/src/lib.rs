@@ -6,6 +6,7 @@
 
 pub mod annotations;
 pub mod ast;
+pub mod cache;
 mod calendar;
 pub mod complete;
 pub mod engine;

@@ -66,6 +66,12 @@ impl Engine {
         Self { options }
     }
 
+    /// How it evaluates.
+    #[must_use]
+    pub fn options(&self) -> EngineOptions {
+        self.options
+    }
+
     /// The value of `expr` at one time.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ pub use histogram::{FloatHistogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{MetricMetadata, MetricType};
-pub use queryable::{ColumnRef, Columns, Queryable, ReadError, Select, Selection, SeriesBatch, SeriesList, Snapshot};
+pub use queryable::{
+    Changes, ColumnRef, Columns, Queryable, ReadError, Select, Selection, SeriesBatch, SeriesList, Snapshot,
+};
 pub use regex::{Regex, RegexError};
 pub use sample::{STALE_NAN_BITS, is_stale, stale_nan};
 pub use time::{Duration, TimeRange, Timestamp};

@@ -20,6 +20,26 @@ pub trait Queryable: Send + Sync {
     /// # Errors
     /// [`ReadError`] when the store cannot be read at all.
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError>;
+
+    /// What changes in the past of the store, for caches of answers; `None` when it keeps no account.
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+}
+
+/// An account of what changes in the settled past of a store: late samples, deletions, blocks that come and go.
+///
+/// What a snapshot shows before [`Changes::settled_before`] stays as it is until a change is numbered. A change gets
+/// its number after snapshots show it, and before whoever made it is told that it is done.
+pub trait Changes: Send + Sync {
+    /// Number of the newest change; read it before the snapshot that an answer is made from.
+    fn newest(&self) -> u64;
+
+    /// Samples appended as time goes on are not before this time, in ms.
+    fn settled_before(&self) -> i64;
+
+    /// The spans of time of the changes after number `after`; `None` when they are no longer known.
+    fn since(&self, after: u64) -> Option<Vec<TimeRange>>;
 }
 
 /// A consistent, immutable view.
