@@ -249,7 +249,7 @@ impl Group {
         if deleted.is_empty() && ends.into_iter().flatten().all(is_inside) {
             return Ok(());
         }
-        out.retain(|_, t| is_inside(&t) && !deleted.iter().any(|(mint, maxt)| (*mint..=*maxt).contains(&t)));
+        out.retain(|t| is_inside(&t) && !deleted.iter().any(|(mint, maxt)| (*mint..=*maxt).contains(&t)));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use promontory_model::histogram::HistogramSample;
 
 use super::file::{CRC_BYTES, File, be16, be32};
 use super::{PrometheusError, histogram, xor};
+use crate::sample::{Origin, keep_hint_after};
 use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsFile};
 use crate::wire::{Reader, put_varint};
@@ -53,16 +54,25 @@ impl Samples {
         self.times.windows(2).all(|w| w[0] < w[1])
     }
 
-    /// Keeps the samples at the positions for which `keep` answers true.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize, i64) -> bool) {
-        let mut histograms = std::mem::take(&mut self.histograms).into_iter().peekable();
+    /// Adds a histogram that was the `place`th, behind the one that was the `before`th.
+    fn put_histogram(&mut self, to: usize, place: usize, before: &mut Option<Origin>, mut h: HistogramSample) {
+        keep_hint_after(before.replace((0, place)), (0, place), &mut h);
+        self.histograms.push((to as u32, h));
+    }
+
+    /// Keeps the samples at the times for which `keep` answers true.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(i64) -> bool) {
+        let mut histograms = std::mem::take(&mut self.histograms).into_iter().enumerate().peekable();
+        let mut before = None;
         let mut to = 0;
         for from in 0..self.times.len() {
-            let histogram = histograms.next_if(|(at, _)| *at as usize == from);
-            if keep(from, self.times[from]) {
+            let histogram = histograms.next_if(|(_, (at, _))| *at as usize == from);
+            if keep(self.times[from]) {
                 self.times[to] = self.times[from];
                 self.values[to] = self.values[from];
-                self.histograms.extend(histogram.map(|(_, h)| (to as u32, h)));
+                if let Some((place, (_, h))) = histogram {
+                    self.put_histogram(to, place, &mut before, h);
+                }
                 to += 1;
             }
         }
@@ -76,9 +86,10 @@ impl Samples {
         order.sort_by_key(|i| self.times[*i as usize]);
         order.dedup_by_key(|i| self.times[*i as usize]);
         let histograms = std::mem::take(&mut self.histograms);
+        let mut before = None;
         for (to, from) in order.iter().enumerate() {
-            if let Ok(i) = histograms.binary_search_by_key(from, |(at, _)| *at) {
-                self.histograms.push((to as u32, histograms[i].1.clone()));
+            if let Ok(place) = histograms.binary_search_by_key(from, |(at, _)| *at) {
+                self.put_histogram(to, place, &mut before, histograms[place].1.clone());
             }
         }
         self.times = order.iter().map(|i| self.times[*i as usize]).collect();

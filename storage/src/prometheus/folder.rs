@@ -17,19 +17,21 @@ pub(super) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<PathBuf>, VfsError> 
     let mut out = Vec::new();
     for entry in vfs.read_dir(dir)? {
         if entry.is_dir && entry.name.parse::<Ulid>().is_ok() {
-            let path = dir.join(entry.name);
-            // Written last by who makes blocks in place, and missing in folders that are something else.
-            if vfs.open_read(&path.join(META_FILE)).is_ok() {
-                out.push(path);
-            }
+            out.push(dir.join(entry.name));
         }
     }
+    out.retain(|path| is_block(vfs, path));
     Ok(out)
 }
 
+/// Whether the folder `path` has a meta file: written last by who makes blocks in place, and missing in others.
+pub(super) fn is_block(vfs: &dyn Vfs, path: &Path) -> bool {
+    vfs.open_read(&path.join(META_FILE)).is_ok()
+}
+
 /// Blocks whose samples are all in another one: what a merge leaves behind until its inputs are removed.
-pub(super) fn replaced(metas: &[Meta]) -> HashSet<Ulid> {
-    metas.iter().flat_map(|m| m.replaces.iter().copied()).collect()
+pub(super) fn replaced<'a>(metas: impl Iterator<Item = &'a Meta>) -> HashSet<Ulid> {
+    metas.flat_map(|m| m.replaces.iter().copied()).collect()
 }
 
 /// What a look at a data folder found.
@@ -51,7 +53,7 @@ pub(crate) fn look(vfs: &dyn Vfs, dir: &Path, known: &[Arc<dyn Block>]) -> Resul
             Err(e) => out.bad.push((path, e.to_string())),
         }
     }
-    let gone = replaced(&metas.iter().map(|(_, m)| m.clone()).collect::<Vec<_>>());
+    let gone = replaced(metas.iter().map(|(_, m)| m));
     for (path, meta) in metas.iter().filter(|(_, m)| !gone.contains(&m.ulid)) {
         match known.iter().find(|b| b.path() == path && b.meta().ulid == meta.ulid) {
             Some(same) => out.blocks.push(Arc::clone(same)),

@@ -26,6 +26,7 @@ mod meta;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod windows;
 mod writer;
 mod xor;
 

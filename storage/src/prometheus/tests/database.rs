@@ -4,7 +4,7 @@ use promontory_model::{Queryable as _, Timestamp};
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::prometheus::{ExportOptions, export};
+use crate::prometheus::{ExportOptions, Imported, PrometheusError, export, import};
 use crate::{Db, DbOptions};
 
 const DIR: &str = "data";
@@ -131,4 +131,138 @@ fn exports_hold_what_queries_answer() {
     assert_eq!((blocks.len(), blocks[0].n_samples, blocks[0].range), (1, 2, options.range));
     // Nothing is left of blocks without samples.
     assert_eq!(to.read_dir(Path::new("part")).unwrap().len(), 1);
+}
+
+fn take(db: &Db, from: &str) -> Imported {
+    let mut seen = Vec::new();
+    let out = import(db, Path::new(from), &mut |p| seen.push(p), &Cancel::new()).unwrap();
+    assert!(seen.windows(2).all(|w| w[0].done <= w[1].done && w[0].n_blocks <= w[1].n_blocks));
+    assert_eq!(seen.last().map(|p| p.done), Some(1.0));
+    out
+}
+
+fn count(series: &Series) -> u64 {
+    series.iter().map(|s| s.1.len() as u64).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// Import, restart, export and reading in place change no bit.
+    #[test]
+    fn samples_go_there_and_back(series in any_series()) {
+        let (vfs, clock) = (SimVfs::new(), clock());
+        write(&vfs, Path::new("in"), Ulid::new(1, 2), &series);
+        let db = open(&vfs, &clock);
+        let imported = take(&db, "in");
+        prop_assert_eq!((imported.n_samples, imported.n_blocks_read), (count(&series), 1));
+        prop_assert_eq!(&all(&db), &series);
+        let again = take(&db, "in");
+        prop_assert_eq!((again.n_samples, again.n_duplicates, again.n_conflicts), (0, count(&series), 0));
+        drop(db);
+        let db = open(&vfs, &clock);
+        prop_assert_eq!(&all(&db), &series);
+
+        let to: Arc<dyn Vfs> = Arc::new(SimVfs::new());
+        let labels = Labels::empty();
+        let whole = ExportOptions {
+            range: TimeRange::ALL, matchers: &[], block_ms: 1 << 40, external_labels: &labels,
+        };
+        let blocks = export(&to, &db, Path::new("out"), &whole, &mut |_| {}, &Cancel::new()).unwrap();
+        let mut found = Series::new();
+        for block in blocks {
+            let block = PrometheusBlock::open(&*to, &Path::new("out").join(block.ulid.to_string())).unwrap();
+            for (labels, samples) in select(&block, &[], TimeRange::ALL) {
+                match found.iter_mut().find(|s| s.0 == labels) {
+                    Some(known) => known.1.extend(samples),
+                    None => found.push((labels, samples)),
+                }
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        prop_assert_eq!(&found, &series);
+    }
+
+    /// Blocks that share times: what was there stays.
+    #[test]
+    fn what_the_database_has_stays(first in any_series(), second in any_series()) {
+        let (vfs, clock) = (SimVfs::new(), clock());
+        write(&vfs, Path::new("first"), Ulid::new(1, 2), &first);
+        write(&vfs, Path::new("second"), Ulid::new(1, 3), &second);
+        let db = open(&vfs, &clock);
+        take(&db, "first");
+        let imported = take(&db, "second");
+        let mut expected = first;
+        let (mut n_new, mut n_same) = (0, 0);
+        for (labels, samples) in &second {
+            let at = expected.iter().position(|s| s.0 == *labels).unwrap_or_else(|| {
+                expected.push((labels.clone(), Vec::new()));
+                expected.len() - 1
+            });
+            for (t, value) in samples {
+                match expected[at].1.iter().find(|s| s.0 == *t) {
+                    Some((_, known)) => n_same += u64::from(known == value),
+                    None => {
+                        expected[at].1.push((*t, value.clone()));
+                        n_new += 1;
+                    }
+                }
+            }
+            expected[at].1.sort_by_key(|s| s.0);
+        }
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        prop_assert_eq!((imported.n_samples, imported.n_duplicates), (n_new, n_same));
+        prop_assert_eq!(imported.n_conflicts, count(&second) - n_new - n_same);
+        prop_assert_eq!(all(&db), expected);
+    }
+}
+
+#[test]
+fn long_blocks_are_cut_into_days() {
+    let (vfs, clock) = (SimVfs::new(), clock());
+    let day = 24 * 3_600_000;
+    let samples = (-3..40i64).map(|i| (i * day / 4, Value::Float(i.cast_unsigned()))).collect();
+    let series = vec![(Labels::from_pairs([("n", "a")]), samples)];
+    write(&vfs, Path::new("in"), Ulid::new(1, 2), &series);
+    let db = open(&vfs, &clock);
+    let imported = take(&db, "in");
+    assert_eq!((imported.n_blocks_written, imported.n_samples), (11, 43));
+    assert_eq!(all(&db), series);
+    assert!(db.ranges().iter().all(|r| r.mint.0.div_euclid(day) == r.maxt.0.div_euclid(day)));
+}
+
+#[test]
+fn of_a_damaged_block_nothing_is_taken() {
+    let (vfs, clock) = (SimVfs::new(), clock());
+    let whole = one("a", 0..10);
+    write(&vfs, Path::new("in"), Ulid::new(1, 1), &whole);
+    // The second day of the block is damaged: the first one has been written by then.
+    let long = one("b", 0..10_000);
+    let damaged = write(&vfs, Path::new("in"), Ulid::new(1, 2), &long);
+    let chunks = damaged.join("chunks/000001");
+    let mut bytes = crate::vfs::read(&vfs, &chunks).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    crate::vfs::replace(&vfs, &chunks, &bytes).unwrap();
+    let db = open(&vfs, &clock);
+    let imported = take(&db, "in");
+    assert!(matches!(&imported.bad_blocks[..], [(path, why)] if *path == damaged && why.contains("crc")));
+    assert_eq!((imported.n_blocks_read, imported.n_blocks_written), (1, 1));
+    assert_eq!(all(&db), whole);
+    drop(db);
+    assert_eq!(all(&open(&vfs, &clock)), whole);
+}
+
+#[test]
+fn folders_without_blocks_are_refused() {
+    let (vfs, clock) = (SimVfs::new(), clock());
+    let db = open(&vfs, &clock);
+    let e = import(&db, Path::new(DIR), &mut |_| {}, &Cancel::new()).unwrap_err();
+    assert!(matches!(e, PrometheusError::NoBlocks { .. }), "{e}");
+    assert!(import(&db, Path::new("nowhere"), &mut |_| {}, &Cancel::new()).is_err());
+    let cancel = Cancel::new();
+    cancel.cancel(promontory_model::Cancelled::Shutdown);
+    write(&vfs, Path::new("in"), Ulid::new(1, 1), &one("a", 0..10));
+    assert!(import(&db, Path::new("in"), &mut |_| {}, &cancel).is_err());
+    assert_eq!(all(&db), Series::new());
 }
