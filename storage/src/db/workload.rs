@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::{STALE_NAN_BITS, Timestamp};
+use promontory_model::{HistogramSample, STALE_NAN_BITS, Timestamp};
 
-use super::model_tests::{Samples, labels};
+use super::model_tests::{Samples, histogram, histogram_mark, labels};
 use crate::clock::ManualClock;
 use crate::vfs::SimVfs;
 use crate::vfs::sim::Rng;
@@ -216,6 +216,13 @@ impl Workload {
         self.clock.advance(ms);
     }
 
+    /// Native histograms of the same time.
+    fn histograms(&mut self, writer: usize) -> Vec<(u8, HistogramSample)> {
+        let first = writer as u8 * 100 + 90;
+        let n = self.up_to(2) as u8;
+        (first..first + n).map(|s| (s, histogram(self.up_to(255) as u8))).collect()
+    }
+
     /// A row of a target whose series slowly change.
     fn scrape(&mut self) {
         let writer = self.up_to(1);
@@ -223,11 +230,16 @@ impl Workload {
         let n = 2 + self.up_to(7) as u8;
         let row: Vec<(u8, f64)> = (first..first + n).map(|s| (s, self.value())).collect();
         let refs: Vec<_> = row.iter().map(|&(s, v)| (self.resolve(writer, s), v)).collect();
+        let histograms = self.histograms(writer);
+        let of: Vec<_> = histograms.iter().map(|(s, h)| (self.resolve(writer, *s), h.clone())).collect();
         let (op, t) = (self.vfs.ops(), self.now);
-        let appended = self.writers[writer].0.append(Timestamp(t), &refs).unwrap();
+        let appended = self.writers[writer].0.append_with_histograms(Timestamp(t), &refs, &of).unwrap();
         assert_eq!(appended.refused(), 0);
         for (series, value) in row {
             self.ledger.append(op, (series, t), value.to_bits());
+        }
+        for (series, sample) in histograms {
+            self.ledger.append(op, (series, t), histogram_mark(&sample));
         }
     }
 
@@ -240,6 +252,14 @@ impl Workload {
             let op = self.vfs.ops();
             if self.writers[writer].0.append_at(&[(r, Timestamp(t), value)]).unwrap().accepted > 0 {
                 self.ledger.append(op, (series, t), value.to_bits());
+            }
+            let sample = histogram(self.up_to(255) as u8);
+            let series = writer as u8 * 100 + [series % 100, 90, 91][self.up_to(2)];
+            let r = self.resolve(writer, series);
+            let op = self.vfs.ops();
+            let late = [(r, Timestamp(t), sample.clone())];
+            if self.writers[writer].0.append_at_with_histograms(&[], &late).unwrap().accepted > 0 {
+                self.ledger.append(op, (series, t), histogram_mark(&sample));
             }
         }
     }
