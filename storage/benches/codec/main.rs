@@ -1,0 +1,201 @@
+//! How many bytes does a sample take, and how fast is it encoded and decoded?
+//!
+//! First a table of columns of 480 values (2 h at 15 s) of the kinds that exporters send, made from a fixed seed, next
+//! to XOR as in Prometheus' chunks. Speeds are millions of values per second of one core, the best of several passes.
+//! With `RECORDED=<file>` (see `recorded.rs`) then the same over recorded groups, and the block that they make, index
+//! included. Run with `cargo bench -p promontory-storage --bench codec`.
+
+#![allow(clippy::print_stdout, reason = "the table is the answer")]
+#![allow(unreachable_pub, reason = "modules of one program")]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use promontory_model::Cancel;
+use promontory_storage::block::{BlockReader, BlockWriter, ColumnInput, GroupInput, analyze, verify};
+use promontory_storage::clock::{Clock, SystemClock};
+use promontory_storage::codec;
+use promontory_storage::ulid::Ulid;
+use promontory_storage::vfs::{RealVfs, Vfs};
+
+mod kinds;
+mod recorded;
+mod xor;
+
+/// Passes over the data; the best one counts.
+const PASSES: usize = 9;
+
+fn main() {
+    println!("{:<24}{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}", "kind", "B/value", "enc M/s", "dec M/s", "XOR B", "enc", "dec");
+    for (name, make) in kinds::KINDS {
+        print_row(name, &make(&mut kinds::Rng(7)));
+    }
+    print_timestamps();
+    if let Ok(path) = std::env::var("RECORDED") {
+        let text = std::fs::read_to_string(&path).expect("RECORDED names a file");
+        let groups = recorded::read(&text);
+        print_recorded(&groups);
+        print_block(&groups);
+    }
+}
+
+struct Measured {
+    bytes: usize,
+    encode: f64,
+    decode: f64,
+}
+
+/// Nanoseconds of the best pass.
+fn best(mut pass: impl FnMut()) -> f64 {
+    let clock = SystemClock::new();
+    let times = (0..PASSES).map(|_| {
+        let start = clock.monotonic_ns();
+        pass();
+        clock.monotonic_ns() - start
+    });
+    times.min().unwrap_or(1).max(1) as f64
+}
+
+fn columns(columns: &[Vec<f64>]) -> Measured {
+    let n: usize = columns.iter().map(Vec::len).sum();
+    let mut out = Vec::new();
+    let encode = best(|| {
+        for values in columns {
+            out.clear();
+            codec::encode(black_box(values), &mut out);
+        }
+    });
+    let encoded: Vec<Vec<u8>> = columns
+        .iter()
+        .map(|values| {
+            let mut out = Vec::new();
+            codec::encode(values, &mut out);
+            out
+        })
+        .collect();
+    let mut values = Vec::new();
+    let decode = best(|| {
+        for (bytes, column) in encoded.iter().zip(columns) {
+            values.clear();
+            codec::decode(black_box(bytes), column.len(), &mut values).expect("encoded just now");
+        }
+    });
+    for (bytes, column) in encoded.iter().zip(columns) {
+        values.clear();
+        codec::decode(bytes, column.len(), &mut values).expect("encoded just now");
+        assert!(values.iter().zip(column).all(|(a, b)| a.to_bits() == b.to_bits()), "bits come back");
+    }
+    let bytes = encoded.iter().map(Vec::len).sum();
+    Measured { bytes, encode: n as f64 / encode * 1e3, decode: n as f64 / decode * 1e3 }
+}
+
+fn xor(columns: &[Vec<f64>]) -> Measured {
+    let n: usize = columns.iter().map(Vec::len).sum();
+    let encode = best(|| columns.iter().for_each(|v| drop(black_box(xor::encode(black_box(v))))));
+    let encoded: Vec<Vec<u8>> = columns.iter().map(|v| xor::encode(v)).collect();
+    let mut values = Vec::new();
+    let decode = best(|| {
+        for (bytes, column) in encoded.iter().zip(columns) {
+            values.clear();
+            xor::decode(black_box(bytes), column.len(), &mut values);
+        }
+    });
+    for (bytes, column) in encoded.iter().zip(columns) {
+        values.clear();
+        xor::decode(bytes, column.len(), &mut values);
+        assert!(values.iter().zip(column).all(|(a, b)| a.to_bits() == b.to_bits()), "bits come back");
+    }
+    let bytes = encoded.iter().map(|e| e.len() - xor::PADDING).sum();
+    Measured { bytes, encode: n as f64 / encode * 1e3, decode: n as f64 / decode * 1e3 }
+}
+
+fn print_row(name: &str, data: &[Vec<f64>]) {
+    let n = data.iter().map(Vec::len).sum::<usize>() as f64;
+    let (ours, xor) = (columns(data), xor(data));
+    println!(
+        "{name:<24}{:>8.3}{:>8.0}{:>8.0} |{:>8.3}{:>8.0}{:>8.0}",
+        ours.bytes as f64 / n,
+        ours.encode,
+        ours.decode,
+        xor.bytes as f64 / n,
+        xor.encode,
+        xor.decode
+    );
+}
+
+fn print_timestamps() {
+    for (name, jitter) in [("steady", 1), ("jitter of 4 ms", 5)] {
+        let time = |i: i64| 1_700_000_000_000 + i * 15_000 + i * 7919 % jitter;
+        let times: Vec<i64> = (0..kinds::ROWS as i64).map(time).collect();
+        let mut bytes = Vec::new();
+        codec::encode_timestamps(&times, &mut bytes);
+        println!("timestamps, {name}: {} bytes for {}, shared by all series of a target", bytes.len(), times.len());
+    }
+}
+
+/// The columns of recorded groups by what they look like.
+fn print_recorded(groups: &[recorded::Group]) {
+    let mut by_kind: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
+    for column in groups.iter().flat_map(|g| &g.columns) {
+        let values = column.present();
+        if !values.is_empty() {
+            by_kind.entry(kind_of(column.labels.metric_name(), &values)).or_default().push(values);
+        }
+    }
+    for (kind, columns) in &by_kind {
+        let samples: usize = columns.iter().map(Vec::len).sum();
+        print_row(&format!("{kind} ({samples})"), columns);
+    }
+    print_row("recorded", &by_kind.into_values().flatten().collect::<Vec<_>>());
+}
+
+fn kind_of(metric: &str, values: &[f64]) -> &'static str {
+    let regular: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    let is_integer = regular.iter().all(|v| v.fract() == 0.0);
+    match () {
+        () if regular.windows(2).all(|w| w[0].to_bits() == w[1].to_bits()) => "r constant",
+        () if metric.ends_with("_bucket") => "r bucket",
+        () if regular.is_sorted() && is_integer => "r counter",
+        () if regular.is_sorted() => "r counter, float",
+        () if is_integer => "r gauge",
+        () => "r gauge, float",
+    }
+}
+
+fn print_block(groups: &[recorded::Group]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    let ulid = Ulid::new(1, 0);
+    let mut writer = BlockWriter::new(Arc::clone(&vfs), folder.path(), ulid, 1).expect("the folder can be written");
+    for group in groups {
+        let columns: Vec<ColumnInput<'_>> = group
+            .columns
+            .iter()
+            .map(|c| ColumnInput { labels: c.labels.clone(), values: &c.values, presence: Some(&c.presence) })
+            .collect();
+        writer.add_group(&GroupInput { timestamps: &group.timestamps, columns: &columns }).expect("a group of series");
+    }
+    let meta = writer.finish().expect("the block can be written");
+    let path = folder.path().join(ulid.to_string());
+    verify(&*vfs, &path).expect("written just now");
+    let block = BlockReader::open(&*vfs, &path).expect("written just now");
+    let a = analyze(&block, 12, &Cancel::new()).expect("written just now");
+    let per_sample = |bytes: u64| bytes as f64 / meta.n_samples as f64;
+    let framing = meta.data_bytes - a.value_bytes - a.timestamp_bytes;
+    println!(
+        "block of {} series, {} samples: {:.4} B/sample = values {:.4} + timestamps {:.4} + pages {:.4} + index {:.4}",
+        meta.n_series,
+        meta.n_samples,
+        per_sample(meta.bytes()),
+        per_sample(a.value_bytes),
+        per_sample(a.timestamp_bytes),
+        per_sample(framing),
+        per_sample(meta.index_bytes),
+    );
+    let index = [a.dictionary_bytes, a.postings_bytes, a.series_bytes, a.groups_bytes].map(per_sample);
+    println!("index: dictionaries, postings, series, groups: {index:.4?}");
+    for m in a.metrics {
+        println!("{:>9} bytes, {:.3} B/sample: {}", m.bytes, m.bytes as f64 / m.n_samples as f64, m.metric);
+    }
+}
