@@ -172,7 +172,12 @@ fn print_block(groups: &[recorded::Group]) {
         let columns: Vec<ColumnInput<'_>> = group
             .columns
             .iter()
-            .map(|c| ColumnInput { labels: c.labels.clone(), values: &c.values, presence: Some(&c.presence) })
+            .map(|c| ColumnInput {
+                labels: c.labels.clone(),
+                values: &c.values,
+                presence: Some(&c.presence),
+                histograms: &[],
+            })
             .collect();
         writer.add_group(&GroupInput { timestamps: &group.timestamps, columns: &columns }).expect("a group of series");
     }

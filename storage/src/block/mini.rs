@@ -167,7 +167,7 @@ pub(crate) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mu
     let explicit = [(s.last, flags & LAST != 0), (s.min, min == EXPLICIT), (s.max, max == EXPLICIT)];
     put_numbers(s.first, explicit.into_iter().filter(|(_, is)| *is).map(|(v, _)| v), out);
     if !is_constant {
-        codec::encode(values, out);
+        codec::encode_after_first(values, out);
     }
 }
 
@@ -354,7 +354,7 @@ impl<'a> MiniBlock<'a> {
     pub(crate) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
         match self.column {
             None => out.resize(out.len() + self.n_floats(), self.summary.first),
-            Some((at, bytes)) => codec::decode(bytes, self.n_floats(), out)
+            Some((at, bytes)) => codec::decode_after_first(bytes, self.n_floats(), self.summary.first, out)
                 .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?,
         }
         Ok(())

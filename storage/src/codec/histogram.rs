@@ -82,7 +82,7 @@ pub fn encode_histograms<H: Borrow<FloatHistogram>>(histograms: &[H], out: &mut 
     out.extend_from_slice(&dictionary);
     let plan = ints::Plan::new(&rows, false);
     out.push(plan.form.code());
-    plan.write(out);
+    plan.write(0, out);
 
     let mut scratch = Vec::new();
     let mut values = Vec::with_capacity(histograms.len());
@@ -220,7 +220,7 @@ fn read_rows(
     let form = Form::from_code(form).ok_or_else(|| r.error("form of the layouts"))?;
     let (mut layout_of, mut hints) = (Vec::new(), Vec::new());
     let mut is_known = true;
-    ints::each_block(form, false, r, n, |rows| {
+    ints::each_ints(form, false, 0, r, n, |rows| {
         for row in rows {
             let layout = usize::try_from(*row >> ROW_BITS).ok().filter(|l| *l < n_layouts);
             is_known &= layout.is_some() && (row & ((1 << ROW_BITS) - 1)) <= HINT_MASK as i64;
@@ -409,8 +409,8 @@ fn read_bound(r: &mut Reader<'_>, out: &mut Vec<f64>) -> Result<(), CodecError> 
     match word & BOUND_BITS {
         BOUND_BITS if word == BOUND_BITS => out.push(f64::from_bits(r.u64()?)),
         BOUND_BITS => return Err(r.error("decimals of a bound").into()),
-        0 => Map::Int.restore(&[unzigzag(word >> BOUND_SHIFT)], out),
-        decimals => Map::Decimal(decimals as u8).restore(&[unzigzag(word >> BOUND_SHIFT)], out),
+        0 => Map::Int.restore(&ints::Run::Same(unzigzag(word >> BOUND_SHIFT), 1), out),
+        decimals => Map::Decimal(decimals as u8).restore(&ints::Run::Same(unzigzag(word >> BOUND_SHIFT), 1), out),
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! Columns of integers: constant, linear, or the cheapest of four transforms in packed blocks.
+//! Columns of integers: constant, linear, mostly unchanged, or the cheapest of five transforms in packed blocks.
 //!
 //! All arithmetic wraps, so every i64 comes back whatever the transform; a transform only decides the size.
 
 use super::CodecError;
-use super::map::Map;
 use super::pack::{self, BLOCK};
 use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Blocks that are measured to choose a transform; longer columns are sampled.
 const SAMPLED_BLOCKS_MAX: usize = 4;
+/// Differences that are looked at to find the usual one.
+const SAMPLED_DELTAS: usize = 33;
 
 /// How the integers of a column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub(super) enum Form {
     DeltaOffset,
     /// First value and first difference, then zigzag changes of the difference.
     DeltaDelta,
+    /// First value and usual difference, then zigzag distances of the differences to it.
+    DeltaCentre,
+    /// First value, then where the value changes, and by how much.
+    Sparse,
 }
 
 impl Form {
@@ -36,13 +41,23 @@ impl Form {
             Self::Delta => 3,
             Self::DeltaOffset => 4,
             Self::DeltaDelta => 5,
+            Self::DeltaCentre => 6,
+            Self::Sparse => 7,
         }
     }
 
     pub(super) fn from_code(code: u8) -> Option<Self> {
-        [Self::Constant, Self::Linear, Self::Offset, Self::Delta, Self::DeltaOffset, Self::DeltaDelta]
-            .into_iter()
-            .find(|f| f.code() == code)
+        const FORMS: [Form; 8] = [
+            Form::Constant,
+            Form::Linear,
+            Form::Offset,
+            Form::Delta,
+            Form::DeltaOffset,
+            Form::DeltaDelta,
+            Form::DeltaCentre,
+            Form::Sparse,
+        ];
+        FORMS.get(usize::from(code)).copied()
     }
 }
 
@@ -53,6 +68,8 @@ pub(super) struct Plan {
     pub(super) factor: u64,
     /// Numbers to pack.
     packed: Vec<u64>,
+    /// Sparse: unchanged values before each change.
+    gaps: Vec<u64>,
     /// Numbers before the packed ones.
     head: [i64; 2],
     n_head: usize,
@@ -63,7 +80,8 @@ impl Plan {
     pub(super) fn new(ints: &[i64], divide: bool) -> Self {
         let first = ints[0];
         let mut deltas: Vec<i64> = ints.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
-        let plain = |form, head: [i64; 2], n_head| Self { form, factor: 1, packed: Vec::new(), head, n_head };
+        let plain =
+            |form, head: [i64; 2], n_head| Self { form, factor: 1, packed: Vec::new(), gaps: Vec::new(), head, n_head };
         let Some(&first_delta) = deltas.first() else {
             return plain(Form::Constant, [first, 0], 1);
         };
@@ -89,34 +107,72 @@ impl Plan {
             }
             numbers = &quotients;
         }
-        let least_number = numbers.iter().copied().min().unwrap_or(0);
-        let least =
-            if factor > 1 { first.wrapping_add(least_number.wrapping_mul(factor as i64)) } else { least_number };
-        let least_delta = deltas.iter().copied().min().unwrap_or(0);
-        let form = choose(numbers, &deltas, least_number, least_delta);
+        let facts = Facts::of(numbers, &deltas);
+        let form = choose(numbers, &deltas, &facts);
+        let mut gaps = Vec::new();
         let packed = match form {
-            Form::Offset => offsets(numbers, least_number).collect(),
-            Form::DeltaOffset => offsets(&deltas, least_delta).collect(),
+            Form::Offset => offsets(numbers, facts.least).collect(),
+            Form::DeltaOffset => offsets(&deltas, facts.least_delta).collect(),
             Form::DeltaDelta => changes(&deltas).collect(),
+            Form::DeltaCentre => centred(&deltas, facts.usual_delta).collect(),
+            Form::Sparse => {
+                let mut packed = Vec::with_capacity(facts.n_changes);
+                split_sparse(&deltas, &mut gaps, &mut packed);
+                packed
+            }
             Form::Delta | Form::Constant | Form::Linear => deltas.iter().map(|d| zigzag(*d)).collect(),
         };
+        let least = if factor > 1 { first.wrapping_add(facts.least.wrapping_mul(factor as i64)) } else { facts.least };
         let (head, n_head) = match form {
             Form::Offset => ([least, 0], 1),
-            Form::DeltaOffset => ([first, least_delta], 2),
+            Form::DeltaOffset => ([first, facts.least_delta], 2),
             Form::DeltaDelta => ([first, deltas[0]], 2),
-            Form::Delta | Form::Constant | Form::Linear => ([first, 0], 1),
+            Form::DeltaCentre => ([first, facts.usual_delta], 2),
+            Form::Delta | Form::Constant | Form::Linear | Form::Sparse => ([first, 0], 1),
         };
-        Self { form, factor, packed, head, n_head }
+        Self { form, factor, packed, gaps, head, n_head }
     }
 
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the column; its first number is written as the distance to `guide`.
+    pub(super) fn write(&self, guide: i64, out: &mut Vec<u8>) {
         if self.factor > 1 {
             put_varint(out, self.factor);
         }
-        for h in &self.head[..self.n_head] {
-            put_zigzag(out, *h);
+        put_zigzag(out, self.head[0].wrapping_sub(guide));
+        if self.n_head > 1 {
+            put_zigzag(out, self.head[1]);
+        }
+        if self.form == Form::Sparse {
+            put_varint(out, self.gaps.len() as u64);
+            pack::put(&self.gaps, out);
         }
         pack::put(&self.packed, out);
+    }
+}
+
+/// What decides between the transforms.
+struct Facts {
+    least: i64,
+    least_delta: i64,
+    /// The middle one of some differences.
+    usual_delta: i64,
+    n_changes: usize,
+}
+
+impl Facts {
+    fn of(numbers: &[i64], deltas: &[i64]) -> Self {
+        let mut some = [0; SAMPLED_DELTAS];
+        let step = deltas.len().div_ceil(SAMPLED_DELTAS);
+        let n = deltas.len().div_ceil(step);
+        some.iter_mut().zip(deltas.iter().step_by(step)).for_each(|(s, d)| *s = *d);
+        let some = &mut some[..n];
+        some.sort_unstable();
+        Self {
+            least: numbers.iter().copied().min().unwrap_or(0),
+            least_delta: deltas.iter().copied().min().unwrap_or(0),
+            usual_delta: some[n / 2],
+            n_changes: deltas.iter().map(|d| usize::from(*d != 0)).sum(),
+        }
     }
 }
 
@@ -124,25 +180,72 @@ fn offsets(numbers: &[i64], least: i64) -> impl Iterator<Item = u64> {
     numbers.iter().map(move |m| m.wrapping_sub(least) as u64)
 }
 
+fn centred(deltas: &[i64], centre: i64) -> impl Iterator<Item = u64> {
+    deltas.iter().map(move |d| zigzag(d.wrapping_sub(centre)))
+}
+
 fn changes(deltas: &[i64]) -> impl Iterator<Item = u64> {
     deltas.windows(2).map(|w| zigzag(w[1].wrapping_sub(w[0])))
+}
+
+fn split_sparse(deltas: &[i64], gaps: &mut Vec<u64>, packed: &mut Vec<u64>) {
+    let mut gap = 0;
+    for d in deltas {
+        if *d == 0 {
+            gap += 1;
+        } else {
+            gaps.push(gap);
+            packed.push(zigzag(*d));
+            gap = 0;
+        }
+    }
 }
 
 /// The greatest common divisor of the differences.
 fn common_factor(deltas: &[i64]) -> u64 {
     let mut g = 0u64;
+    let mut multiple = Multiple::of(1);
     for d in deltas {
         let a = d.unsigned_abs();
-        if a == 0 || (g != 0 && a.is_multiple_of(g)) {
+        if a == 0 || (g != 0 && multiple.is(a)) {
             continue;
         }
         g = gcd(a, g);
         if g == 1 {
             return 1;
         }
+        multiple = Multiple::of(g);
     }
     // The factor is used as a signed divisor.
     if g > i64::MAX as u64 { 1 } else { g.max(1) }
+}
+
+/// Tests for multiples without a division: by the inverse of the odd part modulo 2^64.
+///
+/// # Source
+/// Granlund, Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994, §9.
+#[derive(Clone, Copy)]
+struct Multiple {
+    zeros: u32,
+    inverse: u64,
+    greatest: u64,
+}
+
+impl Multiple {
+    fn of(g: u64) -> Self {
+        let zeros = g.trailing_zeros();
+        let odd = g >> zeros;
+        // Each step doubles the number of right bits, from three.
+        let mut inverse = odd;
+        for _ in 0..5 {
+            inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        }
+        Self { zeros, inverse, greatest: u64::MAX / odd }
+    }
+
+    fn is(self, a: u64) -> bool {
+        a.trailing_zeros() >= self.zeros && (a >> self.zeros).wrapping_mul(self.inverse) <= self.greatest
+    }
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {
@@ -153,137 +256,300 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 }
 
 /// Judges the transforms on up to four blocks spread over the column.
-fn choose(numbers: &[i64], deltas: &[i64], least: i64, least_delta: i64) -> Form {
+fn choose(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
+    // Mostly unchanged: nothing else comes near.
+    if facts.n_changes * 12 < deltas.len() {
+        return Form::Sparse;
+    }
+    // Differences of one sign are cheaper as distances to the least one, others as zigzag.
+    let by_delta = if facts.least_delta < 0 { Form::Delta } else { Form::DeltaOffset };
+    // In the order of preference: fewer dependent additions win ties.
+    let forms = [Form::Offset, by_delta, Form::DeltaCentre, Form::DeltaDelta];
     let n_blocks = deltas.len().div_ceil(BLOCK);
     let step = n_blocks.div_ceil(SAMPLED_BLOCKS_MAX).max(1);
-    let mut cost = [0u64; 4];
-    let mut block = [0u64; BLOCK];
-    for index in (0..n_blocks).step_by(step) {
-        let from = index * BLOCK;
-        let to = (from + BLOCK).min(deltas.len());
-        let d = &deltas[from..to];
-        let [offset, delta, delta_offset, delta_delta] = &mut cost;
-        *offset += measure(&mut block, offsets(&numbers[from..to], least));
-        // Differences of one sign are cheaper as distances to the least one, others as zigzag.
-        if least_delta < 0 {
-            *delta += measure(&mut block, d.iter().map(|d| zigzag(*d)));
-        } else {
-            *delta_offset += measure(&mut block, offsets(d, least_delta));
+    let sampled = || (0..n_blocks).step_by(step).map(|i| i * BLOCK..((i + 1) * BLOCK).min(deltas.len()));
+    let mut block = [0; BLOCK];
+    let mut cost = |form: Form, of_block: fn(&[u64]) -> u64| {
+        let mut bits = 0;
+        for range in sampled() {
+            let (m, d) = (&numbers[range.clone()], &deltas[range]);
+            bits += match form {
+                Form::Offset => of_block(fill(&mut block, offsets(m, facts.least))),
+                Form::DeltaOffset => of_block(fill(&mut block, offsets(d, facts.least_delta))),
+                Form::DeltaCentre => of_block(fill(&mut block, centred(d, facts.usual_delta))),
+                Form::DeltaDelta => of_block(fill(&mut block, changes(d))),
+                _ => of_block(fill(&mut block, centred(d, 0))),
+            };
         }
-        *delta_delta += measure(&mut block, changes(d));
+        bits
+    };
+    let is_candidate = |form: Form| form != Form::DeltaCentre || facts.usual_delta != 0;
+    let estimates = forms.map(|form| if is_candidate(form) { cost(form, pack::estimate_bits) } else { u64::MAX });
+    let least = estimates.into_iter().min().unwrap_or(0);
+    // The estimate is quick but blind to what patches do; the exact cost decides between those that come near.
+    let is_near = estimates.map(|e| e / 5 * 3 <= least);
+    let mut best = (u64::MAX, Form::Offset);
+    let is_contested = is_near.iter().filter(|is| **is).count() > 1;
+    let is_sparse = facts.n_changes * 3 < deltas.len();
+    for (form, _) in forms.into_iter().zip(is_near).filter(|(form, is)| *is && is_candidate(*form)) {
+        let bits = if is_contested || is_sparse { cost(form, pack::cost_bits) } else { 0 };
+        if bits < best.0 {
+            best = (bits, form);
+        }
     }
-    let [offset, delta, delta_offset, delta_delta] = cost;
-    let (by_delta, form) = if least_delta < 0 { (delta, Form::Delta) } else { (delta_offset, Form::DeltaOffset) };
-    // Fewer dependent additions win ties.
-    if offset <= by_delta && offset <= delta_delta {
-        Form::Offset
-    } else if by_delta <= delta_delta {
-        form
-    } else {
-        Form::DeltaDelta
+    if is_sparse {
+        let (mut gaps, mut packed) = (Vec::new(), Vec::new());
+        sampled().for_each(|range| split_sparse(&deltas[range], &mut gaps, &mut packed));
+        let bits = |z: &[u64]| z.chunks(BLOCK).map(pack::cost_bits).sum::<u64>();
+        // The count of the changes takes a byte or two more.
+        if bits(&gaps) + bits(&packed) + 8 < best.0 {
+            return Form::Sparse;
+        }
     }
+    best.1
 }
 
-fn measure(block: &mut [u64; BLOCK], values: impl Iterator<Item = u64>) -> u64 {
+fn fill(block: &mut [u64; BLOCK], values: impl Iterator<Item = u64>) -> &[u64] {
     let mut n = 0;
     for (b, v) in block.iter_mut().zip(values) {
         *b = v;
         n += 1;
     }
-    pack::estimate_bits(&block[..n])
+    &block[..n]
 }
 
-/// Reads `n ≥ 1` integers and appends the floats that `map` makes of them.
-pub(super) fn read(
+/// A run of integers as it comes out of a block.
+pub(super) enum Run<'a> {
+    /// As they are.
+    Ints(&'a [i64]),
+    /// `base + slope · (i + 1) + scale · steps[i]`, each of these and every partial sum below 2^52 in magnitude.
+    Narrow {
+        /// Before the first.
+        base: f64,
+        /// Per step.
+        slope: f64,
+        /// Of a step.
+        scale: f64,
+        /// Small numbers.
+        steps: &'a [i32],
+    },
+    /// This many of one number.
+    Same(i64, usize),
+}
+
+/// Sums of steps and numbers up to here are exact as floats.
+const EXACT: i128 = 1 << 52;
+
+/// Reads `n ≥ 1` integers and hands them out in runs. `guide` is what [`Plan::write`] was given. With `narrow`, runs
+/// may come as small steps, which are quicker to turn into floats.
+pub(super) fn each_run(
     form: Form,
     divided: bool,
-    map: Map,
+    guide: i64,
     bytes: &mut Reader<'_>,
     n: usize,
-    out: &mut Vec<f64>,
+    narrow: bool,
+    mut emit: impl FnMut(Run<'_>),
 ) -> Result<(), CodecError> {
-    each_block(form, divided, bytes, n, |ints| map.restore(ints, out))
+    let factor = if divided { bytes.varint()? as i64 } else { 1 };
+    let first = bytes.zigzag()?.wrapping_add(guide);
+    match form {
+        Form::Constant => {
+            emit(Run::Same(first, n));
+            Ok(())
+        }
+        Form::Linear => {
+            let step = bytes.zigzag()?;
+            let mut ints = [0i64; BLOCK];
+            let mut at = first;
+            for_blocks(n, |len| {
+                for (i, m) in ints.iter_mut().enumerate() {
+                    *m = at.wrapping_add(step.wrapping_mul(i as i64));
+                }
+                at = at.wrapping_add(step.wrapping_mul(BLOCK as i64));
+                emit(Run::Ints(&ints[..len]));
+                Ok(())
+            })
+        }
+        Form::Offset => Blocks::new(first, factor, 0, narrow).offsets(bytes, n, &mut emit),
+        Form::Delta | Form::DeltaOffset | Form::DeltaCentre => {
+            let centre = if form == Form::Delta { 0 } else { bytes.zigzag()? };
+            emit(Run::Same(first, 1));
+            let is_zigzag = form != Form::DeltaOffset;
+            Blocks::new(first, factor, centre, narrow).deltas(bytes, n - 1, is_zigzag, &mut emit)
+        }
+        Form::DeltaDelta => delta_deltas(first, factor, bytes, n, &mut emit),
+        Form::Sparse => sparse(first, factor, bytes, n, &mut emit),
+    }
 }
 
-/// Reads `n ≥ 1` integers in runs of at most a block.
-pub(super) fn each_block(
+/// As [`each_run`], integers only.
+pub(super) fn each_ints(
     form: Form,
     divided: bool,
+    guide: i64,
     bytes: &mut Reader<'_>,
     n: usize,
     mut emit: impl FnMut(&[i64]),
 ) -> Result<(), CodecError> {
-    let factor = if divided { bytes.varint()? as i64 } else { 1 };
-    let first = bytes.zigzag()?;
-    let mut z = [0u64; BLOCK];
-    let mut ints = [0i64; BLOCK];
-    match form {
-        Form::Constant => {
-            ints.fill(first);
-            for_blocks(n, |len| {
-                emit(&ints[..len]);
-                Ok(())
-            })
-        }
-        Form::Linear => {
-            let step = bytes.zigzag()?;
-            let mut at = first;
-            for_blocks(n, |len| {
-                for m in &mut ints[..len] {
-                    *m = at;
-                    at = at.wrapping_add(step);
-                }
-                emit(&ints[..len]);
-                Ok(())
-            })
-        }
-        Form::Offset => for_blocks(n, |len| {
-            pack::get_block(bytes, len, &mut z)?;
-            for (m, z) in ints.iter_mut().zip(&z) {
-                *m = (*z as i64).wrapping_mul(factor).wrapping_add(first);
+    each_run(form, divided, guide, bytes, n, false, |run| match run {
+        Run::Ints(ints) => emit(ints),
+        Run::Same(m, n) => {
+            let same = [m; BLOCK];
+            let mut left = n;
+            while left > 0 {
+                let len = left.min(BLOCK);
+                emit(&same[..len]);
+                left -= len;
             }
-            emit(&ints[..len]);
-            Ok(())
-        }),
-        Form::Delta | Form::DeltaOffset => {
-            let least = if form == Form::DeltaOffset { bytes.zigzag()? } else { 0 };
-            let mut at = first;
-            emit(&[first]);
-            for_blocks(n - 1, |len| {
-                pack::get_block(bytes, len, &mut z)?;
-                if form == Form::DeltaOffset {
-                    for (m, z) in ints.iter_mut().zip(&z) {
-                        *m = (*z as i64).wrapping_add(least).wrapping_mul(factor);
-                    }
-                } else {
-                    for (m, z) in ints.iter_mut().zip(&z) {
-                        *m = unzigzag(*z).wrapping_mul(factor);
-                    }
-                }
-                running_sum(&mut at, &mut ints[..len]);
-                emit(&ints[..len]);
-                Ok(())
-            })
         }
-        Form::DeltaDelta => {
-            if n < 2 {
-                return Err(bytes.error("length of a column of changing differences").into());
-            }
-            let mut delta = bytes.zigzag()?.wrapping_mul(factor);
-            let mut at = first.wrapping_add(delta);
-            emit(&[first, at]);
-            for_blocks(n - 2, |len| {
-                pack::get_block(bytes, len, &mut z)?;
-                for (m, z) in ints[..len].iter_mut().zip(&z) {
-                    *m = unzigzag(*z).wrapping_mul(factor);
-                }
-                running_sum(&mut delta, &mut ints[..len]);
-                running_sum(&mut at, &mut ints[..len]);
-                emit(&ints[..len]);
-                Ok(())
-            })
+        Run::Narrow { .. } => debug_assert!(false, "not asked for"),
+    })
+}
+
+/// Packed blocks on their way to integers.
+struct Blocks {
+    at: i64,
+    factor: i64,
+    centre: i64,
+    narrow: bool,
+    steps: [u32; BLOCK],
+    wide: [u64; BLOCK],
+}
+
+impl Blocks {
+    fn new(first: i64, factor: i64, centre: i64, narrow: bool) -> Self {
+        Self { at: first, factor, centre, narrow, steps: [0; BLOCK], wide: [0; BLOCK] }
+    }
+
+    /// Whether a block of these steps, and what they add up to, is exact in floats.
+    fn is_exact(&self) -> bool {
+        let [at, factor, centre] = [self.at, self.factor, self.centre].map(|x| i128::from(x).abs());
+        // Checked first, so that the products below fit.
+        at < EXACT && factor < EXACT && centre < EXACT && {
+            let blocks = BLOCK as i128;
+            at + centre * factor * blocks + (factor << pack::NARROW_WIDTH_MAX) * blocks < EXACT
         }
     }
+
+    fn offsets(&mut self, bytes: &mut Reader<'_>, n: usize, emit: &mut impl FnMut(Run<'_>)) -> Result<(), CodecError> {
+        let mut ints = [0i64; BLOCK];
+        let is_narrow = self.narrow && self.is_exact();
+        for_blocks(n, |len| {
+            if is_narrow && pack::get_narrow(bytes, len, &mut self.steps)? {
+                let steps = self.steps.map(u32::cast_signed);
+                emit(Run::Narrow { base: self.at as f64, slope: 0.0, scale: self.factor as f64, steps: &steps[..len] });
+                return Ok(());
+            }
+            pack::get_block(bytes, len, &mut self.wide)?;
+            for (m, z) in ints.iter_mut().zip(&self.wide) {
+                *m = (*z as i64).wrapping_mul(self.factor).wrapping_add(self.at);
+            }
+            emit(Run::Ints(&ints[..len]));
+            Ok(())
+        })
+    }
+
+    fn deltas(
+        &mut self,
+        bytes: &mut Reader<'_>,
+        n: usize,
+        is_zigzag: bool,
+        emit: &mut impl FnMut(Run<'_>),
+    ) -> Result<(), CodecError> {
+        let mut ints = [0i64; BLOCK];
+        for_blocks(n, |len| {
+            if self.narrow && self.is_exact() && pack::get_narrow(bytes, len, &mut self.steps)? {
+                let mut steps = self.steps.map(u32::cast_signed);
+                if is_zigzag {
+                    for (s, z) in steps.iter_mut().zip(&self.steps) {
+                        *s = (z >> 1).cast_signed() ^ -((z & 1).cast_signed());
+                    }
+                }
+                running_sum_narrow(&mut steps);
+                let (base, scale) = (self.at as f64, self.factor as f64);
+                let slope = self.centre.wrapping_mul(self.factor);
+                let sum = self.factor.wrapping_mul(i64::from(steps[len - 1]));
+                self.at = self.at.wrapping_add(slope.wrapping_mul(len as i64)).wrapping_add(sum);
+                emit(Run::Narrow { base, slope: slope as f64, scale, steps: &steps[..len] });
+                return Ok(());
+            }
+            pack::get_block(bytes, len, &mut self.wide)?;
+            for (m, z) in ints.iter_mut().zip(&self.wide) {
+                let step = if is_zigzag { unzigzag(*z) } else { *z as i64 };
+                *m = step.wrapping_add(self.centre).wrapping_mul(self.factor);
+            }
+            running_sum(&mut self.at, &mut ints[..len]);
+            emit(Run::Ints(&ints[..len]));
+            Ok(())
+        })
+    }
+}
+
+fn delta_deltas(
+    first: i64,
+    factor: i64,
+    bytes: &mut Reader<'_>,
+    n: usize,
+    emit: &mut impl FnMut(Run<'_>),
+) -> Result<(), CodecError> {
+    if n < 2 {
+        return Err(bytes.error("length of a column of changing differences").into());
+    }
+    let mut delta = bytes.zigzag()?.wrapping_mul(factor);
+    let mut at = first.wrapping_add(delta);
+    emit(Run::Ints(&[first, at]));
+    let mut z = [0u64; BLOCK];
+    let mut ints = [0i64; BLOCK];
+    for_blocks(n - 2, |len| {
+        pack::get_block(bytes, len, &mut z)?;
+        for (m, z) in ints[..len].iter_mut().zip(&z) {
+            *m = unzigzag(*z).wrapping_mul(factor);
+        }
+        running_sum(&mut delta, &mut ints[..len]);
+        running_sum(&mut at, &mut ints[..len]);
+        emit(Run::Ints(&ints[..len]));
+        Ok(())
+    })
+}
+
+fn sparse(
+    first: i64,
+    factor: i64,
+    bytes: &mut Reader<'_>,
+    n: usize,
+    emit: &mut impl FnMut(Run<'_>),
+) -> Result<(), CodecError> {
+    let n_changes = bytes.count(n - 1)?;
+    let mut z = [0u64; BLOCK];
+    let mut gaps = Vec::with_capacity(n_changes);
+    for_blocks(n_changes, |len| {
+        pack::get_block(bytes, len, &mut z)?;
+        gaps.extend_from_slice(&z[..len]);
+        Ok(())
+    })?;
+    let mut at = first;
+    // Values not handed out yet; the first one has no gap before it.
+    let mut left = n;
+    let mut pending = 1usize;
+    let mut gaps = gaps.into_iter();
+    for_blocks(n_changes, |len| {
+        pack::get_block(bytes, len, &mut z)?;
+        for (z, gap) in z[..len].iter().zip(gaps.by_ref()) {
+            let run = usize::try_from(gap).unwrap_or(usize::MAX).saturating_add(pending);
+            // One value at least is left for this change.
+            if run >= left {
+                return Err(bytes.error("place of a change").into());
+            }
+            emit(Run::Same(at, run));
+            left -= run;
+            pending = 1;
+            at = at.wrapping_add(unzigzag(*z).wrapping_mul(factor));
+        }
+        Ok(())
+    })?;
+    emit(Run::Same(at, left));
+    Ok(())
 }
 
 fn for_blocks(n: usize, mut f: impl FnMut(usize) -> Result<(), CodecError>) -> Result<(), CodecError> {
@@ -316,6 +582,21 @@ fn running_sum(at: &mut i64, ints: &mut [i64]) {
     }
 }
 
+/// As [`running_sum`] from 0; what lies behind the used part of a block is garbage and may wrap.
+fn running_sum_narrow(steps: &mut [i32; BLOCK]) {
+    let mut at = 0i32;
+    for c in steps.chunks_exact_mut(4) {
+        let ab = c[0].wrapping_add(c[1]);
+        let cd = c[2].wrapping_add(c[3]);
+        let third = ab.wrapping_add(c[2]);
+        c[0] = at.wrapping_add(c[0]);
+        c[1] = at.wrapping_add(ab);
+        c[2] = at.wrapping_add(third);
+        c[3] = at.wrapping_add(ab.wrapping_add(cd));
+        at = c[3];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,15 +604,22 @@ mod tests {
 
     #[track_caller]
     fn check(ints: &[i64], divide: bool, form: Option<Form>) {
+        check_after(0, ints, divide, form);
+        check_after(ints[0], ints, divide, form);
+    }
+
+    #[track_caller]
+    fn check_after(guide: i64, ints: &[i64], divide: bool, form: Option<Form>) {
         let plan = Plan::new(ints, divide);
         if let Some(form) = form {
             assert_eq!(plan.form, form);
         }
         let mut out = Vec::new();
-        plan.write(&mut out);
+        plan.write(guide, &mut out);
         let mut got = Vec::new();
         let mut reader = Reader::new(&out);
-        each_block(plan.form, plan.factor > 1, &mut reader, ints.len(), |m| got.extend_from_slice(m)).unwrap();
+        let divided = plan.factor > 1;
+        each_ints(plan.form, divided, guide, &mut reader, ints.len(), |m| got.extend_from_slice(m)).unwrap();
         assert!(reader.is_empty());
         assert_eq!(got, ints);
     }
@@ -355,6 +643,15 @@ mod tests {
         check(&walk, true, Some(Form::Delta));
         let squares: Vec<i64> = (0..500).map(|i: i64| i * i).collect();
         check(&squares, true, Some(Form::DeltaDelta));
+        let rare: Vec<i64> = (0..500).map(|i| 7 * i64::from(i / 90 % 2)).collect();
+        check(&rare, true, Some(Form::Sparse));
+        let now_and_then: Vec<i64> = (0..500).map(|i| i64::from(i / 7 * i / 9)).collect();
+        check(&now_and_then, true, None);
+        let drift: Vec<i64> = steps.iter().map(|d| d + 15_000).scan(0, |s, d| sums(s, &d)).collect();
+        check(&drift, true, None);
+        let both_ways: Vec<i64> =
+            (0..500).map(|i| if i % 50 == 49 { -1 } else { 15_000 + i % 3 }).scan(0, |s, d| sums(s, &d)).collect();
+        check(&both_ways, true, Some(Form::DeltaCentre));
         let pages: Vec<i64> = noise.iter().map(|x| x * 4096).collect();
         assert_eq!(Plan::new(&pages, true).factor, 4096);
         check(&pages, true, None);

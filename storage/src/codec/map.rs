@@ -3,6 +3,8 @@
 //! A map is used only if every value comes back bit for bit. NaN, infinities and -0.0 have no integer; the caller
 //! takes them out first.
 
+use super::ints::Run;
+
 /// Integers up to here survive the conversions below.
 const INT_MAX: f64 = 2_251_799_813_685_248.0; // 2^51
 /// Adding and subtracting this rounds to the nearest integer and shows it in the low bits of the mantissa.
@@ -65,9 +67,9 @@ impl Map {
         }
     }
 
-    /// Whether the map with this number has a parameter byte; `None` for an unknown number.
-    pub(super) fn has_parameter(code: u8) -> Option<bool> {
-        (code <= 6).then_some(!matches!(code, 0 | 4))
+    /// Whether the map with this number has a parameter byte.
+    pub(super) fn has_parameter(code: u8) -> bool {
+        !matches!(code, 0 | 4)
     }
 
     /// The map of a tag; `None` for what no writer gives.
@@ -89,23 +91,46 @@ impl Map {
         matches!(self, Self::NearDecimal(_) | Self::NearBinary(_))
     }
 
-    /// Appends the floats of `ints`.
-    pub(super) fn restore(self, ints: &[i64], out: &mut Vec<f64>) {
+    /// The integer of one value that is not odd; as in a column of it.
+    pub(super) fn int_of(self, v: f64) -> i64 {
         match self {
-            Self::Int => out.extend(ints.iter().map(|m| to_float(*m))),
+            Self::Bits => ordered(v.to_bits()),
+            _ => to_int(v * self.scale()),
+        }
+    }
+
+    /// Appends the floats of a run.
+    pub(super) fn restore(self, run: &Run<'_>, out: &mut Vec<f64>) {
+        match *run {
+            Run::Ints(ints) if self == Self::Bits => out.extend(ints.iter().map(|m| f64::from_bits(unordered(*m)))),
+            Run::Ints(ints) => self.scaled(ints.iter().map(|m| to_float(*m)), out),
+            Run::Narrow { base, slope, scale, steps } => {
+                let along = |(i, step): (usize, &i32)| base + slope * (i as i32 + 1) as f64 + scale * f64::from(*step);
+                self.scaled(steps.iter().enumerate().map(along), out);
+            }
+            Run::Same(m, n) => {
+                let start = out.len();
+                self.restore(&Run::Ints(&[m]), out);
+                out.resize(start + n, out[start]);
+            }
+        }
+    }
+
+    fn scaled(self, numbers: impl ExactSizeIterator<Item = f64>, out: &mut Vec<f64>) {
+        match self {
+            Self::Int | Self::Bits => out.extend(numbers),
             Self::Decimal(e) | Self::NearDecimal(e) => {
                 let p = POW10[usize::from(e)];
-                out.extend(ints.iter().map(|m| to_float(*m) / p));
+                out.extend(numbers.map(|m| m / p));
             }
             Self::Product(e) => {
                 let p = POW10_INV[usize::from(e)];
-                out.extend(ints.iter().map(|m| to_float(*m) * p));
+                out.extend(numbers.map(|m| m * p));
             }
             Self::Binary(k) | Self::NearBinary(k) => {
                 let p = exp2(-i32::from(k));
-                out.extend(ints.iter().map(|m| to_float(*m) * p));
+                out.extend(numbers.map(|m| m * p));
             }
-            Self::Bits => out.extend(ints.iter().map(|m| f64::from_bits(unordered(*m)))),
         }
     }
 }
@@ -176,7 +201,7 @@ impl Map {
         ints.clear();
         ints.extend(values.iter().map(|v| to_int(v * scale)));
         let mut near = Vec::with_capacity(values.len());
-        self.restore(ints, &mut near);
+        self.restore(&Run::Ints(ints), &mut near);
         corrections.clear();
         corrections
             .extend(values.iter().zip(&near).map(|(v, n)| ordered(v.to_bits()).wrapping_sub(ordered(n.to_bits()))));
@@ -328,7 +353,7 @@ mod tests {
         let mut ints = Vec::new();
         assert_eq!(to_exact_ints(values, &mut ints), map, "{values:?}");
         let mut back = Vec::new();
-        map.restore(&ints, &mut back);
+        map.restore(&Run::Ints(&ints), &mut back);
         let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back), bits(values));
     }

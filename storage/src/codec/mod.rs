@@ -4,6 +4,7 @@
 //! values, never a panic, and never more than asked for. The bytes carry no checksum and no length; who stores them
 //! does. Described in `docs/format/codec.md`.
 
+mod dictionary;
 mod histogram;
 mod ints;
 mod map;
@@ -19,9 +20,11 @@ pub use histogram::{decode_histograms, encode_histograms};
 use promontory_model::{STALE_NAN_BITS, sample::NORMAL_NAN_BITS};
 pub use timestamps::{decode_timestamps, encode_timestamps};
 
-/// Form numbers after those of [`Form`]: the float's own bits.
-const FORM_XOR: u8 = 6;
-const FORM_RAW: u8 = 7;
+/// Map number after those of [`Map`]: no integers, the forms are these.
+const FLOATS: u8 = 7;
+const FORM_RAW: u8 = 0;
+const FORM_XOR: u8 = 1;
+const FORM_DICTIONARY: u8 = 2;
 /// Tag bits: form, map, then two flags.
 const MAP_SHIFT: u32 = 3;
 const FORM_MASK: u8 = 0x07;
@@ -61,51 +64,12 @@ fn finish(r: &Reader<'_>) -> Result<(), CodecError> {
 ///
 /// Cost: about 5 ns per value, less when constant. The number of values is not written; keep it.
 pub fn encode(values: &[f64], out: &mut Vec<u8>) {
-    let Some(&first) = values.first() else {
-        return;
-    };
-    let bits = first.to_bits();
-    if values.iter().fold(0, |acc, v| acc | (v.to_bits() ^ bits)) == 0 {
-        encode_constant(first, out);
-        return;
-    }
-    let mut exceptions = Vec::new();
-    let mut filled = Vec::new();
-    let regular = without_odd(values, &mut exceptions, &mut filled);
-    // Each exception costs up to 11 bytes; where they are common, whole bits are cheaper.
-    if exceptions.len() > values.len() / 8 + 1 {
-        encode_bits(values, out);
-        return;
-    }
-    let mut numbers = Vec::with_capacity(values.len());
-    let mut corrections = Vec::new();
-    let map = map::to_ints(regular, &mut numbers, &mut corrections);
-    let plan = ints::Plan::new(&numbers, map != Map::Bits);
-    let (map_code, parameter) = map.code();
-    let divided = if plan.factor > 1 { DIVIDED } else { 0 };
-    let excepted = if exceptions.is_empty() { 0 } else { EXCEPTIONS };
-    let start = out.len();
-    out.push(plan.form.code() | map_code << MAP_SHIFT | divided | excepted);
-    out.extend(parameter);
-    if !exceptions.is_empty() {
-        put_exceptions(&exceptions, out);
-    }
-    plan.write(out);
-    if map.is_near() {
-        let plan = ints::Plan::new(&corrections, false);
-        out.push(plan.form.code());
-        plan.write(out);
-    }
-    // Decimal numbers of few digits never lose against bits; long fractions may.
-    if out.len() - start > 3 * values.len() {
-        let middle = out.len();
-        encode_bits(values, out);
-        if out.len() - middle < middle - start {
-            out.drain(start..middle);
-        } else {
-            out.truncate(middle);
-        }
-    }
+    Encoder { values, is_first_known: false }.put(out);
+}
+
+/// As [`encode`], for a reader that knows the first of the values: saves most of its bytes.
+pub fn encode_after_first(values: &[f64], out: &mut Vec<u8>) {
+    Encoder { values, is_first_known: true }.put(out);
 }
 
 /// Appends `n` values to `out`; `bytes` must hold exactly these.
@@ -113,6 +77,152 @@ pub fn encode(values: &[f64], out: &mut Vec<u8>) {
 /// # Errors
 /// [`CodecError`] when the bytes are not what [`encode`] writes. `out` may then hold some values.
 pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
+    read(bytes, n, None, out)
+}
+
+/// As [`decode`], of what [`encode_after_first`] wrote; `first` has the bits of the first value.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_after_first(bytes: &[u8], n: usize, first: f64, out: &mut Vec<f64>) -> Result<(), CodecError> {
+    read(bytes, n, Some(first), out)
+}
+
+/// What the first integer of a column is written relative to.
+fn guide(map: Map, first: Option<f64>) -> i64 {
+    first.filter(|v| !map::is_odd(v.to_bits())).map_or(0, |v| map.int_of(v))
+}
+
+/// A column on its way to bytes.
+struct Encoder<'a> {
+    /// At least one.
+    values: &'a [f64],
+    is_first_known: bool,
+}
+
+impl Encoder<'_> {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Some(&first) = self.values.first() else {
+            return;
+        };
+        let bits = first.to_bits();
+        if self.values.iter().fold(0, |acc, v| acc | (v.to_bits() ^ bits)) == 0 {
+            self.put_constant(out);
+            return;
+        }
+        let start = out.len();
+        let mut exceptions = Vec::new();
+        let mut filled = Vec::new();
+        let regular = without_odd(self.values, &mut exceptions, &mut filled);
+        // Each exception costs up to 11 bytes; where they are common, whole floats are cheaper.
+        let is_short = exceptions.len() <= self.values.len() / 8 + 1 && {
+            let map = self.put_ints(regular, &exceptions, out);
+            // Decimal numbers of few digits never lose against whole floats; long fractions may.
+            matches!(map, Map::Int | Map::Decimal(_) | Map::Product(_)) && out.len() - start <= 3 * self.values.len()
+        };
+        if is_short {
+            return;
+        }
+        if out.len() == start {
+            self.put_floats(out);
+        } else if out.len() - start > 3 * self.values.len() {
+            let middle = out.len();
+            self.put_floats(out);
+            keep_shorter(start, middle, out);
+        }
+        let middle = out.len();
+        if self.put_dictionary(middle - start, out) {
+            keep_shorter(start, middle, out);
+        }
+    }
+
+    fn known_first(&self) -> Option<f64> {
+        self.values.first().copied().filter(|_| self.is_first_known)
+    }
+
+    fn put_ints(&self, regular: &[f64], exceptions: &[(usize, u64)], out: &mut Vec<u8>) -> Map {
+        let mut numbers = Vec::with_capacity(regular.len());
+        let mut corrections = Vec::new();
+        let map = map::to_ints(regular, &mut numbers, &mut corrections);
+        let plan = ints::Plan::new(&numbers, map != Map::Bits);
+        let (map_code, parameter) = map.code();
+        let divided = if plan.factor > 1 { DIVIDED } else { 0 };
+        let excepted = if exceptions.is_empty() { 0 } else { EXCEPTIONS };
+        out.push(plan.form.code() | map_code << MAP_SHIFT | divided | excepted);
+        out.extend(parameter);
+        if !exceptions.is_empty() {
+            put_exceptions(exceptions, out);
+        }
+        plan.write(guide(map, self.known_first()), out);
+        if map.is_near() {
+            let plan = ints::Plan::new(&corrections, false);
+            out.push(plan.form.code());
+            plan.write(0, out);
+        }
+        map
+    }
+
+    fn put_constant(&self, out: &mut Vec<u8>) {
+        let first = self.values[0];
+        let start = out.len();
+        if let Some((map, number)) = map::one_to_int(first) {
+            let (code, parameter) = map.code();
+            out.push(Form::Constant.code() | code << MAP_SHIFT);
+            out.extend(parameter);
+            put_zigzag(out, number.wrapping_sub(guide(map, self.known_first())));
+            if out.len() - start <= 9 {
+                return;
+            }
+            out.truncate(start);
+        }
+        // One float and nothing after it: unchanged.
+        out.push(FORM_RAW | FLOATS << MAP_SHIFT);
+        self.put_first(out);
+    }
+
+    fn put_first(&self, out: &mut Vec<u8>) {
+        if !self.is_first_known {
+            out.extend_from_slice(&self.values[0].to_bits().to_le_bytes());
+        }
+    }
+
+    /// Appends the floats themselves: XOR stream or plain, whichever is shorter.
+    fn put_floats(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(FORM_XOR | FLOATS << MAP_SHIFT);
+        self.put_first(out);
+        xor::write(self.values, out);
+        if out.len() - start > 1 + 8 * self.values.len() {
+            out.truncate(start);
+            out.push(FORM_RAW | FLOATS << MAP_SHIFT);
+            self.put_first(out);
+            for v in &self.values[1..] {
+                out.extend_from_slice(&v.to_bits().to_le_bytes());
+            }
+        }
+    }
+
+    /// Appends the distinct floats and which of them stands where, if that may take less than `limit` bytes.
+    fn put_dictionary(&self, limit: usize, out: &mut Vec<u8>) -> bool {
+        let Some((distinct, places)) = dictionary::of(self.values, limit / 8) else {
+            return false;
+        };
+        out.push(FORM_DICTIONARY | FLOATS << MAP_SHIFT);
+        dictionary::write(&distinct, &places, out);
+        true
+    }
+}
+
+/// Leaves the shorter of the encodings `start..middle` and `middle..` in `out`.
+fn keep_shorter(start: usize, middle: usize, out: &mut Vec<u8>) {
+    if out.len() - middle < middle - start {
+        out.drain(start..middle);
+    } else {
+        out.truncate(middle);
+    }
+}
+
+fn read(bytes: &[u8], n: usize, first: Option<f64>, out: &mut Vec<f64>) -> Result<(), CodecError> {
     let mut c = Reader::new(bytes);
     if n == 0 {
         return finish(&c);
@@ -120,17 +230,15 @@ pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecErr
     let start = out.len();
     let tag = c.u8()?;
     let map_code = tag >> MAP_SHIFT & MAP_MASK;
-    let form = tag & FORM_MASK;
-    if form >= FORM_XOR {
-        if tag & !FORM_MASK != 0 {
+    if map_code == FLOATS {
+        if tag & (DIVIDED | EXCEPTIONS) != 0 {
             return Err(CodecError { at: 0, what: "tag of a column" });
         }
-        read_bits(form, &mut c, n, out)?;
+        read_floats(tag & FORM_MASK, &mut c, n, first, out)?;
         return finish(&c);
     }
-    let form = Form::from_code(form).ok_or(CodecError { at: 0, what: "form of a column" })?;
-    let has_parameter = Map::has_parameter(map_code).ok_or(CodecError { at: 0, what: "map of a column" })?;
-    let parameter = if has_parameter { c.u8()? } else { 0 };
+    let form = Form::from_code(tag & FORM_MASK).ok_or(CodecError { at: 0, what: "form of a column" })?;
+    let parameter = if Map::has_parameter(map_code) { c.u8()? } else { 0 };
     let map = Map::from_code(map_code, parameter).ok_or_else(|| c.error("parameter of a map"))?;
     // Checked here, put in their places once the integers are there.
     let mut exceptions = c;
@@ -138,12 +246,15 @@ pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecErr
         each_exception(&mut c, n, |_, _| {})?;
     }
     out.reserve(n);
-    ints::read(form, tag & DIVIDED != 0, map, &mut c, n, out)?;
+    let may_be_narrow = map != Map::Bits;
+    ints::each_run(form, tag & DIVIDED != 0, guide(map, first), &mut c, n, may_be_narrow, |run| {
+        map.restore(&run, out);
+    })?;
     if map.is_near() {
         let code = c.u8()?;
         let form = Form::from_code(code).ok_or_else(|| c.error("form of corrections"))?;
         let mut values = out[start..].iter_mut();
-        ints::each_block(form, false, &mut c, n, |corrections| {
+        ints::each_ints(form, false, 0, &mut c, n, |corrections| {
             for (by, value) in corrections.iter().zip(values.by_ref()) {
                 *value = map::moved(*value, *by);
             }
@@ -155,40 +266,23 @@ pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecErr
     finish(&c)
 }
 
-fn encode_constant(v: f64, out: &mut Vec<u8>) {
-    let start = out.len();
-    if let Some((map, number)) = map::one_to_int(v) {
-        let (code, parameter) = map.code();
-        out.push(Form::Constant.code() | code << MAP_SHIFT);
-        out.extend(parameter);
-        put_zigzag(out, number);
-        if out.len() - start <= 9 {
-            return;
-        }
-        out.truncate(start);
+fn read_floats(
+    form: u8,
+    c: &mut Reader<'_>,
+    n: usize,
+    first: Option<f64>,
+    out: &mut Vec<f64>,
+) -> Result<(), CodecError> {
+    if form == FORM_DICTIONARY {
+        return dictionary::read(c, n, out);
     }
-    // Eight plain bytes and nothing after them: unchanged.
-    out.push(FORM_RAW);
-    out.extend_from_slice(&v.to_bits().to_le_bytes());
-}
-
-/// Appends the bits themselves: XOR stream or plain, whichever is shorter.
-fn encode_bits(values: &[f64], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.push(FORM_XOR);
-    out.extend_from_slice(&values[0].to_bits().to_le_bytes());
-    xor::write(values, out);
-    if out.len() - start > 1 + 8 * values.len() {
-        out.truncate(start);
-        out.push(FORM_RAW);
-        for v in values {
-            out.extend_from_slice(&v.to_bits().to_le_bytes());
-        }
+    if form > FORM_DICTIONARY {
+        return Err(c.error("form of a column").into());
     }
-}
-
-fn read_bits(form: u8, c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
-    let first = c.u64()?;
+    let first = match first {
+        Some(first) => first.to_bits(),
+        None => c.u64()?,
+    };
     if form == FORM_XOR {
         out.push(f64::from_bits(first));
         return xor::read(c, first, n - 1, out);

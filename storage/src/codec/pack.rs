@@ -14,6 +14,8 @@ use crate::wire::Reader;
 pub(super) const BLOCK: usize = 128;
 /// Widest block that is laid out in lanes.
 const LANE_WIDTH_MAX: u32 = 32;
+/// Widest numbers that [`get_narrow`] gives: 128 of them add up to less than 2^31.
+pub(super) const NARROW_WIDTH_MAX: u32 = 23;
 /// Bit of the block header that says that patches follow.
 const PATCHED: u8 = 0x80;
 
@@ -64,10 +66,10 @@ fn plan(block: &[u64]) -> Plan {
     best
 }
 
-/// Bytes that [`put`] appends for `block`, which is at most one block.
-pub(super) fn cost_bytes(block: &[u64]) -> u64 {
+/// Bits that [`put`] appends for `block`, which is at most one block.
+pub(super) fn cost_bits(block: &[u64]) -> u64 {
     debug_assert!(block.len() <= BLOCK);
-    plan(block).bits / 8
+    plan(block).bits
 }
 
 /// Bits that [`put`] takes for `block`, roughly: a quarter above the mean length, or the greatest if that is less.
@@ -143,40 +145,93 @@ fn put_lanes(block: &[u64; BLOCK], width: u32, out: &mut Vec<u8>) {
     debug_assert_eq!(have, 0, "32 rows of any width fill whole words");
 }
 
+/// A block that is checked but not unpacked.
+struct Block<'a> {
+    n: usize,
+    width: u32,
+    /// Bits of the patches beyond the width.
+    extra: u32,
+    positions: &'a [u8],
+    extras: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    fn read(bytes: &mut Reader<'a>, n: usize) -> Result<Self, CodecError> {
+        debug_assert!(n <= BLOCK);
+        let header = bytes.u8()?;
+        let width = u32::from(header & !PATCHED);
+        if width > 64 {
+            return Err(bytes.error("width of a packed block").into());
+        }
+        let (mut positions, mut extras, mut extra): (&[u8], &[u8], _) = (&[], &[], 0);
+        if header & PATCHED != 0 {
+            let n_patches = usize::from(bytes.u8()?);
+            extra = u32::from(bytes.u8()?);
+            if n_patches > n || extra == 0 || width + extra > 64 {
+                return Err(bytes.error("patches of a packed block").into());
+            }
+            positions = bytes.slice(n_patches)?;
+            if positions.iter().any(|at| usize::from(*at) >= n) {
+                return Err(bytes.error("position of a patch").into());
+            }
+            extras = bytes.slice((n_patches * extra as usize).div_ceil(8))?;
+        }
+        let payload = bytes.slice((width as usize * n).div_ceil(8))?;
+        Ok(Self { n, width, extra, positions, extras, payload })
+    }
+
+    fn is_in_lanes(&self) -> bool {
+        self.n == BLOCK && self.width <= LANE_WIDTH_MAX
+    }
+
+    fn unpack(&self, out: &mut [u64; BLOCK]) {
+        if self.is_in_lanes() {
+            let mut narrow = [0; BLOCK];
+            get_lanes(self.payload, self.width, &mut narrow);
+            for (o, x) in out.iter_mut().zip(narrow) {
+                *o = u64::from(x);
+            }
+        } else {
+            get_contiguous(self.payload, self.width, &mut out[..self.n]);
+        }
+        let mut high = [0; BLOCK];
+        get_contiguous(self.extras, self.extra, &mut high[..self.positions.len()]);
+        for (at, high) in self.positions.iter().zip(high) {
+            out[usize::from(*at)] |= high << self.width;
+        }
+    }
+
+    fn unpack_narrow(&self, out: &mut [u32; BLOCK]) {
+        if self.is_in_lanes() {
+            get_lanes(self.payload, self.width, out);
+        } else {
+            get_narrow_contiguous(self.payload, self.width, &mut out[..self.n]);
+        }
+        let mut high = [0; BLOCK];
+        get_narrow_contiguous(self.extras, self.extra, &mut high[..self.positions.len()]);
+        for (at, high) in self.positions.iter().zip(high) {
+            out[usize::from(*at)] |= high << self.width;
+        }
+    }
+}
+
 /// Reads one block of `n` numbers into the front of `out`; what lies behind them is left undefined.
 pub(super) fn get_block(bytes: &mut Reader<'_>, n: usize, out: &mut [u64; BLOCK]) -> Result<(), CodecError> {
-    debug_assert!(n <= BLOCK);
-    let header = bytes.u8()?;
-    let width = u32::from(header & !PATCHED);
-    if width > 64 {
-        return Err(bytes.error("width of a packed block").into());
-    }
-    let mut positions: &[u8] = &[];
-    let mut extras: &[u8] = &[];
-    let mut extra = 0;
-    if header & PATCHED != 0 {
-        let n_patches = usize::from(bytes.u8()?);
-        extra = u32::from(bytes.u8()?);
-        if n_patches > n || extra == 0 || width + extra > 64 {
-            return Err(bytes.error("patches of a packed block").into());
-        }
-        positions = bytes.slice(n_patches)?;
-        extras = bytes.slice((n_patches * extra as usize).div_ceil(8))?;
-    }
-    if n == BLOCK && width <= LANE_WIDTH_MAX {
-        get_lanes(bytes.slice(width as usize * BLOCK / 8)?, width, out);
-    } else {
-        get_contiguous(bytes.slice((width as usize * n).div_ceil(8))?, width, &mut out[..n]);
-    }
-    if !positions.is_empty() {
-        let mut high = [0u64; BLOCK];
-        get_contiguous(extras, extra, &mut high[..positions.len()]);
-        for (&at, high) in positions.iter().zip(high) {
-            let slot = out[..n].get_mut(usize::from(at)).ok_or_else(|| bytes.error("position of a patch"))?;
-            *slot |= high << width;
-        }
-    }
+    Block::read(bytes, n)?.unpack(out);
     Ok(())
+}
+
+/// As [`get_block`] when no number takes more than [`NARROW_WIDTH_MAX`] bits; otherwise takes nothing and says `false`.
+pub(super) fn get_narrow(bytes: &mut Reader<'_>, n: usize, out: &mut [u32; BLOCK]) -> Result<bool, CodecError> {
+    let mut after = *bytes;
+    let block = Block::read(&mut after, n)?;
+    if block.width + block.extra > NARROW_WIDTH_MAX {
+        return Ok(false);
+    }
+    block.unpack_narrow(out);
+    *bytes = after;
+    Ok(true)
 }
 
 fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
@@ -201,8 +256,26 @@ fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
     }
 }
 
+/// A load of four bytes holds any number of up to [`NARROW_WIDTH_MAX`] bits, wherever it starts in the first.
+fn get_narrow_contiguous(payload: &[u8], width: u32, out: &mut [u32]) {
+    const PADDED: usize = (BLOCK * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4;
+    if width == 0 {
+        out.fill(0);
+        return;
+    }
+    let mut padded = [0u8; PADDED];
+    padded[..payload.len()].copy_from_slice(payload);
+    let mask = (1 << width) - 1;
+    for (i, slot) in out.iter_mut().enumerate() {
+        let bit = i * width as usize;
+        let byte = bit / 8;
+        let load = u32::from_le_bytes(padded[byte..byte + 4].try_into().expect("the range has four bytes"));
+        *slot = load >> (bit % 8) & mask;
+    }
+}
+
 /// One copy of the loop per width, so that shifts are constants and rows become vectors.
-fn lanes<const W: usize>(payload: &[u8], out: &mut [u64; BLOCK]) {
+fn lanes<const W: usize>(payload: &[u8], out: &mut [u32; BLOCK]) {
     let mut words = [[0u32; 4]; 33];
     for (row, bytes) in words.iter_mut().zip(payload.chunks_exact(16)) {
         for (word, b) in row.iter_mut().zip(bytes.chunks_exact(4)) {
@@ -218,7 +291,7 @@ fn lanes<const W: usize>(payload: &[u8], out: &mut [u64; BLOCK]) {
             if shift + W > 32 {
                 v |= words[word + 1][lane] << (32 - shift);
             }
-            out[row * 4 + lane] = u64::from(v & mask);
+            out[row * 4 + lane] = v & mask;
         }
     }
 }
@@ -232,7 +305,7 @@ macro_rules! lanes_by_width {
     };
 }
 
-fn get_lanes(payload: &[u8], width: u32, out: &mut [u64; BLOCK]) {
+fn get_lanes(payload: &[u8], width: u32, out: &mut [u32; BLOCK]) {
     lanes_by_width!(width, payload, out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29
         30 31 32);
 }
@@ -246,13 +319,21 @@ mod tests {
     fn check(values: &[u64]) -> usize {
         let mut out = Vec::new();
         put(values, &mut out);
-        let cost: u64 = values.chunks(BLOCK).map(cost_bytes).sum();
-        assert_eq!(out.len() as u64, cost, "the plan says what is written");
+        let cost: u64 = values.chunks(BLOCK).map(cost_bits).sum();
+        assert_eq!(8 * out.len() as u64, cost, "the plan says what is written");
         let mut reader = Reader::new(&out);
+        let mut of_narrow = reader;
         for block in values.chunks(BLOCK) {
             let mut got = [0; BLOCK];
             get_block(&mut reader, block.len(), &mut got).unwrap();
             assert_eq!(&got[..block.len()], block);
+            let mut narrow = [0; BLOCK];
+            if get_narrow(&mut of_narrow, block.len(), &mut narrow).unwrap() {
+                assert!(std::iter::zip(&narrow, block).all(|(a, b)| u64::from(*a) == *b));
+            } else {
+                assert!(block.iter().any(|x| *x >> NARROW_WIDTH_MAX != 0));
+                of_narrow = reader;
+            }
         }
         assert!(reader.is_empty());
         out.len()
@@ -289,6 +370,7 @@ mod tests {
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), n in 0usize..=128) {
             let mut got = [0; BLOCK];
             let _ = get_block(&mut Reader::new(&bytes), n, &mut got);
+            let _ = get_narrow(&mut Reader::new(&bytes), n, &mut [0; BLOCK]);
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn encode_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
         put_zigzag(out, stride);
         return;
     }
-    let cost = |z: &[u64]| z.chunks(BLOCK).map(pack::cost_bytes).sum::<u64>();
+    let cost = |z: &[u64]| z.chunks(BLOCK).map(pack::cost_bits).sum::<u64>();
     // The median stride survives missed scrapes, the mean one survives jitter.
     let last = timestamps[timestamps.len() - 1];
     let mean = last.wrapping_sub(first).wrapping_div(steps.len() as i64);
@@ -78,7 +78,7 @@ pub fn decode_timestamps(bytes: &[u8], n: usize, out: &mut Vec<i64>) -> Result<(
     }
     let start = out.len();
     match c.u8()? {
-        LINE => ints::each_block(Form::Linear, false, &mut c, n, |t| out.extend_from_slice(t))?,
+        LINE => ints::each_ints(Form::Linear, false, 0, &mut c, n, |t| out.extend_from_slice(t))?,
         AROUND_LINE => {
             let (first, stride, least) = (c.zigzag()?, c.zigzag()?, c.zigzag()?);
             let mut line = first.wrapping_add(least);
