@@ -16,7 +16,7 @@ use crate::head::series_file::{self, Mark};
 use crate::manifest::{self, Manifest};
 use crate::sample::{put_histogram, read_histogram};
 use crate::vfs::{self, SimVfs, Vfs as _};
-use crate::wal::page::{self, Damage};
+use crate::wal::page::{self, Damage, FileHeader};
 use crate::wal::record::{self, Record};
 
 const WAL: &str = include_str!("../docs/format/wal.md");
@@ -75,15 +75,16 @@ fn documented_log_is_what_is_written_and_read() {
     let documented = bytes_of(fenced(WAL, "wal"));
     let [first, second] = rows();
     let mut pages: Vec<(u64, Vec<Vec<u8>>)> = Vec::new();
-    let damage = page::read_segment(&documented, |offset, bytes| {
+    let damage = page::read_segment(1, &documented, |offset, bytes| {
         if pages.last().is_none_or(|(at, _)| *at != offset) {
             pages.push((offset, Vec::new()));
         }
         pages.last_mut().unwrap().1.push(bytes.to_vec());
     });
-    assert_eq!(damage, Damage::default());
+    let header = FileHeader { segment: 1, previous_bytes: 0 };
+    assert_eq!(damage, Damage { header: Some(header), ..Damage::default() });
     let (mut read, mut again) = (OpenRows::default(), OpenRows::default());
-    let mut written = page::file_header().to_vec();
+    let mut written = header.encode().to_vec();
     let mut n_read = 0;
     for (_, page) in &pages {
         let mut records = Vec::new();

@@ -26,7 +26,7 @@ use crate::prometheus;
 use crate::sample::read_histogram;
 use crate::status::Recovery;
 use crate::vfs::{self, Vfs, VfsError};
-use crate::wal::page::{self, read_segment};
+use crate::wal::page::{self, FileHeader, read_segment};
 use crate::wal::record::{self, Record, RowRecord};
 use crate::wal::{self, Wal};
 
@@ -103,9 +103,9 @@ pub(crate) fn open(
     let head = Arc::new(Head::new(options, Arc::clone(clock), segments, manifest.floor));
     head.reserve_groups(manifest.next_group);
     let mark = load_series(&**vfs, dir, &manifest, &head, &mut recovery)?;
-    place_chunks(&head, chunks);
+    place_chunks(&head, chunks, &mut recovery);
     link_moved(&head);
-    let last = replay(&**vfs, dir, &manifest, &wal_segments, &head, &mut recovery)?;
+    let (last, last_bytes) = replay(&**vfs, dir, &manifest, &wal_segments, &head, &mut recovery)?;
     finish_groups(&head);
     // The series file has only the old places of series that the log moved.
     let mark = mark.filter(|_| head.layout() == 0);
@@ -113,7 +113,7 @@ pub(crate) fn open(
     let wal_dir = dir.join(WAL_DIR);
     let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
     let bytes_max = head.options.wal_segment_bytes;
-    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, last + 1, bytes_max, wal_bytes);
+    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, (last + 1, last_bytes), bytes_max, wal_bytes);
     head.start_log(wal);
     Ok(Opened { head, blocks, manifest, mark, recovery })
 }
@@ -255,7 +255,7 @@ fn load_series(
 }
 
 /// Gives each chunk to its group. Chunks of groups without series are left: nobody could ask for them.
-fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>) {
+fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>, recovery: &mut Recovery) {
     let floor = head.floor();
     chunks.sort_by_key(|c| (c.header.group, c.header.first_no));
     for chunk in chunks {
@@ -264,6 +264,17 @@ fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>) {
         let mut group = lock(&cell.state);
         let h = &chunk.header;
         group.reserve_columns(h.n_columns as usize);
+        let (first_free, name) = match h.kind {
+            Kind::Rows => (group.next_no, "rows"),
+            Kind::Late => (group.late_no, "late samples"),
+            Kind::Histograms => (group.histograms.as_ref().map_or(0, |h| h.next_no), "histograms"),
+        };
+        if h.first_no < first_free {
+            recovery.head_corruptions += 1;
+            let text = format!("{name} {}–{} of group {} are in two chunks", h.first_no, h.end_no, h.group);
+            recovery.note(format!("{text}, one is left out"));
+            continue;
+        }
         let list = match h.kind {
             Kind::Rows => {
                 group.next_no = group.next_no.max(h.end_no);
@@ -310,7 +321,8 @@ fn link_one(head: &Head, place: Place, earlier: &[Place]) {
     }
 }
 
-/// Replays what the WAL has from the manifest's position on; gives the number of the last segment.
+/// Replays what the WAL has from the manifest's position on; gives the number of the last segment, and its length if it
+/// is needed.
 fn replay(
     vfs: &dyn Vfs,
     dir: &Path,
@@ -318,9 +330,10 @@ fn replay(
     segments: &[u64],
     head: &Head,
     recovery: &mut Recovery,
-) -> Result<u64, OpenError> {
+) -> Result<(u64, u64), OpenError> {
     let dir = dir.join(WAL_DIR);
     let mut last = manifest.wal_from.saturating_sub(1);
+    let mut last_bytes = 0;
     let mut expected = None;
     for &number in segments {
         let path = dir.join(wal::segment_name(number));
@@ -333,11 +346,12 @@ fn replay(
             recovery.wal_corruptions += 1;
             recovery.note(format!("{}: segments before it are missing", path.display()));
         }
+        let previous = expected.filter(|&e| e == number).map(|_| last_bytes);
         expected = Some(number + 1);
         recovery.wal_segments += 1;
         let bytes = vfs.map_read(&path)?;
         let mut failure = None;
-        let damage = read_segment(&bytes, |offset, bytes| {
+        let damage = read_segment(number, &bytes, |offset, bytes| {
             if failure.is_some() {
                 return;
             }
@@ -356,6 +370,13 @@ fn replay(
         if let Some(e) = failure {
             return Err(e.into());
         }
+        let stated = damage.header.filter(|h| h.segment == number).map(|h| h.previous_bytes);
+        if let Some((stated, found)) = stated.zip(previous).filter(|(stated, found)| stated != found) {
+            recovery.wal_corruptions += 1;
+            let path = dir.join(wal::segment_name(number - 1));
+            recovery.note(format!("{}: {stated} bytes expected, {found} found", path.display()));
+        }
+        last_bytes = bytes.len() as u64;
         for (offset, what) in damage.places {
             recovery.wal_corruptions += 1;
             recovery.note(format!("read {} at {offset}: {what} is damaged, skipped", path.display()));
@@ -364,7 +385,8 @@ fn replay(
             let torn = bytes.len() as u64 - at;
             if segments.last() == Some(&number) {
                 recovery.wal_torn_bytes = torn;
-                cut(vfs, &path, at)?;
+                let header = FileHeader { segment: number, previous_bytes: previous.unwrap_or(0) };
+                last_bytes = cut(vfs, &path, at, header)?;
             } else {
                 recovery.wal_corruptions += 1;
             }
@@ -375,18 +397,19 @@ fn replay(
             vfs.open_append(&path)?.sync()?;
         }
     }
-    Ok(last)
+    Ok((last, last_bytes))
 }
 
-/// Cuts a torn tail; a segment without even its header becomes an empty one.
-fn cut(vfs: &dyn Vfs, path: &Path, at: u64) -> Result<(), VfsError> {
+/// Cuts a torn tail; a segment without even its header becomes an empty one. Gives its length.
+fn cut(vfs: &dyn Vfs, path: &Path, at: u64, header: FileHeader) -> Result<u64, VfsError> {
     let file = vfs.open_append(path)?;
     file.truncate(at)?;
     if at < page::FILE_HEADER_BYTES as u64 {
         file.truncate(0)?;
-        file.write_all(&page::file_header())?;
+        file.write_all(&header.encode())?;
     }
-    file.sync()
+    file.sync()?;
+    Ok(at.max(page::FILE_HEADER_BYTES as u64))
 }
 
 /// Puts one record back where it was. Only writing a chunk can fail.

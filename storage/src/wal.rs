@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::clock::Clock;
 use crate::head::lock;
 use crate::vfs::{Vfs, VfsError, VfsFile};
+use crate::wal::page::FileHeader;
 
 pub(crate) mod page;
 pub(crate) mod record;
@@ -48,6 +49,8 @@ struct Tail {
     /// `None` as long as the segment has no record.
     file: Option<Arc<dyn VfsFile>>,
     segment: u64,
+    /// Bytes of the segment before, if it was needed when this one began.
+    previous_bytes: u64,
     /// Bytes of this segment.
     len: u64,
     /// Bytes of earlier segments that still exist.
@@ -89,18 +92,20 @@ pub(crate) fn segment_of(name: &str) -> Option<u64> {
 }
 
 impl Wal {
-    /// Continues with segment `segment` in `dir`; `older_bytes` is what the segments before it take.
+    /// Continues with segment `segment` in `dir`; `previous_bytes` is the length of the one before, if that is needed,
+    /// `older_bytes` what all before it take.
     pub(crate) fn start(
         vfs: Arc<dyn Vfs>,
         clock: Arc<dyn Clock>,
         dir: PathBuf,
-        segment: u64,
+        (segment, previous_bytes): (u64, u64),
         segment_bytes: u64,
         older_bytes: u64,
     ) -> Self {
         let tail = Tail {
             file: None,
             segment,
+            previous_bytes,
             len: 0,
             older_bytes,
             pending: Vec::new(),
@@ -223,7 +228,8 @@ impl Wal {
             return Ok(file);
         }
         let file = self.vfs.create(&self.dir.join(segment_name(tail.segment)))?;
-        file.write_all(&page::file_header())?;
+        let header = FileHeader { segment: tail.segment, previous_bytes: tail.previous_bytes };
+        file.write_all(&header.encode())?;
         self.vfs.sync_dir(&self.dir)?;
         let file: Arc<dyn VfsFile> = Arc::from(file);
         tail.file = Some(Arc::clone(&file));
@@ -288,6 +294,7 @@ impl Wal {
             result?;
         }
         tail.older_bytes += tail.len;
+        tail.previous_bytes = tail.len;
         tail.segment += 1;
         tail.len = 0;
         tail.file = None;
@@ -334,7 +341,7 @@ mod tests {
     fn wal(vfs: &SimVfs) -> Wal {
         vfs.create_dir_all(Path::new("wal")).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(0)));
-        Wal::start(Arc::new(vfs.clone()), clock, "wal".into(), 1, 100, 0)
+        Wal::start(Arc::new(vfs.clone()), clock, "wal".into(), (1, 0), 100, 0)
     }
 
     #[test]
@@ -381,7 +388,8 @@ mod tests {
         wal.flush().unwrap();
         let mut records = Vec::new();
         let bytes = crate::vfs::read(&vfs, Path::new("wal/00000001.wal")).unwrap();
-        assert_eq!(page::read_segment(&bytes, |_, r| records.push(r.to_vec())), page::Damage::default());
+        let damage = page::read_segment(1, &bytes, |_, r| records.push(r.to_vec()));
+        assert_eq!((damage.places, damage.torn_at), (vec![], None));
         assert_eq!(records, [[7]]);
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::Reader;
 /// `PMTWAL` and the version, at the start of every segment.
 pub(crate) const FILE_MAGIC: [u8; 6] = *b"PMTWAL";
 pub(crate) const VERSION: u16 = 1;
-pub(crate) const FILE_HEADER_BYTES: usize = 12;
+pub(crate) const FILE_HEADER_BYTES: usize = 28;
 const PAGE_MAGIC: u32 = 0x4750_4d50;
 pub(crate) const PAGE_HEADER_BYTES: usize = 16;
 /// Bytes of records after which a page ends; one larger record makes a larger page.
@@ -24,13 +24,31 @@ const COMPRESSED: u32 = 1 << 31;
 pub(crate) const RECORD_HEADER_BYTES: usize = 8;
 
 /// Header of a segment.
-pub(crate) fn file_header() -> [u8; FILE_HEADER_BYTES] {
-    let mut out = [0; FILE_HEADER_BYTES];
-    out[..6].copy_from_slice(&FILE_MAGIC);
-    out[6..8].copy_from_slice(&VERSION.to_le_bytes());
-    let crc = crc32fast::hash(&out[..8]);
-    out[8..].copy_from_slice(&crc.to_le_bytes());
-    out
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileHeader {
+    pub(crate) segment: u64,
+    /// Bytes of the segment before when this one began; 0 when that one was no longer needed.
+    pub(crate) previous_bytes: u64,
+}
+
+impl FileHeader {
+    pub(crate) fn encode(self) -> [u8; FILE_HEADER_BYTES] {
+        let mut out = [0; FILE_HEADER_BYTES];
+        out[..6].copy_from_slice(&FILE_MAGIC);
+        out[6..8].copy_from_slice(&VERSION.to_le_bytes());
+        out[8..16].copy_from_slice(&self.segment.to_le_bytes());
+        out[16..24].copy_from_slice(&self.previous_bytes.to_le_bytes());
+        let crc = crc32fast::hash(&out[..24]);
+        out[24..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..FILE_HEADER_BYTES)?;
+        let mut r = Reader::new(&bytes[8..]);
+        let header = Self { segment: r.u64().ok()?, previous_bytes: r.u64().ok()? };
+        (header.encode() == *bytes).then_some(header)
+    }
 }
 
 /// Frames one record at the end of `out`; `write` appends its bytes.
@@ -85,6 +103,8 @@ fn put_page(out: &mut Vec<u8>, records: &[u8], encoder: &mut snap::raw::Encoder)
 /// What reading a segment found besides records.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Damage {
+    /// The header, unless that is damaged.
+    pub(crate) header: Option<FileHeader>,
     /// Damaged places with something good behind them: offset and what.
     pub(crate) places: Vec<(u64, &'static str)>,
     /// Offset from which on nothing good was found, if there is such.
@@ -102,15 +122,17 @@ fn page_header(bytes: &[u8]) -> Option<(usize, bool, usize)> {
 }
 
 /// Calls `each` with every good record of a segment, in order; the offset is that of its page.
-pub(crate) fn read_segment(bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Damage {
-    let mut damage = Damage::default();
-    let header_is_good = bytes.get(..FILE_HEADER_BYTES).is_some_and(|h| h == file_header());
-    let mut at = FILE_HEADER_BYTES;
-    // Damage that is a tear if nothing good follows.
-    let mut open = (!header_is_good).then_some((0, "header of the segment"));
-    if !header_is_good {
-        at = 0;
+pub(crate) fn read_segment(segment: u64, bytes: &[u8], mut each: impl FnMut(u64, &[u8])) -> Damage {
+    let header = FileHeader::read(bytes);
+    let mut damage = Damage { header, ..Damage::default() };
+    // The records of another segment are not those that belong here.
+    if header.is_some_and(|h| h.segment != segment) {
+        damage.places.push((0, "number of the segment"));
+        return damage;
     }
+    let mut at = if header.is_some() { FILE_HEADER_BYTES } else { 0 };
+    // Damage that is a tear if nothing good follows.
+    let mut open = header.is_none().then_some((0, "header of the segment"));
     // Good records of a page that is damaged elsewhere, and its offset. In a torn tail they do not count: it is cut, and
     // what comes later must not build on what the next reader does not find.
     let mut held: (u64, Vec<Vec<u8>>) = (0, Vec::new());
@@ -202,8 +224,11 @@ fn good_records(bytes: &[u8], good: &mut Vec<Range<usize>>) -> bool {
 mod tests {
     use super::*;
 
+    const HEADER: FileHeader = FileHeader { segment: 1, previous_bytes: 0 };
+    const WHOLE: Damage = Damage { header: Some(HEADER), places: vec![], torn_at: None };
+
     fn segment(pages: &[&[&[u8]]]) -> Vec<u8> {
-        let mut out = file_header().to_vec();
+        let mut out = HEADER.encode().to_vec();
         let mut encoder = snap::raw::Encoder::new();
         for page in pages {
             let mut records = Vec::new();
@@ -217,7 +242,7 @@ mod tests {
 
     fn records(bytes: &[u8]) -> (Vec<Vec<u8>>, Damage) {
         let mut out = Vec::new();
-        let damage = read_segment(bytes, |_, record| out.push(record.to_vec()));
+        let damage = read_segment(1, bytes, |_, record| out.push(record.to_vec()));
         (out, damage)
     }
 
@@ -226,7 +251,7 @@ mod tests {
         let long = vec![7; 1000];
         let bytes = segment(&[&[b"a", &long], &[b"c"]]);
         assert!(bytes.len() < 200, "a page of one byte a thousand times is compressed");
-        assert_eq!(records(&bytes), (vec![b"a".to_vec(), long, b"c".to_vec()], Damage::default()));
+        assert_eq!(records(&bytes), (vec![b"a".to_vec(), long, b"c".to_vec()], WHOLE));
     }
 
     #[test]
@@ -236,11 +261,11 @@ mod tests {
         for _ in 0..3 {
             put_record(&mut framed, |out| out.extend_from_slice(&big));
         }
-        let mut out = file_header().to_vec();
+        let mut out = HEADER.encode().to_vec();
         put_pages(&mut out, &framed, &mut snap::raw::Encoder::new());
         let mut pages = Vec::new();
-        let damage = read_segment(&out, |at, record| pages.push((at, record == big)));
-        assert_eq!(damage, Damage::default());
+        let damage = read_segment(1, &out, |at, record| pages.push((at, record == big)));
+        assert_eq!(damage, WHOLE);
         assert!(pages.len() == 3 && pages[0].0 < pages[1].0 && pages.iter().all(|p| p.1));
     }
 
@@ -281,10 +306,10 @@ mod tests {
         let last = bytes.len() - 1;
         let second = segment(&[&[b"first"]]).len() as u64;
         bytes[last] ^= 1;
-        let damage = Damage { places: vec![], torn_at: Some(second) };
+        let damage = Damage { torn_at: Some(second), ..WHOLE };
         assert_eq!(records(&bytes), (vec![b"first".to_vec()], damage));
         bytes.extend_from_slice(&segment(&[&[b"fourth"]])[FILE_HEADER_BYTES..]);
-        let damage = Damage { places: vec![(second, "checksum of a record")], torn_at: None };
+        let damage = Damage { places: vec![(second, "checksum of a record")], ..WHOLE };
         assert_eq!(records(&bytes), ([&b"first"[..], b"second", b"fourth"].map(<[u8]>::to_vec).to_vec(), damage));
     }
 
