@@ -360,6 +360,8 @@ impl Snapshot for DbSnapshot {
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod tests;

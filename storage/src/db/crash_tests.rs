@@ -17,7 +17,7 @@ use crate::vfs::sim::{Rng, Survival};
 use crate::{Db, DbOptions, FsyncPolicy};
 
 /// Time at which survivors are opened: after all samples.
-const LATER_MS: i64 = START_MS + 3_600_000;
+pub(super) const LATER_MS: i64 = START_MS + 3_600_000;
 /// A series that only survivors append to.
 const NEW_SERIES: u8 = 250;
 
@@ -117,7 +117,7 @@ pub(super) fn options_of(seed: u64) -> DbOptions {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(super) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |n| n.parse().expect("a number"))
 }
 
