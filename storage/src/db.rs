@@ -7,7 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use promontory_model::{Cancel, Cancelled, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange};
+use promontory_model::{
+    Cancel, Cancelled, Changes, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
+};
 
 use crate::blocks::Block;
 use crate::clock::Clock;
@@ -317,6 +319,24 @@ impl Queryable for Db {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
         let _gate = self.0.head.gate_alone();
         Ok(Arc::new(DbSnapshot { blocks: self.0.blocks(), head: Arc::new(self.0.head.snapshot()) }))
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        Some(self)
+    }
+}
+
+impl Changes for Db {
+    fn newest(&self) -> u64 {
+        self.0.head.changes.newest()
+    }
+
+    fn settled_before(&self) -> i64 {
+        self.0.head.changes.settle(self.0.head.clock.now().0)
+    }
+
+    fn since(&self, after: u64) -> Option<Vec<TimeRange>> {
+        self.0.head.changes.since(after)
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 
 use promontory_model::Labels;
 
+use crate::changes::ChangeLog;
 use crate::clock::Clock;
 use crate::error::AppendError;
 use crate::health::Health;
@@ -82,6 +83,7 @@ pub(crate) struct Head {
     readers: Mutex<BTreeMap<u64, (i64, u64)>>,
     next_reader: AtomicU64,
     pub(crate) counters: Counters,
+    pub(crate) changes: ChangeLog,
 }
 
 /// A poisoned lock means that a thread panicked while it held it; the invariants of the head may be broken, and
@@ -122,6 +124,7 @@ impl Head {
             readers: Mutex::default(),
             next_reader: AtomicU64::new(0),
             counters: Counters::default(),
+            changes: ChangeLog::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod backfill;
 pub mod block;
 mod blocks;
+mod changes;
 pub mod clock;
 pub mod codec;
 pub mod compact;

@@ -343,7 +343,12 @@ impl Inner {
         let mut blocks = (**list).clone();
         change(&mut blocks);
         blocks.sort_by_key(|b| (b.meta().range.mint, b.meta().ulid));
-        *list = Arc::new(blocks);
+        let before = std::mem::replace(&mut *list, Arc::new(blocks));
+        // Cuts and merges change no sample, but are rare enough to be taken for changes too.
+        for (some, others) in [(&before, &*list), (&*list, &before)] {
+            let moved = some.iter().filter(|b| others.iter().all(|o| !Arc::ptr_eq(b, o)));
+            moved.for_each(|b| self.head.changes.changed(b.meta().range));
+        }
     }
 
     /// Finds Prometheus' blocks that were put into the data folder or taken out of it.

@@ -209,6 +209,7 @@ impl GroupWriter {
         // Under the gate, so that a block that is being cut misses no sample.
         let bounds = narrow(Bounds::of(&head));
         self.append_staged(t.0, seq, bounds, &mut counts);
+        head.changes.appended(t.0, t.0);
         self.count(counts);
         Ok(counts)
     }
@@ -253,6 +254,7 @@ impl GroupWriter {
             self.stage_histograms(row.iter().map(|h| (h.0, &h.2)))?;
             let bounds = Bounds::of(&self.head);
             self.append_staged(t, seq, bounds, &mut counts);
+            head.changes.appended(t, t);
         }
         self.count(counts);
         Ok(counts)
