@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use promontory_config::Config;
 use promontory_model::{Labels, Regex};
+use promontory_promql::cache::ResultCache;
 use promontory_promql::engine::EngineOptions;
 use promontory_storage::clock::{Clock, SystemClock};
 use promontory_storage::vfs::RealVfs;
@@ -197,6 +198,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     start_ms: i64,
     db: Db,
+    results: Arc<ResultCache>,
     telemetry: Telemetry,
     manager: Manager,
     dashboards: Arc<DashboardSettings>,
@@ -307,6 +309,10 @@ impl Server {
         telemetry.queries.concurrent_max.set(args.query_max_concurrency.into());
         let figures_db = db.clone();
         telemetry.register(move || telemetry::storage_figures(&figures_db.status()));
+        let cache_bytes = usize::try_from(args.query_result_cache_size).unwrap_or(usize::MAX);
+        let results = Arc::new(ResultCache::new(cache_bytes));
+        let cache = results.clone();
+        telemetry.register(move || backend::cache_figures(cache.stats()));
         let metrics = Arc::new(ScrapeMetrics::default());
         let seed = offset_seed(&backend::host_name(), &config.global.external_labels);
         let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
@@ -317,6 +323,7 @@ impl Server {
             start_ms: clock.now().ms(),
             clock,
             db: db.clone(),
+            results,
             telemetry,
             manager,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
@@ -394,6 +401,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     let api = crate::http::router(HttpParts {
         backend: backend.clone(),
         data,
+        results: shared.results.clone(),
         clock: shared.clock.clone(),
         api_routes: remote,
         options: HttpOptions {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use promontory_model::MetricMetadata;
+use promontory_model::{MetricMetadata, MetricType};
+use promontory_promql::cache::CacheStats;
 use promontory_promql::engine::EngineOptions;
 
 use super::{Shared, visible};
@@ -144,6 +145,31 @@ impl Backend for ServerBackend {
     fn metrics(&self, accept: &str) -> (&'static str, String) {
         self.0.telemetry.render(accept)
     }
+}
+
+/// Figures of the cache of range queries.
+pub(super) fn cache_figures(stats: CacheStats) -> Vec<Figures> {
+    let outcomes = [("hit", stats.hits), ("miss", stats.misses), ("uncacheable", stats.passed)];
+    let labelled = |(outcome, n): (&str, u64)| Labelled {
+        suffix: "",
+        labels: vec![("outcome", outcome.to_owned())],
+        value: n as f64,
+    };
+    vec![
+        Figures {
+            name: "promontory_query_result_cache_queries_total",
+            help: "Range queries by what the cache of answers had for them",
+            kind: MetricType::Counter,
+            values: outcomes.into_iter().map(labelled).collect(),
+        },
+        Figures::counter(
+            "promontory_query_result_cache_reused_steps_total",
+            "Steps that were taken from kept answers",
+            stats.steps_reused as f64,
+        ),
+        Figures::gauge("promontory_query_result_cache_bytes", "Bytes of kept answers", stats.bytes as f64),
+        Figures::gauge("promontory_query_result_cache_entries", "Kept answers", stats.answers as f64),
+    ]
 }
 
 /// The scraper's figures as the registry takes them.

@@ -55,7 +55,7 @@ impl DataSource for EngineSource {
     fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
         let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
-        self.metered(|engine| engine.range(&self.shared.db, &expr, spec, cancel))
+        self.metered(|engine| self.shared.results.range(&engine, &self.shared.db, query, &expr, spec, cancel))
     }
 
     fn label_values(

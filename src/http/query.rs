@@ -66,11 +66,17 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
         let reason = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
         return Err(ApiError::parameter("query", reason));
     }
+    // As VictoriaMetrics names it: an answer made from stored samples alone.
+    let fresh = matches!(params.get("nocache"), "1" | "true");
     let run = http.clone();
     let output = http
         .run_query(settings.timeout_ms, move |cancel| {
             let steps = RangeSpec { start_ms, end_ms, step_ms };
-            let output = settings.engine(&run).range(&*run.data, &expr, steps, cancel)?;
+            let engine = settings.engine(&run);
+            let output = match fresh {
+                true => engine.range(&*run.data, &expr, steps, cancel)?,
+                false => run.results.range(&engine, &*run.data, &text, &expr, steps, cancel)?,
+            };
             Ok((output, text))
         })
         .await?;

@@ -12,8 +12,9 @@ use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use promontory_model::{
-    Cancelled, Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp,
+    Cancelled, Changes, Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp,
 };
+use promontory_promql::cache::ResultCache;
 use promontory_promql::engine::EngineOptions;
 use promontory_storage::clock::ManualClock;
 use promontory_storage::vfs::RealVfs;
@@ -48,6 +49,8 @@ impl Answer {
 pub(super) struct World {
     pub(super) router: Router,
     pub(super) backend: Arc<FakeBackend>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) results: Arc<ResultCache>,
     pub(super) hanging: Arc<AtomicUsize>,
     /// Why hanging queries ended.
     pub(super) stopped: Arc<Mutex<Vec<Cancelled>>>,
@@ -64,14 +67,16 @@ impl World {
         let backend = Arc::new(FakeBackend::default());
         let hanging = Arc::new(AtomicUsize::new(0));
         let stopped = Arc::<Mutex<Vec<Cancelled>>>::default();
+        let results = Arc::new(ResultCache::new(1 << 20));
         let router = router(HttpParts {
             backend: backend.clone(),
             data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone(), stopped: stopped.clone() }),
-            clock,
+            results: results.clone(),
+            clock: clock.clone(),
             api_routes: Router::new(),
             options,
         });
-        Self { router, backend, hanging, stopped, db, _dir: dir }
+        Self { router, backend, clock, results, hanging, stopped, db, _dir: dir }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
@@ -133,6 +138,10 @@ struct TrapsSnapshot(Arc<dyn Snapshot>, Arc<AtomicUsize>, Arc<Mutex<Vec<Cancelle
 impl Queryable for Traps {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
         Ok(Arc::new(TrapsSnapshot(self.db.snapshot()?, self.hanging.clone(), self.stopped.clone())))
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.db.changes()
     }
 }
 

@@ -357,3 +357,16 @@ async fn own_metrics_are_negotiated_by_their_owner() {
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4");
     assert_eq!(metrics.text(), "# application/openmetrics-text\nup 1\n");
 }
+
+#[tokio::test]
+async fn range_queries_may_be_answered_from_kept_steps_or_not() {
+    let w = world();
+    // Samples are settled after two minutes.
+    w.clock.advance(600_000);
+    let query = "/api/v1/query_range?query=m&start=10&end=90&step=10";
+    let first = w.get(query).await.text();
+    assert_eq!(w.get(query).await.text(), first);
+    assert_eq!(w.get(&format!("{query}&nocache=1")).await.text(), first);
+    let stats = w.results.stats();
+    assert_eq!((stats.misses, stats.hits), (1, 1), "{stats:?}");
+}
