@@ -21,7 +21,7 @@ use promontory_promql::cache::ResultCache;
 use promontory_promql::engine::EngineOptions;
 use promontory_storage::clock::{Clock, SystemClock};
 use promontory_storage::vfs::RealVfs;
-use promontory_storage::{Db, DbOptions, FsyncPolicy};
+use promontory_storage::{Db, DbOptions, DbSettings, FsyncPolicy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -32,7 +32,7 @@ use crate::listener::{LimitedListener, ListenError};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use backend::ServerBackend;
-use maintenance::MaintenanceThread;
+use maintenance::Maintenance;
 use source::EngineSource;
 
 /// How long answers that have begun may take when the server stops.
@@ -238,9 +238,7 @@ impl Shared {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        if config.storage != self.config.load().storage {
-            tracing::warn!("changes of the section storage take effect at the next start");
-        }
+        self.db.set(database_settings(&self.args, &config));
         let _context = self.runtime.enter();
         self.manager.apply(&config.scrape_configs);
         self.dashboards.set(dashboard_options(&self.args, &config));
@@ -257,10 +255,13 @@ impl Shared {
 
     /// `15d or 10GB`, as the status page shows it.
     fn retention_text(&self) -> String {
-        let (time, bytes) = retention(&self.args, &self.config.load());
-        let time = time.map(|ms| promontory_model::Duration(ms).to_string());
-        let bytes = bytes.map(|b| format!("{b}B"));
-        time.into_iter().chain(bytes).collect::<Vec<_>>().join(" or ")
+        let kept = database_settings(&self.args, &self.config.load());
+        let time = kept.retention_ms.map(|ms| promontory_model::Duration(ms).to_string());
+        let size = match (kept.retention_percent, kept.retention_bytes) {
+            (Some(percent), _) => Some(format!("{percent}%")),
+            (None, bytes) => bytes.map(|b| format!("{b}B")),
+        };
+        time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
     }
 
     /// Begins to stop; answers whether this is the first time.
@@ -287,7 +288,7 @@ struct Server {
     shared: Arc<Shared>,
     listeners: Vec<LimitedListener>,
     router: Router,
-    maintenance: MaintenanceThread,
+    maintenance: Maintenance,
 }
 
 impl Server {
@@ -338,8 +339,8 @@ impl Server {
         shared.config.store(Arc::new(Config { storage: config.storage, ..Config::default() }));
         shared.reload()?;
         let router = router(&shared, cors_origin);
-        let maintenance = MaintenanceThread::start(db)
-            .map_err(|source| AppError::System { op: "start the maintenance thread", source })?;
+        let maintenance = Maintenance::start(db)
+            .map_err(|source| AppError::System { op: "start the maintenance threads", source })?;
         Ok(Self { shared, listeners, router, maintenance })
     }
 
@@ -417,30 +418,36 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     shared.telemetry.http.layer(api.merge(pages))
 }
 
-/// How long in ms and how many bytes are kept; the configuration goes before the flags, and zero is without end.
-fn retention(args: &ServeArgs, config: &Config) -> (Option<i64>, Option<u64>) {
-    let bytes = config.storage.retention_bytes.or(args.retention_size).filter(|bytes| *bytes > 0);
-    let ms = match config.storage.retention_time.or(args.retention_time) {
+/// What of the database's options a reload may change; the configuration goes before the flags, and zero is without
+/// end.
+fn database_settings(args: &ServeArgs, config: &Config) -> DbSettings {
+    let storage = &config.storage;
+    let retention_percent = storage.retention_percent.filter(|percent| *percent > 0.0);
+    let retention_bytes = storage.retention_bytes.or(args.retention_size).filter(|bytes| *bytes > 0);
+    let retention_ms = match storage.retention_time.or(args.retention_time) {
         Some(time) => Some(time.ms()).filter(|ms| *ms > 0),
-        None if bytes.is_none() => Some(RETENTION_DEFAULT_MS),
+        None if retention_bytes.is_none() && retention_percent.is_none() => Some(RETENTION_DEFAULT_MS),
         None => None,
     };
-    (ms, bytes)
+    DbSettings {
+        retention_ms,
+        retention_bytes,
+        retention_percent,
+        out_of_order_window_ms: storage.out_of_order_window.unwrap_or(args.out_of_order_window).ms(),
+        ..DbOptions::server().settings()
+    }
 }
 
 async fn open_database(args: &ServeArgs, config: &Config, clock: &Arc<dyn Clock>) -> Result<Db, AppError> {
-    let (retention_ms, retention_bytes) = retention(args, config);
     let options = DbOptions {
-        retention_ms,
-        retention_bytes,
-        out_of_order_window_ms: config.storage.out_of_order_window.unwrap_or(args.out_of_order_window).ms(),
         fsync: match args.wal_fsync {
             WalFsync::Interval => FsyncPolicy::Interval(1000),
             WalFsync::Always => FsyncPolicy::Always,
             WalFsync::Never => FsyncPolicy::Never,
         },
         ..DbOptions::server()
-    };
+    }
+    .with(database_settings(args, config));
     let (dir, clock) = (args.storage_path.clone(), clock.clone());
     let opened = tokio::task::spawn_blocking(move || Db::open(Arc::new(RealVfs), clock, &dir, options));
     let (db, recovery) = match opened.await {

@@ -131,6 +131,13 @@ impl<'a> Field<'a> {
         parse_u64(&scalar.text).or_else(|| self.wrong("a whole number of at least 0"))
     }
 
+    /// A number from 0 to 100.
+    pub(crate) fn percent(&self) -> Option<f64> {
+        let scalar = self.scalar("a percentage")?;
+        let percent = scalar.text.parse().ok().filter(|p| (0.0..=100.0).contains(p));
+        percent.or_else(|| self.wrong("a number from 0 to 100"))
+    }
+
     /// `1h30m`.
     pub(crate) fn duration(&self) -> Option<Duration> {
         let scalar = self.scalar("a duration like 1m30s")?;

@@ -257,6 +257,7 @@ fn storage(storage: &StorageConfig) -> Map {
     let mut retention = Map::default();
     retention.some("time", storage.retention_time.map(|d| d.to_string()));
     retention.some("size", storage.retention_bytes.map(bytes));
+    retention.some("percentage", storage.retention_percent);
     tsdb.map("retention", retention);
     let mut map = Map::default();
     map.map("tsdb", tsdb);

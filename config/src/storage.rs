@@ -6,7 +6,7 @@ use crate::Config;
 use crate::decode::{Field, Harmless, NotBuilt};
 
 /// The section `storage`; `None` leaves the matter to the flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StorageConfig {
     /// How much older than the newest sample of its series a sample may be.
     pub out_of_order_window: Option<Duration>,
@@ -14,6 +14,8 @@ pub struct StorageConfig {
     pub retention_time: Option<Duration>,
     /// How many bytes of blocks are kept; zero is no limit.
     pub retention_bytes: Option<u64>,
+    /// How much of the file system is kept, 0 to 100; goes before `retention_bytes`; zero is no limit.
+    pub retention_percent: Option<f64>,
 }
 
 const TSDB_NOT_BUILT: &[NotBuilt] = &[
@@ -28,7 +30,8 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
         if let Some(retention) = tsdb.get("retention").and_then(|f| f.fields()) {
             config.storage.retention_time = retention.get("time").and_then(|f| f.duration());
             config.storage.retention_bytes = retention.get("size").and_then(|f| f.bytes());
-            retention.finish(&[&[NotBuilt::new("percentage", Harmless::Zero)]]);
+            config.storage.retention_percent = retention.get("percentage").and_then(|f| f.percent());
+            retention.finish(&[]);
         }
         tsdb.finish(&[TSDB_NOT_BUILT]);
     }

@@ -55,6 +55,28 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
         gauge("prometheus_tsdb_storage_blocks_bytes", "Size of the blocks", s.blocks_bytes),
         counter("prometheus_tsdb_compactions", "Blocks cut and merged", s.compactions),
         counter("prometheus_tsdb_compactions_failed", "Cuts and merges that failed", s.compactions_failed),
+        gauge(
+            "prometheus_tsdb_compaction_populating_block",
+            "Whether blocks are being merged",
+            s.merging.is_running.into(),
+        ),
+        gauge(
+            "promontory_tsdb_compaction_work_bytes",
+            "Bytes that the running merge reads, writes and checks",
+            s.merging.total_bytes,
+        ),
+        gauge(
+            "promontory_tsdb_compaction_done_bytes",
+            "Those of them that the running merge has behind it",
+            s.merging.done_bytes,
+        ),
+        counter("promontory_tsdb_compaction_read_bytes", "Size of all merged blocks", s.merging.read_bytes),
+        counter("promontory_tsdb_compaction_written_bytes", "Size of all outputs of merges", s.merging.written_bytes),
+        Figures::counter(
+            "promontory_tsdb_compaction_seconds",
+            "Time spent merging",
+            s.merging.duration_ns as f64 / 1e9,
+        ),
         counter("prometheus_tsdb_time_retentions", "Blocks removed by age", s.time_retentions),
         counter("prometheus_tsdb_size_retentions", "Blocks removed by size", s.size_retentions),
         gauge("promontory_tsdb_read_only", "Whether the database refuses to write", s.read_only.is_some().into()),

@@ -3,13 +3,23 @@
 //! The database keeps one list of them. Retention goes by what [`Block::meta`] says; only blocks of the own format are
 //! merged.
 
+mod deletion;
+mod merging;
+
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
+use promontory_model::{Cancel, Matcher, TimeRange};
+
 use crate::block::{self, BlockError, BlockMeta, BlockReader};
 use crate::source::Source;
 use crate::vfs::Vfs;
+
+pub(crate) use deletion::Deletions;
+pub use deletion::Matched;
+pub use merging::MergeStatus;
+pub(crate) use merging::{Merging, Progress};
 
 /// An immutable part of the history in a folder named by its ULID.
 pub(crate) trait Block: Source + Debug {
@@ -21,6 +31,19 @@ pub(crate) trait Block: Source + Debug {
 
     /// The reader of the own format; `None` for another one, which is not merged.
     fn native(self: Arc<Self>) -> Option<Arc<BlockReader>>;
+
+    /// Deletes the samples inside `range` of the series that pass all matchers of one of the selectors, durably, and
+    /// answers with the block without them; `None` when no series passes.
+    ///
+    /// # Errors
+    /// [`BlockError`] when the block cannot be read, or the deletion cannot be stored.
+    fn delete_samples(
+        &self,
+        vfs: &dyn Vfs,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<dyn Block>>, BlockError>;
 }
 
 impl Block for BlockReader {
@@ -34,6 +57,16 @@ impl Block for BlockReader {
 
     fn native(self: Arc<Self>) -> Option<Arc<BlockReader>> {
         Some(self)
+    }
+
+    fn delete_samples(
+        &self,
+        vfs: &dyn Vfs,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<dyn Block>>, BlockError> {
+        Ok(Self::delete_samples(self, vfs, selectors, range, cancel)?.map(|b| b as Arc<dyn Block>))
     }
 }
 

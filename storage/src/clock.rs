@@ -12,6 +12,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
     /// Nanoseconds since an arbitrary point in the past; never goes back.
     fn monotonic_ns(&self) -> u64;
+
+    /// Lets the time pass: the thread does nothing meanwhile.
+    fn wait(&self, time: std::time::Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The machine's clock.
@@ -76,5 +81,10 @@ impl Clock for ManualClock {
 
     fn monotonic_ns(&self) -> u64 {
         u64::try_from(self.now().0.max(0)).unwrap_or(0) * 1_000_000
+    }
+
+    /// Moves the clock; at least by a millisecond, which is its step.
+    fn wait(&self, time: std::time::Duration) {
+        self.advance(i64::try_from(time.as_millis()).unwrap_or(i64::MAX).max(1));
     }
 }

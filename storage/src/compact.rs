@@ -13,13 +13,14 @@ use crate::block::{BlockError, BlockMeta};
 use crate::ulid::Ulid;
 
 pub use merge::compact;
+pub(crate) use merge::{Job, compact_watched, work_bytes};
 pub use plan::{Plan, PlanOptions, Why, plan};
 
 /// A finished merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compacted {
-    /// The new block.
-    pub meta: BlockMeta,
+    /// The new block; `None` when all samples were deleted.
+    pub meta: Option<BlockMeta>,
     /// Blocks that are obsolete now.
     pub inputs: Vec<Ulid>,
     /// Mini-blocks that were copied without decoding.
@@ -28,6 +29,8 @@ pub struct Compacted {
     pub n_rewritten: u64,
     /// Samples that were in more than one input at the same time; that of the older block has stayed.
     pub n_duplicates: u64,
+    /// Samples that were deleted before and are gone now.
+    pub n_deleted: u64,
 }
 
 /// Why a merge failed; the inputs are untouched and there is no output.
@@ -36,6 +39,9 @@ pub enum CompactError {
     /// An input could not be read or the output not be written.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// An input was removed meanwhile, by retention.
+    #[error("merge blocks: an input was removed meanwhile")]
+    InputsGone,
     /// The output does not hold what the inputs held.
     #[error("check merged block {ulid}: {what}, expected {expected}, found {found}")]
     Mismatch {

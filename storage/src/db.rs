@@ -11,14 +11,14 @@ use promontory_model::{
     Cancel, Cancelled, Changes, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
 };
 
-use crate::blocks::Block;
+use crate::blocks::{Block, Deletions, Merging, Progress};
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
 use crate::head::read::HeadSnapshot;
 use crate::head::writer::GroupWriter;
 use crate::head::{Head, lock};
 use crate::maintain;
-use crate::options::{DbOptions, FsyncPolicy};
+use crate::options::{DbOptions, DbSettings, FsyncPolicy};
 use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
 use crate::status::{Cardinality, DbStatus, Maintenance, Recovery};
@@ -30,7 +30,7 @@ use crate::wal::Wal;
 ///
 /// The last handle that goes writes what is buffered; [`Db::close`] does more, so that the next start is quick.
 #[derive(Debug, Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -41,7 +41,14 @@ pub(crate) struct Inner {
     pub(crate) blocks: Mutex<Arc<Vec<Arc<dyn Block>>>>,
     /// Taken before any lock of the head.
     pub(crate) state: Mutex<maintain::State>,
+    /// Taken after `state` and before `blocks`.
+    pub(crate) deletions: Mutex<Deletions>,
+    /// Held while blocks are merged; taken before `state` and all others.
+    pub(crate) merging: Mutex<Merging>,
+    pub(crate) progress: Progress,
     pub(crate) counters: maintain::Counters,
+    /// Taken for no other lock.
+    settings: Mutex<DbSettings>,
     /// Stops merges at the end.
     pub(crate) cancel: Cancel,
     pub(crate) random: std::hash::RandomState,
@@ -76,6 +83,7 @@ impl Db {
             let is_held = e.source.kind() == std::io::ErrorKind::WouldBlock;
             if is_held { OpenError::Locked { dir: dir.to_owned() } } else { OpenError::Io(e) }
         })?;
+        let settings = options.settings();
         let opened = recovery::open(&vfs, &clock, dir, options)?;
         let state = maintain::State {
             truncated: opened.manifest.floor,
@@ -85,7 +93,6 @@ impl Db {
             checkpointed_layout: opened.head.layout(),
             checkpointed_ns: clock.monotonic_ns(),
             retired: Vec::new(),
-            compact_after_ns: 0,
             look_after_ns: clock.monotonic_ns().saturating_add(maintain::LOOK_NS),
             bad_blocks: HashSet::new(),
         };
@@ -95,7 +102,11 @@ impl Db {
             head: opened.head,
             blocks: Mutex::default(),
             state: Mutex::new(state),
+            deletions: Mutex::default(),
+            merging: Mutex::default(),
+            progress: Progress::default(),
             counters: maintain::Counters::default(),
+            settings: Mutex::new(settings),
             cancel: Cancel::new(),
             random: std::hash::RandomState::new(),
             ulids: AtomicU64::new(0),
@@ -165,6 +176,12 @@ impl Db {
         self.0.new_ulid()
     }
 
+    /// Changes what may change while the database is open; holds from the next append, tick or merge on.
+    pub fn set(&self, settings: DbSettings) {
+        self.0.head.set_window(settings.out_of_order_window_ms);
+        *lock(&self.0.settings) = settings;
+    }
+
     /// Counts and sizes.
     #[must_use]
     pub fn status(&self) -> DbStatus {
@@ -213,6 +230,10 @@ fn create_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
 impl Inner {
     pub(crate) fn blocks(&self) -> Arc<Vec<Arc<dyn Block>>> {
         Arc::clone(&lock(&self.blocks))
+    }
+
+    pub(crate) fn settings(&self) -> DbSettings {
+        *lock(&self.settings)
     }
 
     fn start_threads(&self) {
@@ -282,8 +303,9 @@ impl Inner {
         status.blocks_bytes = blocks.iter().map(|b| b.meta().bytes()).sum();
         status.checkpoints = get(&self.counters.checkpoints);
         status.truncations = get(&self.counters.truncations);
-        status.compactions = get(&self.counters.compactions);
-        status.compactions_failed = get(&self.counters.compactions_failed);
+        status.merging = self.progress.status();
+        status.compactions = get(&self.counters.compactions) + status.merging.merges;
+        status.compactions_failed = get(&self.counters.compactions_failed) + status.merging.failures;
         status.time_retentions = get(&self.counters.time_retentions);
         status.size_retentions = get(&self.counters.size_retentions);
         status

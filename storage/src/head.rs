@@ -16,10 +16,12 @@ use crate::clock::Clock;
 use crate::error::AppendError;
 use crate::health::Health;
 use crate::options::DbOptions;
+use crate::tombstone::Tombstones;
 use crate::wal::{Wal, record};
 
 mod append;
 pub(crate) mod chunk;
+pub(crate) mod deleted;
 pub(crate) mod dict;
 pub(crate) mod group;
 pub(crate) mod histogram_chunk;
@@ -78,10 +80,14 @@ pub(crate) struct Head {
     floor: AtomicI64,
     /// Samples before this time are refused; a block that holds them may be under way.
     append_floor: AtomicI64,
+    /// How far behind the newest sample one may come out of order, ms.
+    window_ms: AtomicI64,
     max_t: AtomicI64,
     /// Floor and append of the snapshots in use, by snapshot.
     readers: Mutex<BTreeMap<u64, (i64, u64)>>,
     next_reader: AtomicU64,
+    /// Which samples are deleted, by group and column. Held for no other lock.
+    tombstones: Mutex<Arc<Tombstones>>,
     pub(crate) counters: Counters,
     pub(crate) changes: ChangeLog,
 }
@@ -108,6 +114,7 @@ fn alone<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Head {
     pub(crate) fn new(options: DbOptions, clock: Arc<dyn Clock>, segments: Segments, floor: i64) -> Self {
         Self {
+            window_ms: AtomicI64::new(options.out_of_order_window_ms),
             options,
             clock,
             health: Health::default(),
@@ -123,6 +130,7 @@ impl Head {
             max_t: AtomicI64::new(i64::MIN),
             readers: Mutex::default(),
             next_reader: AtomicU64::new(0),
+            tombstones: Mutex::default(),
             counters: Counters::default(),
             changes: ChangeLog::default(),
         }
@@ -203,6 +211,16 @@ impl Head {
         }
     }
 
+    /// Which samples are deleted, by group and column.
+    pub(crate) fn tombstones(&self) -> Arc<Tombstones> {
+        Arc::clone(&lock(&self.tombstones))
+    }
+
+    /// New snapshots leave out what is deleted here.
+    pub(crate) fn set_tombstones(&self, tombstones: Tombstones) {
+        *lock(&self.tombstones) = Arc::new(tombstones);
+    }
+
     pub(crate) fn next_seq(&self) -> u64 {
         self.seq.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -237,6 +255,14 @@ impl Head {
     /// Samples before `floor` are refused from now on. The caller holds the gate alone.
     pub(crate) fn set_append_floor(&self, floor: i64) {
         self.append_floor.fetch_max(floor, Ordering::AcqRel);
+    }
+
+    pub(crate) fn window_ms(&self) -> i64 {
+        self.window_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_window(&self, ms: i64) {
+        self.window_ms.store(ms, Ordering::Release);
     }
 
     /// Newest time ever appended; `None` while empty.

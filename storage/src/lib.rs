@@ -28,14 +28,16 @@ mod sample;
 mod select;
 mod source;
 mod status;
+mod tombstone;
 pub mod ulid;
 pub mod vfs;
 mod wal;
 mod wire;
 
 pub use backfill::{Backfill, BackfillError, BackfillSeries, Backfilled};
+pub use blocks::{Matched, MergeStatus};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use head::writer::{GroupWriter, SeriesRef};
-pub use options::{DbOptions, FsyncPolicy};
+pub use options::{DbOptions, DbSettings, FsyncPolicy};
 pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery};

@@ -1,4 +1,4 @@
-//! What keeps a database in shape: sealing by age, checkpoints, cutting blocks, merging, retention.
+//! What keeps a database in shape: sealing by age, checkpoints, cutting blocks, retention.
 //!
 //! Every order of steps here is chosen so that a crash between any two loses nothing and shows nothing twice: chunks and
 //! series are synced before the manifest names them, the manifest is replaced before what it no longer needs is
@@ -12,17 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use promontory_model::{Columns, HistogramSample, Labels, TimeRange, Timestamp};
 
-use crate::block::{self, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
+use crate::block::{BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
 use crate::blocks::{self, Block};
-use crate::compact::{self, PlanOptions};
 use crate::db::Inner;
 use crate::error::WriteError;
 use crate::head::read::GroupView;
 use crate::head::series_file::{self, Mark};
-use crate::head::{Head, lock};
+use crate::head::{Head, deleted, lock};
 use crate::health::Reserve;
 use crate::manifest::Manifest;
-use crate::options::FsyncPolicy;
+use crate::options::{DbSettings, FsyncPolicy};
 use crate::prometheus;
 use crate::recovery::{BLOCKS_DIR, HEAD_DIR};
 use crate::retention::{self, Reason, RetentionLimits};
@@ -30,9 +29,6 @@ use crate::source::GroupColumns as _;
 use crate::status::Maintenance;
 use crate::ulid::Ulid;
 use crate::vfs::{VfsError, VfsFile};
-
-/// Time after which a failed merge is tried again.
-const COMPACT_RETRY_NS: u64 = 10 * 60 * 1_000_000_000;
 
 /// Time between two searches of the data folder for Prometheus' blocks.
 pub(crate) const LOOK_NS: u64 = 60 * 1_000_000_000;
@@ -52,7 +48,6 @@ pub(crate) struct State {
     pub(crate) truncated: i64,
     /// Head segments that go with the next manifest.
     pub(crate) retired: Vec<PathBuf>,
-    pub(crate) compact_after_ns: u64,
     /// When the data folder is searched for Prometheus' blocks again.
     pub(crate) look_after_ns: u64,
     /// Blocks of Prometheus that cannot be read and were reported.
@@ -80,7 +75,7 @@ fn block_error(what: &'static str, e: &impl ToString) -> WriteError {
 
 impl Inner {
     /// Latches after a failed write of the head, the WAL or the manifest.
-    fn failed(&self, e: VfsError) -> WriteError {
+    pub(crate) fn failed(&self, e: VfsError) -> WriteError {
         self.head.health.failed(&e);
         WriteError::Io(e)
     }
@@ -108,7 +103,10 @@ impl Inner {
         let is_whole = self.maintain(&mut state, &mut done, true).is_ok();
         if is_whole && self.reserve().is_none_or(Reserve::is_restored) {
             health.resume();
-            state.compact_after_ns = 0;
+            // Merges may have failed for the same reason.
+            if let Ok(mut merging) = self.merging.try_lock() {
+                merging.retry();
+            }
             return Ok(done);
         }
         Err(WriteError::ReadOnly { reason: health.reason().unwrap_or(reason) })
@@ -143,7 +141,6 @@ impl Inner {
             done.checkpointed = true;
         }
         self.apply_retention(done);
-        self.compact(state, done);
         self.look_for_blocks(state, done);
         self.forget_seqs();
         Ok(())
@@ -214,6 +211,7 @@ impl Inner {
         count(&self.counters.checkpoints);
         wal.remove_before(wal_from)?;
         head.segments.remove_files(&std::mem::take(&mut state.retired))?;
+        self.forget_tombstones(state.manifest.floor)?;
         if old_series != series.0 && old_series != 0 {
             self.vfs.remove_file(&self.dir.join(HEAD_DIR).join(series_file::file_name(old_series)))?;
         }
@@ -280,7 +278,7 @@ impl Inner {
         let (mint, maxt) = (self.head.min_t()?, self.head.max_t()?);
         let end = mint.div_euclid(block_ms).checked_mul(block_ms)?.checked_add(block_ms)?;
         let is_long = maxt.checked_sub(mint).is_none_or(|span| span > block_ms / 2 * 3);
-        (is_long && maxt.saturating_sub(options.out_of_order_window_ms.max(0)) >= end).then_some(end)
+        (is_long && maxt.saturating_sub(self.head.window_ms().max(0)) >= end).then_some(end)
     }
 
     fn cut_block(&self, state: &mut State, end: i64) -> Result<(), WriteError> {
@@ -332,9 +330,9 @@ impl Inner {
         true
     }
 
-    /// Facts of the blocks of the own format: those that are merged and go by retention.
-    fn mergeable(&self) -> Vec<BlockMeta> {
-        self.blocks().iter().filter(|b| Arc::clone(b).native().is_some()).map(|b| b.meta().clone()).collect()
+    /// Facts of the blocks of the own format: those that go by retention.
+    fn own_metas(&self) -> Vec<BlockMeta> {
+        self.native_blocks().iter().map(|b| b.meta().clone()).collect()
     }
 
     /// Replaces the list of blocks; snapshots in use keep theirs.
@@ -384,11 +382,11 @@ impl Inner {
 
     /// Only blocks of the own format: what others wrote is theirs to delete.
     fn apply_retention(&self, done: &mut Maintenance) {
-        let metas = self.mergeable();
+        let metas = self.own_metas();
         let newest = metas.iter().map(|m| m.range.maxt.0).chain(self.head.max_t()).max();
         let Some(newest) = newest else { return };
-        let options = &self.head.options;
-        let limits = RetentionLimits { age_ms: options.retention_ms, bytes: options.retention_bytes };
+        let settings = self.settings();
+        let limits = RetentionLimits { age_ms: settings.retention_ms, bytes: self.retention_bytes(&settings) };
         let other = self.head.segments.bytes() + self.head.wal().map_or(0, |w| w.bytes());
         for removal in retention::plan(&metas, &limits, Timestamp(newest), other) {
             let Some(gone) = self.blocks().iter().find(|b| b.meta().ulid == removal.ulid).cloned() else { continue };
@@ -405,43 +403,14 @@ impl Inner {
         }
     }
 
-    /// Does at most one merge.
-    fn compact(&self, state: &mut State, done: &mut Maintenance) {
-        let now = self.head.clock.monotonic_ns();
-        if now < state.compact_after_ns {
-            return;
-        }
-        let options =
-            PlanOptions { block_ms: self.head.options.block_ms.max(1), retention_ms: self.head.options.retention_ms };
-        let Some(plan) = compact::plan(&self.mergeable(), &options) else { return };
-        let blocks = self.blocks();
-        let find = |ulid: &Ulid| blocks.iter().find(|b| b.meta().ulid == *ulid).cloned().and_then(Block::native);
-        let Some(inputs) = plan.inputs.iter().map(find).collect::<Option<Vec<_>>>() else { return };
-        let dir = self.dir.join(BLOCKS_DIR);
-        let merged = compact::compact(&self.vfs, &dir, &inputs, self.new_ulid(), &self.cancel)
-            .map_err(|e| e.to_string())
-            .and_then(|c| {
-                let path = dir.join(c.meta.ulid.to_string());
-                BlockReader::open(&*self.vfs, &path).map(|r| (c, r)).map_err(|e| e.to_string())
-            });
-        match merged {
-            Ok((compacted, reader)) => {
-                self.change_blocks(|blocks| {
-                    blocks.retain(|b| !plan.inputs.contains(&b.meta().ulid));
-                    blocks.push(reader);
-                });
-                count(&self.counters.compactions);
-                done.compactions += 1;
-                for ulid in compacted.inputs {
-                    if let Err(e) = block::delete(&*self.vfs, &dir, ulid) {
-                        done.warnings.push(format!("remove merged block {ulid}: {e}"));
-                    }
-                }
-            }
+    /// Bytes that all files may take: the percentage of the file system goes before the size.
+    pub(crate) fn retention_bytes(&self, settings: &DbSettings) -> Option<u64> {
+        let Some(percent) = settings.retention_percent else { return settings.retention_bytes };
+        match self.vfs.disk_space(&self.dir) {
+            Ok(space) => Some((space.total as f64 * percent / 100.0) as u64),
             Err(e) => {
-                count(&self.counters.compactions_failed);
-                state.compact_after_ns = now.saturating_add(COMPACT_RETRY_NS);
-                done.warnings.push(format!("merge blocks: {e}"));
+                tracing::warn!(error = %e, "the size of the file system is unknown, retention by percentage rests");
+                settings.retention_bytes
             }
         }
     }
@@ -510,6 +479,7 @@ fn write_block(db: &Inner, ulid: Ulid, range: TimeRange) -> Result<Option<BlockM
     let failed = |e| block_error("cut a block from the head", &e);
     let mut writer = BlockWriter::new(Arc::clone(&db.vfs), &db.dir.join(BLOCKS_DIR), ulid, 1).map_err(failed)?;
     let mut read = Columns::default();
+    let tombstones = db.head.tombstones();
     for (group, members) in members(&db.head) {
         let Some(cell) = db.head.group(group) else { continue };
         let view = GroupView::of(&lock(&cell.state), u64::MAX, range.mint.0);
@@ -517,6 +487,7 @@ fn write_block(db: &Inner, ulid: Ulid, range: TimeRange) -> Result<Option<BlockM
             continue;
         }
         let columns: Vec<u32> = members.iter().map(|(column, _)| *column).collect();
+        let view = deleted::masked(&tombstones, group, columns.iter().copied(), view);
         view.read(&columns, range, &mut read)?;
         let histograms: Vec<Vec<(usize, HistogramSample)>> =
             (0..members.len()).map(|i| read.column(i).histogram_samples().collect()).collect();

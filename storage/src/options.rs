@@ -20,6 +20,12 @@ pub struct DbOptions {
     pub retention_ms: Option<i64>,
     /// Blocks are removed, oldest first, until all files take at most this many bytes.
     pub retention_bytes: Option<u64>,
+    /// Blocks are removed, oldest first, until all files take at most this percentage of the file system; goes before
+    /// [`DbOptions::retention_bytes`].
+    pub retention_percent: Option<f64>,
+    /// Bytes per second that a merge of blocks works through, reading and checking counted alike; `None` is without
+    /// limit.
+    pub compaction_rate: Option<u64>,
     /// How far behind the newest sample of the head an out-of-order sample may lie, ms; 0 refuses them.
     pub out_of_order_window_ms: i64,
     /// When written bytes are synced.
@@ -46,7 +52,42 @@ pub struct DbOptions {
     pub reserve_bytes: u64,
 }
 
+/// What of [`DbOptions`] may change while the database is open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DbSettings {
+    /// [`DbOptions::retention_ms`]
+    pub retention_ms: Option<i64>,
+    /// [`DbOptions::retention_bytes`]
+    pub retention_bytes: Option<u64>,
+    /// [`DbOptions::retention_percent`]
+    pub retention_percent: Option<f64>,
+    /// [`DbOptions::compaction_rate`]
+    pub compaction_rate: Option<u64>,
+    /// [`DbOptions::out_of_order_window_ms`]
+    pub out_of_order_window_ms: i64,
+}
+
 impl DbOptions {
+    /// The part that may change.
+    #[must_use]
+    pub fn settings(&self) -> DbSettings {
+        DbSettings {
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            retention_percent: self.retention_percent,
+            compaction_rate: self.compaction_rate,
+            out_of_order_window_ms: self.out_of_order_window_ms,
+        }
+    }
+
+    /// These options with another changeable part.
+    #[must_use]
+    pub fn with(self, settings: DbSettings) -> Self {
+        let DbSettings { retention_ms, retention_bytes, retention_percent, compaction_rate, out_of_order_window_ms } =
+            settings;
+        Self { retention_ms, retention_bytes, retention_percent, compaction_rate, out_of_order_window_ms, ..self }
+    }
+
     /// The behaviour of a server that was told nothing: 2-hour blocks, 15 days of retention, a window of 30 minutes
     /// for out-of-order samples, a sync each second.
     #[must_use]
@@ -55,6 +96,8 @@ impl DbOptions {
             block_ms: 2 * 3_600_000,
             retention_ms: Some(15 * 24 * 3_600_000),
             retention_bytes: None,
+            retention_percent: None,
+            compaction_rate: Some(64 << 20),
             out_of_order_window_ms: 30 * 60_000,
             fsync: FsyncPolicy::Interval(1000),
             commit_interval_ms: Some(100),

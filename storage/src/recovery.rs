@@ -25,6 +25,7 @@ use crate::options::{DbOptions, FsyncPolicy};
 use crate::prometheus;
 use crate::sample::read_histogram;
 use crate::status::Recovery;
+use crate::tombstone::Tombstones;
 use crate::vfs::{self, Vfs, VfsError};
 use crate::wal::page::{self, FileHeader, read_segment};
 use crate::wal::record::{self, Record, RowRecord};
@@ -102,6 +103,7 @@ pub(crate) fn open(
     let (segments, chunks) = open_segments(vfs, dir, &manifest, &options, &mut recovery)?;
     let head = Arc::new(Head::new(options, Arc::clone(clock), segments, manifest.floor));
     head.reserve_groups(manifest.next_group);
+    head.set_tombstones(Tombstones::load(&**vfs, &dir.join(HEAD_DIR)).map_err(read_failed)?);
     let mark = load_series(&**vfs, dir, &manifest, &head, &mut recovery)?;
     place_chunks(&head, chunks, &mut recovery);
     link_moved(&head);

@@ -1,5 +1,7 @@
 //! What a database says about itself.
 
+use crate::blocks::MergeStatus;
+
 /// What an append did with each of its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
@@ -66,13 +68,11 @@ pub struct Maintenance {
     pub checkpointed: bool,
     /// Blocks cut from the head.
     pub blocks_cut: u64,
-    /// Merges done.
-    pub compactions: u64,
     /// Blocks removed by retention.
     pub blocks_removed: u64,
     /// Series dropped from the head.
     pub series_removed: u64,
-    /// Failures that do not stop the store, in words: a merge that did not work, say.
+    /// Failures that do not stop the store, in words: a block that could not be cut, say.
     pub warnings: Vec<String>,
 }
 
@@ -187,6 +187,8 @@ pub struct DbStatus {
     pub blocks_loaded: u64,
     /// Bytes of their files.
     pub blocks_bytes: u64,
+    /// Merges since the start, and the running one.
+    pub merging: MergeStatus,
     /// Blocks cut and merges done since the start.
     pub compactions: u64,
     /// Cuts and merges that failed since the start.

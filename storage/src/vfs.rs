@@ -165,6 +165,12 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`Vfs::create`].
     fn disk_space(&self, path: &Path) -> Result<DiskSpace, VfsError>;
+
+    /// Gives a file a second name; both name the same bytes from then on. The file never changes later.
+    ///
+    /// # Errors
+    /// As [`Vfs::create`]; also when the names are on different file systems or the second exists.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError>;
 }
 
 /// An open file.

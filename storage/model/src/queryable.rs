@@ -298,6 +298,19 @@ impl Columns {
         self.presence[i * words..(i + 1) * words].fill(0);
     }
 
+    /// Says that column `i` has no sample of any kind in `rows`.
+    pub fn remove_rows(&mut self, i: usize, rows: Range<usize>) {
+        rows.clone().for_each(|row| self.set_absent(i, row));
+        if !self.histograms.is_empty() {
+            let is_kept = |(column, row, _): &(u32, u32, Arc<FloatHistogram>)| {
+                *column as usize != i || !rows.contains(&(*row as usize))
+            };
+            let mut kept = self.histograms.iter().map(is_kept);
+            self.histogram_counts.retain(|_| kept.next().unwrap_or(true));
+            self.histograms.retain(is_kept);
+        }
+    }
+
     /// Writes the sample of column `i` at `row`.
     pub fn set_present(&mut self, i: usize, row: usize, value: f64) {
         let rows = self.timestamps.len();

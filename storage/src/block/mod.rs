@@ -28,6 +28,7 @@ pub use fuzz::{fuzz_index, fuzz_mini_block};
 pub use meta::BlockMeta;
 pub use reader::BlockReader;
 pub(crate) use reader::{OpenBlock, SpanReader};
+pub(crate) use verify::verify_watched;
 pub use verify::{VerifyReport, verify};
 pub(crate) use writer::GroupSink;
 pub use writer::{BlockWriter, ColumnInput, GroupInput};

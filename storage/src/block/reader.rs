@@ -2,11 +2,12 @@
 //!
 //! Cheap to open: the meta file and the table of contents. All bytes are hostile.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use promontory_model::{Columns, HistogramSample, Labels, ReadError, Select, TimeRange};
+use promontory_model::{Cancel, Columns, HistogramSample, Labels, Matcher, ReadError, Select, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::index::read::Index;
@@ -16,6 +17,7 @@ use super::section::{File, HEAD_BYTES, Kind, Malformed};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
 use crate::codec;
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
+use crate::tombstone::{Masked, Tombstones, cover};
 use crate::vfs::{Mapped, Vfs};
 use crate::wire::Reader;
 
@@ -24,7 +26,11 @@ const SERIES_AT_ONCE: usize = 256;
 
 /// An open block; clones share it.
 #[derive(Clone)]
-pub struct BlockReader(Arc<OpenBlock>);
+pub struct BlockReader {
+    block: Arc<OpenBlock>,
+    /// Series are the members of part 0.
+    tombstones: Arc<Tombstones>,
+}
 
 pub(crate) struct OpenBlock {
     pub(crate) meta: BlockMeta,
@@ -38,7 +44,7 @@ pub(crate) struct OpenBlock {
 
 impl std::fmt::Debug for BlockReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "BlockReader({})", self.0.meta.ulid)
+        write!(f, "BlockReader({})", self.block.meta.ulid)
     }
 }
 
@@ -72,23 +78,72 @@ impl BlockReader {
         }
         let words = meta.n_pages.div_ceil(64);
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Arc::new(Self(Arc::new(OpenBlock { meta, index, path: path.to_owned(), data_path, data, checked }))))
+        let tombstones = Arc::new(Tombstones::load(vfs, path)?);
+        let block = Arc::new(OpenBlock { meta, index, path: path.to_owned(), data_path, data, checked });
+        Ok(Arc::new(Self { block, tombstones }))
     }
 
     /// Facts about the block.
     #[must_use]
     pub fn meta(&self) -> &BlockMeta {
-        &self.0.meta
+        &self.block.meta
     }
 
     /// Its folder.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.block.path
     }
 
     pub(crate) fn inner(&self) -> &OpenBlock {
-        &self.0
+        &self.block
+    }
+
+    /// Which samples are deleted; the other counts of the block include them.
+    pub(crate) fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    /// Deletes the samples inside `range` of the series that pass all matchers of a selector, durably. The answer is
+    /// the block without them; `None` when there is no such series.
+    ///
+    /// # Errors
+    /// [`BlockError`] when the block cannot be read or its tombstones not be written.
+    pub(crate) fn delete_samples(
+        &self,
+        vfs: &dyn Vfs,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<Self>>, BlockError> {
+        let inside = self.block.meta.range;
+        let range = TimeRange { mint: range.mint.max(inside.mint), maxt: range.maxt.min(inside.maxt) };
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let mut series = RoaringBitmap::new();
+        for matchers in selectors {
+            series |= self.block.index.matching(matchers, cancel)?;
+        }
+        if series.is_empty() {
+            return Ok(None);
+        }
+        let mut tombstones = Tombstones::clone(&self.tombstones);
+        tombstones.add(0, range, series);
+        if tombstones == *self.tombstones {
+            return Ok(None);
+        }
+        tombstones.store(vfs, &self.block.path)?;
+        Ok(Some(Arc::new(Self { block: Arc::clone(&self.block), tombstones: Arc::new(tombstones) })))
+    }
+}
+
+impl BlockReader {
+    /// Whether all samples of a series in `range` are deleted.
+    fn is_deleted(&self, series: u32, range: TimeRange) -> bool {
+        let inside = self.block.meta.range;
+        let range = TimeRange { mint: range.mint.max(inside.mint), maxt: range.maxt.min(inside.maxt) };
+        cover(&self.tombstones.of(0, series), range)
     }
 }
 
@@ -250,33 +305,45 @@ fn parse_starts(body: &[u8], is_first: bool, n_columns: usize) -> Result<Vec<usi
 
 impl Source for BlockReader {
     fn range(&self) -> TimeRange {
-        self.0.meta.range
+        self.block.meta.range
     }
 
     fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
         if !self.range().overlaps(select.range) || select.range.is_empty() {
             return Ok(Vec::new());
         }
-        let matching = self.0.index.matching(select.matchers, select.cancel)?;
+        let matching = self.block.index.matching(select.matchers, select.cancel)?;
         let mut series = Vec::with_capacity(usize::try_from(matching.len()).unwrap_or(0));
-        self.0.index.for_series(&matching, select.cancel, |_, entry| series.push(entry))?;
-        series.sort_unstable_by_key(|s| (s.group, s.column));
+        let is_whole = self.tombstones.is_empty();
+        self.block.index.for_series(&matching, select.cancel, |number, entry| {
+            if is_whole || !self.is_deleted(number, select.range) {
+                series.push((number, entry));
+            }
+        })?;
+        series.sort_unstable_by_key(|(_, s)| (s.group, s.column));
         let mut out = Vec::new();
-        for of_group in series.chunk_by(|a, b| a.group == b.group) {
+        for of_group in series.chunk_by(|(_, a), (_, b)| a.group == b.group) {
             select.cancel.check()?;
-            let entry = self.0.group(of_group[0].group)?;
+            let entry = self.block.group(of_group[0].1.group)?;
             let holds = entry.spans.iter().any(|s| TimeRange::new(s.mint, s.maxt).overlaps(select.range));
             if !holds {
                 continue;
             }
-            if let Some(s) = of_group.iter().find(|s| s.column as usize >= entry.n_columns) {
-                let file = self.0.data_file();
+            if let Some(s) = of_group.iter().map(|(_, s)| s).find(|s| s.column as usize >= entry.n_columns) {
+                let file = self.block.data_file();
                 let limit = format!("below {}", entry.n_columns);
                 return Err(file.corrupt(0, "column of a series", limit, s.column));
             }
-            let group = Arc::new(BlockGroup { block: Arc::clone(&self.0), entry });
+            let mut group: Arc<dyn GroupColumns> = Arc::new(BlockGroup { block: Arc::clone(&self.block), entry });
+            if !is_whole {
+                let deleted = of_group.iter().map(|(number, s)| (s.column, self.tombstones.of(0, *number)));
+                let deleted: HashMap<_, _> = deleted.filter(|(_, ranges)| !ranges.is_empty()).collect();
+                if !deleted.is_empty() {
+                    group = Arc::new(Masked::new(group, deleted));
+                }
+            }
             let series =
-                of_group.iter().map(|s| SelectedSeries { labels: s.labels.clone(), column: s.column }).collect();
+                of_group.iter().map(|(_, s)| SelectedSeries { labels: s.labels.clone(), column: s.column }).collect();
             out.push(SelectedGroup { group, series });
         }
         Ok(out)
@@ -284,7 +351,7 @@ impl Source for BlockReader {
 
     fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
         let Some(matching) = self.matching_in(select)? else { return Ok(()) };
-        let index = &self.0.index;
+        let index = &self.block.index;
         if matching.len() == u64::from(index.n_series) {
             out.extend(index.names().map(str::to_owned));
             return Ok(());
@@ -308,7 +375,7 @@ impl Source for BlockReader {
         limit: usize,
         out: &mut Vec<String>,
     ) -> Result<(), ReadError> {
-        let index = &self.0.index;
+        let index = &self.block.index;
         let Some(name) = index.find_name(name) else { return Ok(()) };
         let Some(matching) = self.matching_in(select)? else { return Ok(()) };
         let dictionary = index.dictionary(name)?;
@@ -327,7 +394,7 @@ impl Source for BlockReader {
         // A series may be in several groups, so that as many numbers may be fewer series.
         while found.len() < limit && rest.len() > 0 {
             let next: RoaringBitmap = rest.by_ref().take((limit - found.len()).max(SERIES_AT_ONCE)).collect();
-            self.0.index.for_series(&next, select.cancel, |_, entry| found.push(entry.labels))?;
+            self.block.index.for_series(&next, select.cancel, |_, entry| found.push(entry.labels))?;
             found.sort_unstable();
             found.dedup();
         }
@@ -344,8 +411,11 @@ impl BlockReader {
         if !own.overlaps(select.range) || select.range.is_empty() {
             return Ok(None);
         }
-        let index = &self.0.index;
+        let index = &self.block.index;
         let mut matching = index.matching(select.matchers, select.cancel)?;
+        if !self.tombstones.is_empty() {
+            matching = matching.iter().filter(|series| !self.is_deleted(*series, select.range)).collect();
+        }
         if select.range.mint <= own.mint && own.maxt <= select.range.maxt {
             return Ok(Some(matching));
         }
@@ -360,7 +430,7 @@ impl BlockReader {
         }
         for group in &outside.clone() {
             select.cancel.check()?;
-            let spans = self.0.group(group)?.spans;
+            let spans = self.block.group(group)?.spans;
             if spans.iter().any(|s| TimeRange::new(s.mint, s.maxt).overlaps(select.range)) {
                 outside.remove(group);
             }

@@ -29,6 +29,16 @@ pub struct VerifyReport {
 /// # Errors
 /// [`BlockError`] naming the first place that is wrong.
 pub fn verify(vfs: &dyn Vfs, path: &Path) -> Result<VerifyReport, BlockError> {
+    verify_watched(vfs, path, &Cancel::new(), &|_| {})
+}
+
+/// As [`verify`], but can be stopped, and calls `progress` with the data bytes that were checked since the last call.
+pub(crate) fn verify_watched(
+    vfs: &dyn Vfs,
+    path: &Path,
+    cancel: &Cancel,
+    progress: &dyn Fn(u64),
+) -> Result<VerifyReport, BlockError> {
     let reader = BlockReader::open(vfs, path)?;
     let block = reader.inner();
     let index_path = path.join(INDEX_FILE);
@@ -37,7 +47,10 @@ pub fn verify(vfs: &dyn Vfs, path: &Path) -> Result<VerifyReport, BlockError> {
     let mut report = VerifyReport { meta: block.meta.clone(), timestamp_bytes: 0, value_bytes: 0 };
     let mut found = Counts::default();
     for (group, columns) in columns.iter().enumerate() {
+        cancel.check().map_err(ReadError::from)?;
+        let before = found.data_end;
         check_group(block, group as u32, columns, &mut found, &mut report)?;
+        progress(found.data_end - before);
     }
     let meta = &block.meta;
     let counts = |samples, minis, pages, data_end| {

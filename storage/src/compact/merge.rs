@@ -1,23 +1,26 @@
 //! The merge: finds which groups of the inputs continue each other, copies their mini-blocks, decodes only where
 //! times overlap or spans are too short.
 //!
-//! Memory: a few words per series and input, the labels of one output group, one span of one column; never samples of
-//! a whole block.
+//! Memory: about 50 bytes for each of at most 2 million series and inputs at once (or the groups that one series joins, if
+//! they have more), the index of the output, the labels of one output group, one encoded span of it and one decoded
+//! column; never samples of a whole block.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::{Cancel, HistogramSample, Labels, ReadError};
+use promontory_model::{Cancel, HistogramSample, Labels, ReadError, TimeRange};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use roaring::RoaringBitmap;
 
 use super::{CompactError, Compacted};
 use crate::block::index::{GroupEntry, Span};
 use crate::block::mini::{self, MiniBlock};
-use crate::block::{BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, verify};
+use crate::block::{BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, verify_watched};
 use crate::codec;
 use crate::sample::Value;
+use crate::tombstone::{Tombstones, contain, cover};
 use crate::ulid::Ulid;
 use crate::vfs::Vfs;
 
@@ -26,8 +29,27 @@ const SPAN_ROWS_MIN: usize = 128;
 /// Columns of a group that is put together from groups with different series.
 const GROUP_COLUMNS_MAX: usize = 8192;
 
-/// Merges `inputs` into the block `output` in the folder `dir`. Where two inputs have a sample of one series at one
-/// time, that of the earlier input stays, so list older blocks first.
+/// Series times inputs that are worked on at once; what a group is made of is never parted. Each takes about 50 bytes.
+const SITES_MAX: u64 = 2_000_000;
+
+/// How a merge is watched and bounded.
+pub(crate) struct Job<'a> {
+    /// Stops it; there is no output then.
+    pub(crate) cancel: &'a Cancel,
+    /// Called with the bytes of blocks that have been worked through since the last call; may wait.
+    pub(crate) progress: &'a dyn Fn(u64),
+    /// Called with the finished folder before it gets its name; an error stops that.
+    pub(crate) before_publish: &'a mut dyn FnMut(&Path) -> Result<(), CompactError>,
+}
+
+/// Bytes that [`compact`] reports as progress in all, about: its inputs are read, its output is written and checked.
+pub(crate) fn work_bytes(inputs: &[Arc<BlockReader>]) -> u64 {
+    inputs.iter().fold(0u64, |sum, b| sum.saturating_add(b.meta().data_bytes.saturating_mul(2)))
+}
+
+/// Merges `inputs` into the block `output` in the folder `dir`, leaving out deleted samples. Where two inputs have a
+/// sample of one series at one time, that of the earlier input stays, so list older blocks first. There is no output
+/// when no sample is left.
 ///
 /// # Errors
 /// [`CompactError`]; there is no output then and the inputs are as before.
@@ -38,36 +60,114 @@ pub fn compact(
     output: Ulid,
     cancel: &Cancel,
 ) -> Result<Compacted, CompactError> {
-    let blocks: Vec<&OpenBlock> = inputs.iter().map(|b| b.inner()).collect();
-    let level = blocks.iter().map(|b| b.meta.level).max().unwrap_or(0).saturating_add(1);
+    let job = Job { cancel, progress: &|_| {}, before_publish: &mut |_| Ok(()) };
+    compact_within(vfs, dir, inputs, output, job, SITES_MAX)
+}
+
+/// As [`compact`], watched: for a database in use.
+pub(crate) fn compact_watched(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    inputs: &[Arc<BlockReader>],
+    output: Ulid,
+    job: Job<'_>,
+) -> Result<Compacted, CompactError> {
+    compact_within(vfs, dir, inputs, output, job, SITES_MAX)
+}
+
+/// As [`compact_watched`], with another bound on the series that are worked on at once.
+pub(super) fn compact_within(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    inputs: &[Arc<BlockReader>],
+    output: Ulid,
+    job: Job<'_>,
+    sites_max: u64,
+) -> Result<Compacted, CompactError> {
+    let Job { cancel, progress, before_publish } = job;
+    let blocks: Vec<Input<'_>> =
+        inputs.iter().map(|b| Input { block: b.inner(), tombstones: b.tombstones() }).collect();
+    let level = blocks.iter().map(|b| b.block.meta.level).max().unwrap_or(0).saturating_add(1);
     let mut writer = BlockWriter::new(Arc::clone(vfs), dir, output, level)?;
     let mut sources: Vec<Ulid> =
-        blocks.iter().flat_map(|b| b.meta.sources.iter().copied().chain([b.meta.ulid])).collect();
+        blocks.iter().flat_map(|b| b.block.meta.sources.iter().copied().chain([b.block.meta.ulid])).collect();
     sources.sort_unstable();
     sources.dedup();
     writer.set_sources(sources);
     let mut counts = Counts::default();
-    let sites = Sites::read(&blocks, cancel)?;
-    for group in sites.output_groups() {
-        cancel.check().map_err(ReadError::from)?;
-        GroupMerge::new(&blocks, &sites, &group, cancel)?.write(&mut writer, &mut counts, cancel)?;
+    let components = Components::find(&blocks, cancel, sites_max)?;
+    for batch in 0..components.n_batches {
+        let sites = components.sites(&blocks, batch, cancel)?;
+        for group in components.output_groups(&sites) {
+            cancel.check().map_err(ReadError::from)?;
+            let merge = GroupMerge::new(&blocks, &components, &group, cancel)?;
+            merge.write(&mut writer, &mut counts, cancel, progress)?;
+        }
     }
-    let n_samples =
-        blocks.iter().fold(0u64, |n, b| n.saturating_add(b.meta.n_samples)).saturating_sub(counts.n_duplicates);
-    let meta = writer.finish_checked(|path| {
-        let report = verify(&**vfs, path)?;
-        let mismatch = |what, expected, found| CompactError::Mismatch { ulid: output, what, expected, found };
-        if report.meta.n_samples != n_samples {
-            return Err(mismatch("samples", n_samples, report.meta.n_samples));
+    for input in &blocks {
+        counts.n_deleted += input.n_in_dropped_series(cancel)?;
+    }
+    let inputs = blocks.iter().map(|b| b.block.meta.ulid).collect();
+    let n_input = blocks.iter().fold(0u64, |n, b| n.saturating_add(b.block.meta.n_samples));
+    let n_samples = n_input.saturating_sub(counts.n_duplicates).saturating_sub(counts.n_deleted);
+    let mut meta = None;
+    if n_samples > 0 || writer.n_samples() > 0 {
+        meta = Some(writer.finish_checked(|path| {
+            let report = verify_watched(&**vfs, path, cancel, progress)?;
+            let mismatch = |what, expected, found| CompactError::Mismatch { ulid: output, what, expected, found };
+            if report.meta.n_samples != n_samples {
+                return Err(mismatch("samples", n_samples, report.meta.n_samples));
+            }
+            if report.meta.n_series != components.n_series {
+                return Err(mismatch("series", components.n_series, report.meta.n_series));
+            }
+            before_publish(path)
+        })?);
+    }
+    let Counts { n_copied, n_rewritten, n_duplicates, n_deleted } = counts;
+    Ok(Compacted { meta, inputs, n_copied, n_rewritten, n_duplicates, n_deleted })
+}
+
+/// An input and what of it is deleted.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    block: &'a OpenBlock,
+    tombstones: &'a Tombstones,
+}
+
+impl Input<'_> {
+    /// Whether all samples of a series are deleted, so that it is not part of the output.
+    fn is_dropped(&self, series: u32) -> bool {
+        !self.tombstones.is_empty() && cover(&self.tombstones.of(0, series), self.block.meta.range)
+    }
+
+    /// Samples of the series that are not part of the output.
+    fn n_in_dropped_series(&self, cancel: &Cancel) -> Result<u64, CompactError> {
+        if self.tombstones.is_empty() {
+            return Ok(0);
         }
-        if report.meta.n_series != u64::from(sites.n_series) {
-            return Err(mismatch("series", u64::from(sites.n_series), report.meta.n_series));
+        let mut dropped: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        self.block.index.for_series(&self.block.index.all(), cancel, |local, row| {
+            if self.is_dropped(local) {
+                dropped.entry(row.group).or_default().push(row.column);
+            }
+        })?;
+        let mut n = 0;
+        for (group, columns) in dropped {
+            let entry = self.block.group(group)?;
+            for (i, span) in entry.spans.iter().enumerate() {
+                cancel.check().map_err(ReadError::from)?;
+                let mut reader = self.block.span(&entry, i);
+                for column in &columns {
+                    if let Some((base, bytes)) = reader.encoded(*column as usize)? {
+                        let mini = MiniBlock::parse(bytes, span.rows);
+                        n += mini.map_err(|e| self.block.data_file().malformed(base, e))?.count() as u64;
+                    }
+                }
+            }
         }
-        Ok(())
-    })?;
-    let inputs = blocks.iter().map(|b| b.meta.ulid).collect();
-    let Counts { n_copied, n_rewritten, n_duplicates } = counts;
-    Ok(Compacted { meta, inputs, n_copied, n_rewritten, n_duplicates })
+        Ok(n)
+    }
 }
 
 #[derive(Default)]
@@ -75,14 +175,15 @@ struct Counts {
     n_copied: u64,
     n_rewritten: u64,
     n_duplicates: u64,
+    n_deleted: u64,
 }
 
 /// One series in one group of one input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Site {
-    /// Least group that is joined with this one through shared series.
+    /// Number of the least group that is joined with this one through shared series.
     component: u32,
-    /// Number of the label set over all inputs.
+    /// Number of the label set in its batch.
     series: u32,
     /// Number of the group over all inputs.
     node: u32,
@@ -91,46 +192,116 @@ struct Site {
     local: u32,
 }
 
-/// All series of all inputs.
-struct Sites {
-    /// Sorted.
-    sites: Vec<Site>,
+/// Which groups of the inputs are joined through shared series, and in which batch they are worked on.
+struct Components {
+    /// Component of each group.
+    of_node: Vec<u32>,
+    /// Batch of each group.
+    batch_of: Vec<u32>,
+    n_batches: u32,
     /// First node of each input, then the number of nodes.
     first_node: Vec<u32>,
-    n_series: u32,
+    /// Distinct series.
+    n_series: u64,
 }
 
 /// The sites of one output group, sorted by series and node.
 type OutputGroup = Vec<Site>;
 
-impl Sites {
-    fn read(blocks: &[&OpenBlock], cancel: &Cancel) -> Result<Self, ReadError> {
+fn root(parent: &mut [u32], mut node: u32) -> u32 {
+    while parent[node as usize] != node {
+        let above = parent[parent[node as usize] as usize];
+        parent[node as usize] = above;
+        node = above;
+    }
+    node
+}
+
+impl Components {
+    /// Looks at all series, as many at once as `sites_max` allows: one part of the fingerprints after the other.
+    fn find(inputs: &[Input<'_>], cancel: &Cancel, sites_max: u64) -> Result<Self, ReadError> {
         let mut first_node = vec![0u32];
+        for input in inputs {
+            let base = *first_node.last().expect("starts with one");
+            first_node.push(base.saturating_add(input.block.index.n_groups));
+        }
+        let n_nodes = *first_node.last().expect("starts with one");
+        let n_sites = inputs.iter().fold(0u64, |n, i| n.saturating_add(u64::from(i.block.index.n_series)));
+        let n_parts = n_sites.div_ceil(sites_max.max(1)).max(1);
+        let mut parent: Vec<u32> = (0..n_nodes).collect();
+        let mut sites_of = vec![0u64; n_nodes as usize];
+        let mut n_series = 0;
+        let mut seen: HashMap<u128, u32> = HashMap::new();
+        for part in 0..n_parts {
+            seen.clear();
+            for (input, base) in std::iter::zip(inputs, &first_node) {
+                input.block.index.for_series(&input.block.index.all(), cancel, |local, entry| {
+                    let fingerprint = fingerprint(&entry.labels);
+                    if (fingerprint as u64) % n_parts != part || input.is_dropped(local) {
+                        return;
+                    }
+                    let node = base + entry.group;
+                    sites_of[node as usize] += 1;
+                    let node = root(&mut parent, node);
+                    match seen.entry(fingerprint) {
+                        Entry::Vacant(free) => {
+                            free.insert(node);
+                        }
+                        Entry::Occupied(other) => {
+                            let other = root(&mut parent, *other.get());
+                            // The least number wins, so that groups keep the order of the first input.
+                            parent[node.max(other) as usize] = node.min(other);
+                        }
+                    }
+                })?;
+            }
+            n_series += seen.len() as u64;
+        }
+        drop(seen);
+        let of_node: Vec<u32> = (0..n_nodes).map(|node| root(&mut parent, node)).collect();
+        let mut sites_of_component = vec![0u64; n_nodes as usize];
+        for (node, component) in of_node.iter().enumerate() {
+            sites_of_component[*component as usize] += sites_of[node];
+        }
+        let mut batch_of_component = vec![0u32; n_nodes as usize];
+        let (mut batch, mut in_batch) = (0, 0u64);
+        for (component, n) in sites_of_component.iter().enumerate().filter(|(_, n)| **n > 0) {
+            if in_batch > 0 && in_batch + n > sites_max {
+                (batch, in_batch) = (batch + 1, 0);
+            }
+            in_batch += n;
+            batch_of_component[component] = batch;
+        }
+        let batch_of = of_node.iter().map(|c| batch_of_component[*c as usize]).collect();
+        Ok(Self { of_node, batch_of, n_batches: batch + 1, first_node, n_series })
+    }
+
+    /// The sites of one batch, sorted.
+    fn sites(&self, inputs: &[Input<'_>], batch: u32, cancel: &Cancel) -> Result<Vec<Site>, ReadError> {
         let mut numbers: HashMap<u128, u32> = HashMap::new();
         let mut sites = Vec::new();
-        for block in blocks {
-            let base = *first_node.last().expect("starts with one");
-            block.index.for_series(&block.index.all(), cancel, |local, entry| {
+        for (input, base) in std::iter::zip(inputs, &self.first_node) {
+            input.block.index.for_series(&input.block.index.all(), cancel, |local, entry| {
+                let node = base + entry.group;
+                if self.batch_of[node as usize] != batch || input.is_dropped(local) {
+                    return;
+                }
                 let next = numbers.len() as u32;
                 let series = *numbers.entry(fingerprint(&entry.labels)).or_insert(next);
-                let node = base.saturating_add(entry.group);
-                sites.push(Site { component: 0, series, node, column: entry.column, local });
+                let component = self.of_node[node as usize];
+                sites.push(Site { component, series, node, column: entry.column, local });
             })?;
-            first_node.push(base.saturating_add(block.index.n_groups));
         }
-        let n_series = numbers.len() as u32;
-        drop(numbers);
-        join(&mut sites, n_series, *first_node.last().expect("starts with one"));
         sites.sort_unstable();
-        Ok(Self { sites, first_node, n_series })
+        Ok(sites)
     }
 
     fn input_of(&self, node: u32) -> usize {
         self.first_node.partition_point(|first| *first <= node) - 1
     }
 
-    fn output_groups(&self) -> impl Iterator<Item = OutputGroup> {
-        self.sites.chunk_by(|a, b| a.component == b.component).flat_map(|of_component| self.split(of_component))
+    fn output_groups<'s>(&self, sites: &'s [Site]) -> impl Iterator<Item = OutputGroup> + use<'s, '_> {
+        sites.chunk_by(|a, b| a.component == b.component).flat_map(|of_component| self.split(of_component))
     }
 
     /// One group when each input has one of these groups at most, so that rows continue each other. Otherwise one group
@@ -161,38 +332,14 @@ fn fingerprint(labels: &Labels) -> u128 {
     hash(&HIGH) << 64 | hash(&LOW)
 }
 
-/// Sets the component of each site: groups that share a series are in one.
-fn join(sites: &mut [Site], n_series: u32, n_nodes: u32) {
-    let mut parent: Vec<u32> = (0..n_nodes).collect();
-    fn root(parent: &mut [u32], mut node: u32) -> u32 {
-        while parent[node as usize] != node {
-            let above = parent[parent[node as usize] as usize];
-            parent[node as usize] = above;
-            node = above;
-        }
-        node
-    }
-    let mut seen: Vec<Option<u32>> = vec![None; n_series as usize];
-    for site in sites.iter() {
-        let node = root(&mut parent, site.node);
-        if let Some(other) = seen[site.series as usize] {
-            let other = root(&mut parent, other);
-            // The least number wins, so that groups keep the order of the first input.
-            parent[node.max(other) as usize] = node.min(other);
-        }
-        seen[site.series as usize] = Some(site.node);
-    }
-    for site in sites {
-        site.component = root(&mut parent, site.node);
-    }
-}
-
 /// A group of an input that an output group is made of.
 struct Part<'a> {
     block: &'a OpenBlock,
     entry: GroupEntry,
     /// For each output column the column here.
     columns: Vec<Option<u32>>,
+    /// Times of the deleted samples of output columns.
+    deleted: HashMap<usize, Vec<TimeRange>>,
 }
 
 /// One output group.
@@ -203,7 +350,7 @@ struct GroupMerge<'a> {
 }
 
 impl<'a> GroupMerge<'a> {
-    fn new(blocks: &[&'a OpenBlock], all: &Sites, group: &OutputGroup, cancel: &Cancel) -> Result<Self, CompactError> {
+    fn new(inputs: &[Input<'a>], all: &Components, group: &OutputGroup, cancel: &Cancel) -> Result<Self, CompactError> {
         let mut by_node: BTreeMap<u32, Vec<Site>> = BTreeMap::new();
         for site in group {
             by_node.entry(site.node).or_default().push(*site);
@@ -213,13 +360,14 @@ impl<'a> GroupMerge<'a> {
             let numbers: RoaringBitmap = sites.iter().map(|s| s.local).collect();
             let series_of: HashMap<u32, u32> = sites.iter().map(|s| (s.local, s.series)).collect();
             let mut n_different = 0;
-            let index = &blocks[all.input_of(*node)].index;
+            let block = inputs[all.input_of(*node)].block;
+            let index = &block.index;
             index.for_series(&numbers, cancel, |local, entry| {
                 let known = labels.entry(series_of[&local]).or_insert_with(|| entry.labels.clone());
                 n_different += u64::from(*known != entry.labels);
             })?;
             if n_different > 0 {
-                let ulid = blocks[all.input_of(*node)].meta.ulid;
+                let ulid = block.meta.ulid;
                 let what = "label sets that differ in spite of equal fingerprints";
                 return Err(CompactError::Mismatch { ulid, what, expected: 0, found: n_different });
             }
@@ -230,17 +378,30 @@ impl<'a> GroupMerge<'a> {
         let mut parts = Vec::with_capacity(by_node.len());
         for (node, sites) in by_node {
             let input = all.input_of(node);
-            let entry = blocks[input].group(node - all.first_node[input])?;
+            let Input { block, tombstones } = inputs[input];
+            let entry = block.group(node - all.first_node[input])?;
             let mut map = vec![None; columns.len()];
+            let mut deleted = HashMap::new();
             for site in sites {
-                map[column_of[&site.series]] = Some(site.column);
+                let column = column_of[&site.series];
+                map[column] = Some(site.column);
+                let ranges = tombstones.of(0, site.local);
+                if !ranges.is_empty() {
+                    deleted.insert(column, ranges);
+                }
             }
-            parts.push(Part { block: blocks[input], entry, columns: map });
+            parts.push(Part { block, entry, columns: map, deleted });
         }
         Ok(Self { parts, columns: columns.into_iter().map(|(labels, _)| labels).collect() })
     }
 
-    fn write(&self, writer: &mut BlockWriter, counts: &mut Counts, cancel: &Cancel) -> Result<(), CompactError> {
+    fn write(
+        &self,
+        writer: &mut BlockWriter,
+        counts: &mut Counts,
+        cancel: &Cancel,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), CompactError> {
         let mut spans: Vec<SpanAt> = Vec::new();
         for (part, p) in self.parts.iter().enumerate() {
             spans.extend((0..p.entry.spans.len()).map(|span| SpanAt { part, span }));
@@ -252,12 +413,20 @@ impl<'a> GroupMerge<'a> {
             cancel.check().map_err(ReadError::from)?;
             let (run, after) = rest.split_at(self.run_len(rest));
             match run {
-                [one] => self.copy(*one, &mut sink, counts)?,
+                [one] if !self.has_deleted(*one) => self.copy(*one, &mut sink, counts)?,
                 several => self.rewrite(several, &mut sink, counts, cancel)?,
             }
+            progress(run.iter().map(|at| self.span(*at).bytes()).sum());
             rest = after;
         }
         Ok(sink.finish()?)
+    }
+
+    /// Whether samples inside the times of a span are deleted.
+    fn has_deleted(&self, at: SpanAt) -> bool {
+        let (part, span) = (&self.parts[at.part], self.span(at));
+        let times = TimeRange::new(span.mint, span.maxt);
+        part.deleted.values().flatten().any(|range| range.overlaps(times))
     }
 
     fn span(&self, at: SpanAt) -> &Span {
@@ -369,6 +538,7 @@ impl<'a> GroupMerge<'a> {
                 };
                 let malformed = |e| part.block.data_file().malformed(base, e);
                 decoded.clear();
+                let deleted = part.deleted.get(&column).map_or(&[][..], Vec::as_slice);
                 mini.values(&mut decoded).map_err(malformed)?;
                 let floats = mini.rows().zip(decoded.iter().map(|v| Value::Float(*v)));
                 let (mut rows_of, mut samples) = (Vec::new(), Vec::new());
@@ -376,6 +546,10 @@ impl<'a> GroupMerge<'a> {
                 for (row, value) in floats.chain(rows_of.into_iter().zip(samples.into_iter().map(Value::Histogram))) {
                     let t = source.times[row];
                     if !(mint..=maxt).contains(&t) {
+                        continue;
+                    }
+                    if !deleted.is_empty() && contain(deleted, t) {
+                        counts.n_deleted += 1;
                         continue;
                     }
                     let at = times.partition_point(|x| *x < t);

@@ -22,6 +22,8 @@ pub struct PlanOptions {
 pub enum Why {
     /// They share times.
     Overlap,
+    /// Many of its series have deleted samples.
+    Deleted,
     /// They fill a window of this length, ms.
     Window(i64),
 }

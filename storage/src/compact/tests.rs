@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use promontory_model::{Cancel, Cancelled, Labels, TimeRange};
+use promontory_model::{Cancel, Cancelled, Labels, MatchOp, Matcher, TimeRange, Timestamp};
 use proptest::prelude::*;
 
+use super::merge::compact_within;
 use super::*;
 use crate::block::tests::{Group, Model, cases, dir, group, path, read_all, vfs, wide_group, write_block};
 use crate::block::{BlockReader, list, verify};
@@ -14,6 +15,10 @@ fn merge(vfs: &Arc<dyn Vfs>, inputs: &[Ulid], output: Ulid) -> Result<Compacted,
     let open = |u: &Ulid| BlockReader::open(&**vfs, &path(*u)).unwrap();
     let readers: Vec<_> = inputs.iter().map(open).collect();
     compact(vfs, &dir(), &readers, output, &Cancel::new())
+}
+
+fn meta(done: &Compacted) -> &BlockMeta {
+    done.meta.as_ref().unwrap()
 }
 
 /// Writes each list of groups as a block, merges them, compares with the union.
@@ -30,10 +35,14 @@ fn check(blocks: &[Vec<Group>]) -> Compacted {
     let output = Ulid::new(99, 0);
     let done = merge(&vfs, &inputs, output).unwrap();
     assert_eq!(done.inputs, inputs);
-    assert_eq!(done.meta.sources, inputs);
-    assert_eq!(done.meta.n_samples + done.n_duplicates, n_samples);
-    assert_eq!(done.meta.n_series, model.len() as u64, "every series is in one group");
-    assert_eq!(done.n_copied + done.n_rewritten, done.meta.n_mini_blocks);
+    let Some(meta) = done.meta.as_ref() else {
+        assert!(model.is_empty());
+        return done;
+    };
+    assert_eq!(meta.sources, inputs);
+    assert_eq!(meta.n_samples + done.n_duplicates, n_samples);
+    assert_eq!(meta.n_series, model.len() as u64, "every series is in one group");
+    assert_eq!(done.n_copied + done.n_rewritten, meta.n_mini_blocks);
     let block = BlockReader::open(&*vfs, &path(output)).unwrap();
     assert!(read_all(&*block, &[], TimeRange::ALL).unwrap() == model);
     verify(&*vfs, &path(output)).unwrap();
@@ -50,6 +59,62 @@ proptest! {
     ) {
         check(&blocks);
     }
+
+    #[test]
+    fn a_merge_leaves_deleted_samples_behind(
+        blocks in proptest::collection::vec(
+            (0i64..3).prop_flat_map(|slot| proptest::collection::vec(group(slot * 200_000, 40), 0..4)), 1..4),
+        deletions in proptest::collection::vec((0usize..3, 0u8..4, -10_000i64..900_000, 0i64..500_000), 1..5),
+        sites_max in 1u64..20,
+    ) {
+        let vfs = vfs();
+        let mut readers = Vec::new();
+        let mut models = Vec::new();
+        for (i, groups) in blocks.iter().enumerate() {
+            let ulid = Ulid::new(i as u64, 0);
+            write_block(&vfs, ulid, groups);
+            readers.push(BlockReader::open(&*vfs, &path(ulid)).unwrap());
+            let mut model = Model::new();
+            groups.iter().for_each(|g| g.add_to(&mut model));
+            models.push(model);
+        }
+        for (i, metric, from, len) in deletions {
+            let i = i % blocks.len();
+            let selector = match metric {
+                0 => vec![],
+                1 => vec![Matcher::new("__name__", MatchOp::Equal, "up").unwrap()],
+                2 => vec![Matcher::new("a", MatchOp::Regex, "a.*").unwrap()],
+                _ => vec![Matcher::new("b", MatchOp::NotEqual, "").unwrap()],
+            };
+            let range = TimeRange::new(from, from + len);
+            let without = readers[i].delete_samples(&*vfs, std::slice::from_ref(&selector), range, &Cancel::new()).unwrap();
+            readers[i] = without.unwrap_or_else(|| Arc::clone(&readers[i]));
+            for (labels, samples) in &mut models[i] {
+                if selector.iter().all(|m| m.matches_labels(labels)) {
+                    samples.retain(|t, _| !range.contains(Timestamp(*t)));
+                }
+            }
+            models[i].retain(|_, samples| !samples.is_empty());
+            prop_assert!(read_all(&*readers[i], &[], TimeRange::ALL).unwrap() == models[i]);
+            let again = BlockReader::open(&*vfs, &path(Ulid::new(i as u64, 0))).unwrap();
+            prop_assert!(read_all(&*again, &[], TimeRange::ALL).unwrap() == models[i]);
+        }
+        let mut union = Model::new();
+        for (labels, samples) in models.into_iter().flatten() {
+            let of_series = union.entry(labels).or_default();
+            samples.into_iter().for_each(|(t, v)| { of_series.entry(t).or_insert(v); });
+        }
+        let output = Ulid::new(99, 0);
+        let job = Job { cancel: &Cancel::new(), progress: &|_| {}, before_publish: &mut |_| Ok(()) };
+        let done = compact_within(&vfs, &dir(), &readers, output, job, sites_max).unwrap();
+        match done.meta {
+            None => prop_assert!(union.is_empty()),
+            Some(_) => {
+                let block = BlockReader::open(&*vfs, &path(output)).unwrap();
+                prop_assert!(read_all(&*block, &[], TimeRange::ALL).unwrap() == union);
+            }
+        }
+    }
 }
 
 #[test]
@@ -60,13 +125,13 @@ fn groups_that_continue_are_copied() {
         vec![wide_group(960_000, 480, 50, "a")],
     ]);
     assert_eq!((done.n_copied, done.n_rewritten), (50 * 3 + 20 * 2, 0));
-    assert_eq!((done.meta.n_groups, done.meta.level), (2, 2));
+    assert_eq!((meta(&done).n_groups, meta(&done).level), (2, 2));
 }
 
 #[test]
 fn series_that_come_and_go_stay_in_one_group() {
     let done = check(&[vec![wide_group(0, 200, 50, "a")], vec![wide_group(480_000, 200, 20, "a")]]);
-    assert_eq!((done.n_copied, done.n_rewritten, done.meta.n_groups), (70, 0, 1));
+    assert_eq!((done.n_copied, done.n_rewritten, meta(&done).n_groups), (70, 0, 1));
 }
 
 #[test]
@@ -77,14 +142,14 @@ fn overlapping_rows_are_merged_and_the_older_sample_stays() {
         columns: vec![(set.clone(), vec![Some(v); times.len()])],
     };
     let done = check(&[vec![group(&[10, 20, 30], 1.0)], vec![group(&[5, 20, 35], 2.0)]]);
-    assert_eq!((done.n_duplicates, done.meta.n_samples), (1, 5));
+    assert_eq!((done.n_duplicates, meta(&done).n_samples), (1, 5));
 }
 
 #[test]
 fn short_spans_become_longer() {
     let blocks: Vec<Vec<Group>> = (0..10).map(|i| vec![wide_group(i * 100_000, 50, 5, "a")]).collect();
     let done = check(&blocks);
-    assert!(done.meta.n_mini_blocks <= 5 * 4, "{done:?}");
+    assert!(meta(&done).n_mini_blocks <= 5 * 4, "{done:?}");
 }
 
 #[test]
@@ -95,7 +160,7 @@ fn series_that_move_between_groups_stay_whole() {
     left.columns.truncate(15);
     right.columns.drain(..15);
     let done = check(&[vec![all], vec![left, right]]);
-    assert_eq!((done.meta.n_groups, done.n_rewritten), (2, 0));
+    assert_eq!((meta(&done).n_groups, done.n_rewritten), (2, 0));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Counts, Span};
 use promontory_model::{
-    Cancel, Columns, FloatHistogram, HistogramSample, Labels, Queryable as _, STALE_NAN_BITS, Select, Snapshot,
-    TimeRange, Timestamp, stale_nan,
+    Cancel, Columns, FloatHistogram, HistogramSample, Labels, MatchOp, Matcher, Queryable as _, STALE_NAN_BITS, Select,
+    Snapshot, TimeRange, Timestamp, stale_nan,
 };
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ use crate::clock::ManualClock;
 use crate::sample::put_histogram;
 use crate::vfs::SimVfs;
 use crate::vfs::sim::Survival;
-use crate::{Appended, Db, DbOptions, FsyncPolicy, GroupWriter, SeriesRef};
+use crate::{Appended, Db, DbOptions, FsyncPolicy, GroupWriter, Matched, SeriesRef};
 
 /// Bits of floats; histograms by [`histogram_mark`].
 pub(super) type Samples = BTreeMap<(u8, i64), u64>;
@@ -65,6 +65,8 @@ pub(super) fn small() -> DbOptions {
         block_ms: 10_000,
         retention_ms: None,
         retention_bytes: None,
+        retention_percent: None,
+        compaction_rate: None,
         out_of_order_window_ms: 3000,
         fsync: FsyncPolicy::Always,
         commit_interval_ms: None,
@@ -137,6 +139,9 @@ enum Step {
     Tick,
     Commit,
     Check(i64, i64),
+    /// Deletes the samples of a metric (3 is of all) from a time before the present up to what can still come.
+    Delete(u8, i64),
+    CleanTombstones,
     /// Ends the process after a commit; `true` closes the database first.
     Restart(bool),
 }
@@ -175,6 +180,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Commit),
         2 => (-20_000i64..0, -20_000i64..0).prop_map(|(a, b)| Step::Check(a.min(b), a.max(b))),
         1 => any::<bool>().prop_map(Step::Restart),
+        2 => (0u8..4, -30_000i64..-5000).prop_map(|(m, a)| Step::Delete(m, a)),
+        1 => Just(Step::CleanTombstones),
     ]
 }
 
@@ -262,6 +269,26 @@ impl Run {
         assert_eq!(got, expected);
     }
 
+    fn delete(&mut self, metric: u8, from: i64) {
+        // Samples that arrive later at times before the last deleted one are not seen; none arrives that late.
+        let Some(max_t) = self.db().0.head.max_t() else { return };
+        let oldest = self.options.out_of_order_window_ms.max(self.options.block_ms / 2);
+        let range = TimeRange::new(self.now + from, max_t - oldest - 1);
+        let matchers = match metric {
+            3 => vec![],
+            m => vec![Matcher::new("__name__", MatchOp::Equal, &format!("m{m}")).unwrap()],
+        };
+        let hit = |k: &(u8, i64)| (metric == 3 || k.0 % 3 == metric) && range.contains(Timestamp(k.1));
+        let gone: Vec<_> = self.model.keys().filter(|k| hit(k)).copied().collect();
+        let series: std::collections::BTreeSet<u8> = gone.iter().map(|k| k.0).collect();
+        let expected = Matched { series: series.len() as u64, samples: gone.len() as u64 };
+        let selectors = [matchers.clone(), matchers];
+        assert_eq!(self.db().count_series(&selectors, range, &Cancel::new()).unwrap(), expected);
+        self.db().delete_series(&selectors, range).unwrap();
+        self.model.retain(|k, _| !hit(k));
+        assert_eq!(self.db().count_series(&selectors, range, &Cancel::new()).unwrap(), Matched::default());
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Append(w, t, cells) => {
@@ -321,6 +348,11 @@ impl Run {
             Step::Tick => {
                 let done = self.db().tick().unwrap();
                 assert_eq!(done.warnings, Vec::<String>::new());
+                self.db().compact().unwrap();
+            }
+            Step::Delete(metric, from) => self.delete(metric, from),
+            Step::CleanTombstones => {
+                self.db().clean_tombstones().unwrap();
             }
             Step::Commit => self.db().commit().unwrap(),
             Step::Check(a, b) => self.check(TimeRange::new(self.now + a, self.now + b)),

@@ -39,7 +39,7 @@ impl Bounds {
         let options = &head.options;
         let floor = head.append_floor();
         let behind = |ms: i64| head.max_t().map_or(i64::MIN, |t| t.saturating_sub(ms)).max(floor);
-        let window = options.out_of_order_window_ms;
+        let window = head.window_ms();
         Self {
             in_order_min: behind(options.block_ms / 2),
             late_min: (window > 0).then(|| behind(window)),

@@ -14,8 +14,9 @@ use super::index::Place;
 use super::open::{OpenRow, Tile};
 use super::row::TILE;
 use super::segment::{Chunk, ChunkBytes};
-use super::{Head, lock};
+use super::{Head, deleted, lock};
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
+use crate::tombstone::Tombstones;
 
 /// The head as it was at one moment.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct HeadSnapshot {
     n_numbers: u32,
     /// Samples before this time are read from blocks.
     floor: i64,
+    tombstones: Arc<Tombstones>,
     reader: u64,
 }
 
@@ -37,7 +39,8 @@ impl Head {
         let seq = self.seq.load(Ordering::Acquire);
         let reader = self.next_reader.fetch_add(1, Ordering::Relaxed);
         lock(&self.readers).insert(reader, (floor, seq));
-        HeadSnapshot { head: Arc::clone(self), seq, n_numbers: self.index().n_numbers(), floor, reader }
+        let tombstones = self.tombstones();
+        HeadSnapshot { head: Arc::clone(self), seq, n_numbers: self.index().n_numbers(), floor, tombstones, reader }
     }
 
     /// Oldest floor that a snapshot in use reads from, and oldest append up to which one sees.
@@ -57,7 +60,7 @@ impl Drop for HeadSnapshot {
 
 impl HeadSnapshot {
     /// Matching series by group, earlier places included.
-    fn by_group(&self, select: &Select<'_>) -> BTreeMap<u32, Vec<(Place, u32)>> {
+    pub(super) fn by_group(&self, select: &Select<'_>) -> BTreeMap<u32, Vec<(Place, u32)>> {
         let index = self.head.index();
         let mut series = index.select(select.matchers);
         series.remove_range(self.n_numbers..);
@@ -72,7 +75,7 @@ impl HeadSnapshot {
         out
     }
 
-    fn view(&self, group: u32, range: TimeRange) -> Option<GroupView> {
+    pub(super) fn view(&self, group: u32, range: TimeRange) -> Option<GroupView> {
         let cell = self.head.group(group)?;
         let view = GroupView::of(&lock(&cell.state), self.seq, self.floor);
         (view.rows_max(range) > 0).then_some(view)
@@ -106,7 +109,9 @@ impl Source for HeadSnapshot {
                 .filter(|(_, series)| index.is_live(*series))
                 .map(|(place, series)| SelectedSeries { labels: index.labels(series), column: place.column })
                 .collect();
-            out.push(SelectedGroup { group: Arc::new(view), series });
+            drop(index);
+            let selected = SelectedGroup { group: Arc::new(view), series };
+            out.extend(deleted::mask(&self.tombstones, group, selected, select.range)?);
         }
         Ok(out)
     }

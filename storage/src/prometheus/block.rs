@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promontory_model::{Columns, ReadError, Select, TimeRange, Timestamp};
+use promontory_model::{Cancel, Columns, Matcher, ReadError, Select, TimeRange, Timestamp};
 use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
@@ -17,7 +17,7 @@ use super::index::ChunkMeta;
 use super::index::read::Index;
 use super::meta::Meta;
 use super::tombstones::{self, Tombstones};
-use crate::block::{BlockMeta, BlockReader};
+use crate::block::{BlockError, BlockMeta, BlockReader};
 use crate::blocks::Block;
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::vfs::Vfs;
@@ -35,8 +35,8 @@ pub(crate) struct PrometheusBlock(Arc<Open>);
 struct Open {
     path: PathBuf,
     meta: BlockMeta,
-    index: Index,
-    chunks: Chunks,
+    index: Arc<Index>,
+    chunks: Arc<Chunks>,
     tombstones: Tombstones,
 }
 
@@ -44,8 +44,8 @@ impl PrometheusBlock {
     /// Opens the block in the folder `path`. Reads its meta file, its tombstones, and the ends of the other files.
     pub(crate) fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<Self>, ReadError> {
         let stored = Meta::read(vfs, path)?;
-        let index = Index::open(vfs, path)?;
-        let chunks = Chunks::open(vfs, path)?;
+        let index = Arc::new(Index::open(vfs, path)?);
+        let chunks = Arc::new(Chunks::open(vfs, path)?);
         let tombstones = tombstones::read(vfs, path)?;
         let meta = BlockMeta {
             ulid: stored.ulid,
@@ -83,6 +83,39 @@ impl Block for PrometheusBlock {
 
     fn native(self: Arc<Self>) -> Option<Arc<BlockReader>> {
         None
+    }
+
+    /// Writes the file in which Prometheus keeps its deletions.
+    fn delete_samples(
+        &self,
+        vfs: &dyn Vfs,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<dyn Block>>, BlockError> {
+        let inside = self.0.meta.range;
+        let (mint, maxt) = (range.mint.max(inside.mint).0, range.maxt.min(inside.maxt).0);
+        if mint > maxt {
+            return Ok(None);
+        }
+        let mut tombstones = self.0.tombstones.clone();
+        for matchers in selectors {
+            for series in &self.0.index.matching(matchers, cancel)? {
+                let spans = tombstones.entry(series).or_default();
+                if !spans.iter().any(|(from, to)| *from <= mint && maxt <= *to) {
+                    spans.retain(|(from, to)| *from < mint || maxt < *to);
+                    spans.push((mint, maxt));
+                }
+            }
+        }
+        if tombstones == self.0.tombstones {
+            return Ok(None);
+        }
+        tombstones::store(vfs, &self.0.path, &tombstones)?;
+        let Open { path, meta, index, chunks, .. } = &*self.0;
+        let (path, meta) = (path.clone(), meta.clone());
+        let open = Open { path, meta, index: Arc::clone(index), chunks: Arc::clone(chunks), tombstones };
+        Ok(Some(Arc::new(Self(Arc::new(open)))))
     }
 }
 

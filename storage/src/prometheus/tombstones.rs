@@ -6,8 +6,8 @@ use std::path::Path;
 use promontory_model::ReadError;
 
 use super::file::{CRC_BYTES, File, be32};
-use crate::vfs::Vfs;
-use crate::wire::Reader;
+use crate::vfs::{self, Vfs, VfsError};
+use crate::wire::{Reader, put_varint, put_zigzag};
 
 /// Name of the file.
 pub(super) const TOMBSTONES_FILE: &str = "tombstones";
@@ -19,9 +19,27 @@ pub(super) type Tombstones = HashMap<u32, Vec<(i64, i64)>>;
 
 /// The file of a block without deletions.
 pub(super) fn empty_file() -> Vec<u8> {
+    encode(&Tombstones::new())
+}
+
+/// Makes these the deletions of the block in the folder `block`, durably.
+pub(super) fn store(vfs: &dyn Vfs, block: &Path, tombstones: &Tombstones) -> Result<(), VfsError> {
+    vfs::replace(vfs, &block.join(TOMBSTONES_FILE), &encode(tombstones))
+}
+
+fn encode(tombstones: &Tombstones) -> Vec<u8> {
     let mut out = MAGIC.to_be_bytes().to_vec();
     out.push(VERSION);
-    // The sum covers what follows the magic number: here the version alone.
+    let mut series: Vec<_> = tombstones.iter().collect();
+    series.sort_unstable();
+    for (series, spans) in series {
+        for (mint, maxt) in spans {
+            put_varint(&mut out, u64::from(*series));
+            put_zigzag(&mut out, *mint);
+            put_zigzag(&mut out, *maxt);
+        }
+    }
+    // The sum covers what follows the magic number.
     let crc = crc32c::crc32c(&out[4..]);
     out.extend_from_slice(&crc.to_be_bytes());
     out

@@ -205,6 +205,22 @@ impl Vfs for OverlayVfs {
         Ok(Box::new(NoLock))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        let node = match self.find("link", from)? {
+            Found::Memory(bytes) => Node::File(bytes),
+            Found::Dir => return Err(VfsError::new("link", from, 0, io::ErrorKind::IsADirectory.into())),
+            Found::Disk(there) => {
+                RealVfs.open_read(&there)?;
+                Node::Disk(there)
+            }
+        };
+        if self.open_read(to).is_ok() {
+            return Err(VfsError::new("link", to, 0, io::ErrorKind::AlreadyExists.into()));
+        }
+        self.layer().insert(to.to_owned(), node);
+        Ok(())
+    }
+
     fn disk_space(&self, _: &Path) -> Result<DiskSpace, VfsError> {
         Ok(DiskSpace { total: FREE_BYTES, free: FREE_BYTES })
     }

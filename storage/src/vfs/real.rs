@@ -104,6 +104,10 @@ impl Vfs for RealVfs {
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok(DiskSpace { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        at("link", from, fs::hard_link(from, to))
+    }
 }
 
 impl RealFile {

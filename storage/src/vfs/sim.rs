@@ -555,6 +555,21 @@ impl Vfs for SimVfs {
         let total = state.space.unwrap_or(u64::MAX);
         Ok(DiskSpace { total, free: total.saturating_sub(state.used) })
     }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<(), VfsError> {
+        let mut state = self.state();
+        at("link", from, state.operate(None))?;
+        let id = at("link", from, state.find(from))?;
+        // Each name counts as a file of its own, so that removing either gives back what it took.
+        let bytes = state.reachable_bytes(id);
+        if state.find(to).is_ok() {
+            return at("link", to, Err(io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
+        let (dir, name) = at("link", to, state.parent(to))?;
+        state.change(dir, name, Some(id));
+        state.used += bytes;
+        Ok(())
+    }
 }
 
 impl SimFile {

@@ -41,6 +41,13 @@ pub(crate) struct Span {
     pub(crate) pages: Vec<Page>,
 }
 
+impl Span {
+    /// Bytes of its pages.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pages.iter().map(|p| p.len as u64).sum()
+    }
+}
+
 /// Consecutive columns of one span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
