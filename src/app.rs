@@ -18,7 +18,7 @@ use axum::Router;
 use promontory_config::Config;
 use promontory_model::{Labels, Regex};
 use promontory_promql::cache::ResultCache;
-use promontory_promql::engine::EngineOptions;
+use promontory_promql::engine::{EngineOptions, MemoryPool};
 use promontory_storage::clock::{Clock, SystemClock};
 use promontory_storage::vfs::RealVfs;
 use promontory_storage::{Db, DbOptions, DbSettings, FsyncPolicy};
@@ -199,6 +199,7 @@ struct Shared {
     start_ms: i64,
     db: Db,
     results: Arc<ResultCache>,
+    memory: Arc<MemoryPool>,
     telemetry: Telemetry,
     manager: Manager,
     dashboards: Arc<DashboardSettings>,
@@ -314,6 +315,12 @@ impl Server {
         let results = Arc::new(ResultCache::new(cache_bytes));
         let cache = results.clone();
         telemetry.register(move || backend::cache_figures(cache.stats()));
+        let memory = Arc::new(MemoryPool::new(args.query_max_total_memory));
+        let held = memory.clone();
+        let help = "Bytes that running queries hold";
+        telemetry.register(move || {
+            vec![telemetry::Figures::gauge("promontory_query_memory_bytes", help, held.bytes() as f64)]
+        });
         let metrics = Arc::new(ScrapeMetrics::default());
         let seed = offset_seed(&backend::host_name(), &config.global.external_labels);
         let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
@@ -325,6 +332,7 @@ impl Server {
             clock,
             db: db.clone(),
             results,
+            memory,
             telemetry,
             manager,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
@@ -403,6 +411,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
         backend: backend.clone(),
         data,
         results: shared.results.clone(),
+        memory: shared.memory.clone(),
         clock: shared.clock.clone(),
         api_routes: remote,
         options: HttpOptions {

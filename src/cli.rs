@@ -199,6 +199,9 @@ pub struct ServeArgs {
     /// Bytes that one query may hold in memory
     #[arg(long = "query.max-memory", value_name = "SIZE", default_value = "1GB", value_parser = parse_bytes)]
     pub query_max_memory: u64,
+    /// Bytes that all queries may hold in memory together
+    #[arg(long = "query.max-total-memory", value_name = "SIZE", default_value = "4GB", value_parser = parse_bytes)]
+    pub query_max_total_memory: u64,
     /// Bytes of answers of range queries that are kept for the next refresh; 0 turns this off
     #[arg(long = "query.result-cache-size", value_name = "SIZE", default_value = "64MB", value_parser = parse_bytes)]
     pub query_result_cache_size: u64,
@@ -268,6 +271,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("query.max-concurrency", args.query_max_concurrency.to_string()),
         ("query.max-samples", args.query_max_samples.to_string()),
         ("query.max-memory", format!("{}B", args.query_max_memory)),
+        ("query.max-total-memory", format!("{}B", args.query_max_total_memory)),
         ("query.result-cache-size", format!("{}B", args.query_result_cache_size)),
         ("log.level", value_name(args.log_level)),
         ("log.format", value_name(args.log_format)),

@@ -40,7 +40,9 @@ pub enum QueryError {
     #[error("query was canceled in expression evaluation")]
     Cancelled,
     /// More samples than `query.max-samples`.
-    #[error("query processing would load too many samples into memory in query execution")]
+    #[error(
+        "query processing would load too many samples into memory in query execution: query.max-samples is {allowed}"
+    )]
     TooManySamples {
         /// The limit.
         allowed: u64,

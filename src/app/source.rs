@@ -27,7 +27,7 @@ impl EngineSource {
         let queries = &self.shared.telemetry.queries;
         queries.active.inc();
         let began_ns = self.shared.clock.monotonic_ns();
-        let output = run(Engine::new(self.shared.engine_options()));
+        let output = run(Engine::with_pool(self.shared.engine_options(), self.shared.memory.clone()));
         let took_ns = self.shared.clock.monotonic_ns().saturating_sub(began_ns);
         queries.active.dec();
         queries.observe(QuerySlice::InnerEval, took_ns as f64 / 1e9);

@@ -25,6 +25,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, on};
 use promontory_model::{Duration, Queryable, Regex};
 use promontory_promql::cache::ResultCache;
+use promontory_promql::engine::MemoryPool;
 use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 use tower_http::CompressionLevel;
@@ -43,6 +44,8 @@ pub struct HttpParts {
     pub data: Arc<dyn Queryable>,
     /// Answers of range queries, kept for the next refresh.
     pub results: Arc<ResultCache>,
+    /// What queries may hold together.
+    pub memory: Arc<MemoryPool>,
     /// The time of queries that name none.
     pub clock: Arc<dyn Clock>,
     /// Routes of other parts below `/api/v1`; they get the same readiness gate, compression and CORS.
@@ -69,6 +72,7 @@ pub(crate) struct Http {
     backend: Arc<dyn Backend>,
     data: Arc<dyn Queryable>,
     results: Arc<ResultCache>,
+    memory: Arc<MemoryPool>,
     clock: Arc<dyn Clock>,
     query_places: Arc<Semaphore>,
     options: HttpOptions,
@@ -76,9 +80,9 @@ pub(crate) struct Http {
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
-    let HttpParts { backend, data, results, clock, api_routes, options } = parts;
+    let HttpParts { backend, data, results, memory, clock, api_routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
-    let http = Arc::new(Http { backend, data, results, clock, query_places, options });
+    let http = Arc::new(Http { backend, data, results, memory, clock, query_places, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let api = api()

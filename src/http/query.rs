@@ -106,7 +106,8 @@ impl Settings {
 
     fn engine(self, http: &Http) -> Engine {
         let options = http.backend.engine_options();
-        Engine::new(EngineOptions { lookback_ms: self.lookback_ms.unwrap_or(options.lookback_ms), ..options })
+        let options = EngineOptions { lookback_ms: self.lookback_ms.unwrap_or(options.lookback_ms), ..options };
+        Engine::with_pool(options, http.memory.clone())
     }
 }
 

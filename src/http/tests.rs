@@ -72,6 +72,7 @@ impl World {
             backend: backend.clone(),
             data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone(), stopped: stopped.clone() }),
             results: results.clone(),
+            memory: Arc::default(),
             clock: clock.clone(),
             api_routes: Router::new(),
             options,

@@ -37,7 +37,7 @@ pub(crate) enum Value {
 pub(crate) struct Held {
     /// The vector.
     pub(crate) vector: Vector,
-    _charges: Vec<Charge>,
+    pub(crate) charges: Vec<Charge>,
 }
 
 /// One evaluation of one plan.
@@ -111,7 +111,7 @@ impl<'a> Exec<'a> {
     /// Pays for a vector.
     pub(crate) fn hold(&self, vector: Vector) -> Result<Held, QueryError> {
         let charge = self.ctx.budget.charge(vector.n_samples(), vector.heap_bytes())?;
-        Ok(Held { vector, _charges: vec![charge] })
+        Ok(Held { vector, charges: vec![charge] })
     }
 
     fn value(&self, vector: Vector) -> Result<Value, QueryError> {
@@ -250,6 +250,10 @@ impl<'a> Exec<'a> {
 
     /// All chunks of a leaf, with `stages` run on each, in one vector.
     fn collect(&mut self, leaf: &Leaf, stages: &[(NodeId, Stage)]) -> Result<Value, QueryError> {
+        let filters = |s: &Stage| matches!(s, Stage::Scalar { op, return_bool: false, .. } if op.is_comparison());
+        if !stages.iter().any(|(_, s)| filters(s)) {
+            leaf.foresee(self.ctx)?;
+        }
         let mut all: Option<Vector> = None;
         let mut charges = Vec::new();
         let (ctx, plan) = (self.ctx, self.plan);
@@ -282,7 +286,7 @@ impl<'a> Exec<'a> {
         if vector.series.is_empty() {
             vector = Vector::new(leaf.n_steps());
         }
-        Ok(Value::Vector(Arc::new(Held { vector, _charges: charges })))
+        Ok(Value::Vector(Arc::new(Held { vector, charges })))
     }
 
     /// Without delayed removal, names go at once, and what then looks equal is merged or refused.

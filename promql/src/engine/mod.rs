@@ -28,7 +28,11 @@ mod tests;
 mod vector;
 mod windows;
 
+use std::sync::Arc;
+
 use promontory_model::{Cancel, Queryable};
+
+pub use budget::MemoryPool;
 
 use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
@@ -43,7 +47,7 @@ pub struct EngineOptions {
     pub lookback_ms: i64,
     /// Most samples held at once: Prometheus' `query.max-samples`.
     pub max_samples: u64,
-    /// Most bytes held at once by one query.
+    /// Most bytes held at once by one query: `query.max-memory`.
     pub memory_bytes_max: u64,
     /// Step of subqueries that name none, in ms: the global evaluation interval.
     pub subquery_step_ms: i64,
@@ -53,17 +57,24 @@ pub struct EngineOptions {
     pub threads: usize,
 }
 
-/// Evaluates queries; cheap to copy, without state between queries.
-#[derive(Debug, Clone, Copy)]
+/// Evaluates queries; cheap to clone. Queries of clones share their pool of memory.
+#[derive(Debug, Clone)]
 pub struct Engine {
     options: EngineOptions,
+    pool: Arc<MemoryPool>,
 }
 
 impl Engine {
     /// An engine with these options.
     #[must_use]
     pub fn new(options: EngineOptions) -> Self {
-        Self { options }
+        Self::with_pool(options, Arc::default())
+    }
+
+    /// An engine whose queries share `pool` with those of other engines.
+    #[must_use]
+    pub fn with_pool(options: EngineOptions, pool: Arc<MemoryPool>) -> Self {
+        Self { options, pool }
     }
 
     /// How it evaluates.
@@ -120,7 +131,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
         let o = &self.options;
-        let budget = budget::Budget::new(o.max_samples, o.memory_bytes_max);
+        let budget = budget::Budget::new(o.max_samples, o.memory_bytes_max, self.pool.clone());
         // Every operator holds its steps at least once; a query of too many is refused before they are listed.
         drop(budget.charge(0, (grid.n as u64).saturating_mul(8))?);
         let plan = plan::build(expr, PlanOptions { grid, is_range, subquery_step_ms: o.subquery_step_ms.max(1) })?;

@@ -27,15 +27,13 @@ pub(crate) fn value(exec: &mut Exec<'_>, is_range: bool) -> Result<Value, QueryE
         }
         exec::Value::Text(text) => Ok(Value::String(grid.start, text.to_string())),
         exec::Value::Vector(held) => {
-            let charged;
-            let mut vector = match Arc::try_unwrap(held) {
-                Ok(held) => {
-                    charged = held;
-                    charged.vector.clone()
-                }
-                Err(shared) => shared.vector.clone(),
+            let exec::Held { mut vector, charges: _charges } = match Arc::try_unwrap(held) {
+                Ok(held) => held,
+                Err(shared) => exec.hold(shared.vector.clone())?,
             };
             remove_names(&mut vector)?;
+            // A sample of an answer has a time too.
+            let _answer = exec.ctx.budget.charge(0, vector.n_samples().saturating_mul(16))?;
             Ok(if is_range { Value::Matrix(matrix(&vector, grid)) } else { Value::Vector(samples(&vector, grid)) })
         }
     }

@@ -29,6 +29,9 @@ use crate::plan::{Grid, Selector, Site};
 /// Values of one chunk, read or written.
 const CHUNK_VALUES: usize = 1 << 18;
 
+/// A selection is refused unread when its answer seems to be more than this many times too large.
+const FORESEEN_SLACK: u64 = 4;
+
 /// What of the query every operator may use.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -207,6 +210,22 @@ impl Leaf {
             None if names_series => None,
             None => Some(Labels::empty()),
         };
+    }
+
+    /// Refuses a selection whose answer would not fit by far, before any of it is read. A series may turn out to have
+    /// no value, so that what fits or nearly fits is tried.
+    pub(crate) fn foresee(&self, ctx: Context<'_>) -> Result<(), QueryError> {
+        let windows = match &self.what {
+            What::Newest(i) | What::NewestStamp(i, _) => &i.windows,
+            What::Window(f) => &f.windows,
+        };
+        // Between windows with gaps there may be any number of samples that nobody asks for.
+        if windows.windows(2).any(|w| w[0].end < w[1].start) {
+            return Ok(());
+        }
+        let series = |b: &Arc<dyn SeriesBatch>| if b.rows_max(self.range) > 0 { b.n_series() as u64 } else { 0 };
+        let values = self.batches.iter().map(series).sum::<u64>().saturating_mul(self.n_steps as u64);
+        ctx.budget.foresee(values / FORESEEN_SLACK, values.saturating_mul(8) / FORESEEN_SLACK)
     }
 
     /// Number of tasks.

@@ -1,6 +1,8 @@
 //! Limits, cancellation, cost, and what of a query is evaluated once.
 
-use promontory_model::{Cancel, Cancelled, Labels};
+use promontory_model::{
+    Cancel, Cancelled, Columns, Labels, ReadError, Select, Selection, SeriesBatch, Snapshot, TimeRange,
+};
 
 use super::*;
 use crate::parser::parse;
@@ -48,7 +50,63 @@ fn samples_are_limited_by_name() {
 fn memory_is_limited_by_name() {
     let options = EngineOptions { memory_bytes_max: 50_000, ..OPTIONS };
     let error = range(options, "m_total", &Cancel::new()).unwrap_err().to_string();
-    assert!(error.starts_with("query.memory-bytes-max exceeded: "), "{error}");
+    assert!(error.starts_with("query.max-memory exceeded: "), "{error}");
+}
+
+/// A thousand series that must not be read.
+struct Unreadable;
+
+impl Queryable for Unreadable {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Snapshot for Unreadable {
+    fn select(&self, _: &Select<'_>) -> Result<Selection, ReadError> {
+        Ok(Selection { batches: vec![Arc::new(Self)], warnings: Vec::new() })
+    }
+
+    fn label_names(&self, _: &Select<'_>) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &Select<'_>, _: usize) -> Result<Vec<String>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+impl SeriesBatch for Unreadable {
+    fn n_series(&self) -> usize {
+        1_000
+    }
+
+    fn rows_max(&self, _: TimeRange) -> usize {
+        10
+    }
+
+    fn labels(&self, _: usize) -> Labels {
+        Labels::empty()
+    }
+
+    fn read(&self, _: std::ops::Range<usize>, _: TimeRange, _: &mut Columns) -> Result<(), ReadError> {
+        panic!("a query that cannot fit reads nothing")
+    }
+}
+
+#[test]
+fn what_cannot_fit_is_refused_before_it_is_read() {
+    let (cancel, expr) = (Cancel::new(), parse("m_total").unwrap());
+    let spec = RangeSpec { start_ms: 0, end_ms: 3_600_000, step_ms: 100 };
+    let engine = Engine::new(EngineOptions { memory_bytes_max: 600_000, max_samples: 10_000_000, ..OPTIONS });
+    let error = engine.range(&Unreadable, &expr, spec, &cancel).unwrap_err().to_string();
+    assert!(error.starts_with("query.max-memory exceeded: "), "{error}");
+    let pool = Arc::new(MemoryPool::new(200_000));
+    let engine = Engine::with_pool(OPTIONS, pool.clone());
+    let error =
+        engine.range(&Unreadable, &expr, RangeSpec { step_ms: 1_000, ..spec }, &cancel).unwrap_err().to_string();
+    assert!(error.starts_with("query.max-total-memory exceeded: "), "{error}");
+    assert_eq!(pool.bytes(), 0);
 }
 
 #[test]
@@ -90,7 +148,7 @@ fn ranges_must_have_steps_and_a_vector() {
     // More steps than there is memory for are refused before they are made.
     let spec = RangeSpec { start_ms: 0, end_ms: i64::MAX - 1, step_ms: 1 };
     let error = engine.range(&store(), &parse("m_total").unwrap(), spec, &cancel).unwrap_err();
-    assert!(error.to_string().starts_with("query.memory-bytes-max exceeded: "), "{error}");
+    assert!(error.to_string().starts_with("query.max-memory exceeded: "), "{error}");
 }
 
 /// The kinds of nodes of a plan, with their readers.

@@ -102,7 +102,8 @@ async fn bad_queries_say_what_is_wrong() {
 #[tokio::test]
 async fn failures_of_evaluation_have_their_codes() {
     let w = world();
-    let message = "query processing would load too many samples into memory in query execution";
+    let message =
+        "query processing would load too many samples into memory in query execution: query.max-samples is 500";
     let many = "/api/v1/query_range?query=m&start=0&end=10000&step=1";
     check_error(&w.get(many).await, 422, "execution", message);
     let answer = w.get("/api/v1/query?query=boom").await;
