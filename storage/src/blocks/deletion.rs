@@ -172,6 +172,7 @@ impl Inner {
         }
         tombstones.store(&*self.vfs, &self.dir.join(HEAD_DIR))?;
         head.set_tombstones(tombstones);
+        head.changes.changed(range);
         Ok(())
     }
 }

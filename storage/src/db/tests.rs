@@ -275,3 +275,34 @@ fn a_full_disk_keeps_the_store_from_writing_but_not_from_opening() {
     assert_eq!(db.read_only(), None);
     assert_eq!(dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]), expected);
 }
+
+#[test]
+fn changes_of_the_settled_past_are_told() {
+    let minute = 60_000;
+    let clock = Arc::new(ManualClock::new(Timestamp(100 * minute)));
+    let (db, _) = Db::open(Arc::new(SimVfs::new()), clock.clone(), Path::new("data"), options()).unwrap();
+    let changes = db.changes().expect("a database keeps account");
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    let mut append = |t: i64| w.append(Timestamp(t), &[(a, 1.0)]).unwrap().accepted;
+    let mut seen = changes.newest();
+    let mut news = || {
+        let since = changes.since(seen).expect("few changes");
+        seen = changes.newest();
+        since.iter().map(|r| (r.mint.0 / minute, r.maxt.0 / minute)).collect::<Vec<_>>()
+    };
+    assert_eq!(append(90 * minute), 1);
+    assert_eq!(news(), [], "nothing was settled");
+    assert_eq!(changes.settled_before(), 98 * minute);
+    assert_eq!(append(99 * minute), 1);
+    assert_eq!(news(), [], "in time");
+    assert_eq!(append(97 * minute), 1);
+    assert_eq!(news(), [(97, 97)], "late");
+    let range = TimeRange::new(80 * minute, 95 * minute);
+    db.delete_series(&[vec![Matcher::equal("job", "j")]], range).unwrap();
+    assert_eq!(news(), [(80, 95)], "deleted");
+    assert_eq!(append(500 * minute), 1);
+    clock.advance(500 * minute);
+    let cut = db.tick().unwrap().blocks_cut;
+    assert!(cut > 0 && !news().is_empty(), "{cut} blocks cut");
+}
