@@ -29,10 +29,12 @@ pub(crate) mod histograms;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod open;
+pub(crate) mod posting;
 pub(crate) mod read;
 pub(crate) mod row;
 pub(crate) mod seal;
 pub(crate) mod segment;
+pub(crate) mod series;
 pub(crate) mod series_file;
 mod stats;
 pub(crate) mod writer;
@@ -161,6 +163,13 @@ impl Head {
         alone(&self.index)
     }
 
+    /// Takes no more memory for postings than needed, now and then.
+    pub(crate) fn pack_index(&self) {
+        if self.index().is_loose() {
+            self.index_mut().pack();
+        }
+    }
+
     pub(crate) fn group(&self, id: u32) -> Option<Arc<GroupCell>> {
         shared(&self.groups).get(id as usize).cloned().flatten()
     }
@@ -196,6 +205,9 @@ impl Head {
     pub(crate) fn ensure_group(&self, id: u32) -> Option<Arc<GroupCell>> {
         if id >= GROUPS_MAX {
             return None;
+        }
+        if let Some(known) = self.group(id) {
+            return Some(known);
         }
         self.reserve_groups(id + 1);
         let mut groups = alone(&self.groups);

@@ -194,6 +194,7 @@ impl Inner {
             wal_from = wanted.fold(wal_from, u64::min);
         }
         let segments = head.segments.sync()?;
+        head.pack_index();
         let old_series = state.manifest.series.0;
         let series = self.write_series(state)?;
         let manifest = Manifest {

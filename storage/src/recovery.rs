@@ -3,9 +3,13 @@
 //! The manifest is the truth about files: what lies beyond the lengths it names is cut, files it does not name go. Then
 //! the WAL is replayed in place: rows are decoded against the row before them and put where they were, without a
 //! label being parsed, except for series newer than the manifest. Nothing is ever deleted because of damage elsewhere.
+//!
+//! Samples and series meet only in the columns of a group, so two threads work at once: this one reads files and brings
+//! back samples, the other one the index, from the series file and the series that the log has (`index`).
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use promontory_model::ReadError;
 
@@ -14,7 +18,7 @@ use crate::blocks::{self, Block};
 use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::head::chunk::Kind;
-use crate::head::group::{Group, LateCell, NO_SERIES};
+use crate::head::group::{Group, LateCell};
 use crate::head::histograms::HistogramCell;
 use crate::head::index::Place;
 use crate::head::segment::{self, Segment, Segments};
@@ -30,6 +34,10 @@ use crate::vfs::{self, Vfs, VfsError};
 use crate::wal::page::{self, FileHeader, read_segment};
 use crate::wal::record::{self, Record, RowRecord};
 use crate::wal::{self, Wal};
+
+mod index;
+
+use index::{LoggedSeries, SeriesFile};
 
 /// Notes in a [`Recovery`]; what happens more often is only counted.
 const NOTES_MAX: usize = 100;
@@ -54,6 +62,13 @@ impl Recovery {
     fn lose_row(&mut self, row: &RowRecord<'_>, why: &str) {
         self.wal_rows_lost += 1;
         self.note(format!("row {} of group {} at {} is lost: {why}", row.no, row.group, row.t));
+    }
+
+    /// Adds what another thread found.
+    fn add(&mut self, other: Self) {
+        self.head_corruptions += other.head_corruptions;
+        self.wal_corruptions += other.wal_corruptions;
+        other.notes.into_iter().for_each(|note| self.note(note));
     }
 
     fn note(&mut self, text: String) {
@@ -104,10 +119,18 @@ pub(crate) fn open(
     let head = Arc::new(Head::new(options, Arc::clone(clock), segments, manifest.floor));
     head.reserve_groups(manifest.next_group);
     head.set_tombstones(Tombstones::load(&**vfs, &dir.join(HEAD_DIR)).map_err(read_failed)?);
-    let mark = load_series(&**vfs, dir, &manifest, &head, &mut recovery)?;
-    place_chunks(&head, chunks, &mut recovery);
-    link_moved(&head);
-    let (last, last_bytes) = replay(&**vfs, dir, &manifest, &wal_segments, &head, &mut recovery)?;
+    let series_file = read_series_file(&**vfs, dir, &manifest, &mut recovery)?;
+    let (mark, (last, last_bytes)) = thread::scope(|scope| {
+        let (series, logged) = index::channel();
+        let rebuild = || index::rebuild(&head, &series_file, logged);
+        let rebuilding = thread::Builder::new().name("recovery".to_owned()).spawn_scoped(scope, rebuild);
+        let rebuilding = rebuilding.map_err(|e| VfsError::new("start a thread to open", dir, 0, e))?;
+        place_chunks(&head, chunks, &mut recovery);
+        let last = replay(&**vfs, dir, &manifest, &wal_segments, &head, series, &mut recovery);
+        let (mark, of_index) = rebuilding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        recovery.add(of_index);
+        last.map(|last| (mark, last))
+    })?;
     finish_groups(&head);
     // The series file has only the old places of series that the log moved.
     let mark = mark.filter(|_| head.layout() == 0);
@@ -218,42 +241,36 @@ fn open_segments(
     Ok((Segments::new(Arc::clone(vfs), dir, bytes_max, all, manifest.next_segment), chunks))
 }
 
-fn load_series(
+/// Maps the series file and cuts what the manifest does not name.
+fn read_series_file(
     vfs: &dyn Vfs,
     dir: &Path,
     manifest: &Manifest,
-    head: &Head,
     recovery: &mut Recovery,
-) -> Result<Option<Mark>, OpenError> {
+) -> Result<SeriesFile, OpenError> {
     let (id, named) = manifest.series;
-    if id == 0 {
-        return Ok(None);
-    }
     let path = dir.join(HEAD_DIR).join(series_file::file_name(id));
-    let bytes = match vfs::read(vfs, &path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.is_not_found() => Vec::new(),
+    if id == 0 {
+        return Ok(SeriesFile { path, bytes: None, is_whole: false });
+    }
+    let bytes = match vfs.open_append(&path) {
+        Ok(file) => {
+            let len = file.len()?;
+            if len > named {
+                file.truncate(named)?;
+                recovery.head_torn_bytes += len - named;
+            }
+            vfs.map_read(&path)?
+        }
+        Err(e) if e.is_not_found() => vfs::Mapped::owned(Vec::new()),
         Err(e) => return Err(e.into()),
     };
-    let named = usize::try_from(named).unwrap_or(usize::MAX);
-    if bytes.len() > named {
-        vfs.open_append(&path)?.truncate(named as u64)?;
-        recovery.head_torn_bytes += (bytes.len() - named) as u64;
-    } else if bytes.len() < named {
+    let is_whole = bytes.len() as u64 == named;
+    if !is_whole {
         recovery.head_corruptions += 1;
         recovery.note(format!("{}: {named} bytes expected, {} found", path.display(), bytes.len()));
     }
-    let mut index = head.index_mut();
-    let loaded = series_file::load(&bytes[..named.min(bytes.len())], &mut index, |series, place| {
-        if let Some(cell) = head.ensure_group(place.group) {
-            lock(&cell.state).set_column(place.column, series);
-        }
-    });
-    for (offset, what) in &loaded.damage {
-        recovery.head_corruptions += 1;
-        recovery.note(format!("read {} at {offset}: {what}; series described there are lost", path.display()));
-    }
-    Ok((loaded.is_exact && bytes.len() >= named).then(|| Mark::of(&index)))
+    Ok(SeriesFile { path, bytes: Some(bytes), is_whole })
 }
 
 /// Gives each chunk to its group. Chunks of groups without series are left: nobody could ask for them.
@@ -300,29 +317,6 @@ fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>, recovery: &mut Rec
     }
 }
 
-/// Columns whose series have moved on are nobody's, and new places know the earlier ones.
-fn link_moved(head: &Head) {
-    let index = head.index();
-    for series in index.moved_series() {
-        link_one(head, index.place(series), index.earlier(series));
-    }
-}
-
-fn link_one(head: &Head, place: Place, earlier: &[Place]) {
-    for p in earlier {
-        if let Some(cell) = head.group(p.group) {
-            let mut group = lock(&cell.state);
-            if let Some(column) = group.columns.get_mut(p.column as usize) {
-                *column = NO_SERIES;
-            }
-            group.earlier.remove(&p.column);
-        }
-    }
-    if let Some(cell) = head.group(place.group) {
-        lock(&cell.state).earlier.insert(place.column, earlier.to_vec());
-    }
-}
-
 /// Replays what the WAL has from the manifest's position on; gives the number of the last segment, and its length if it
 /// is needed.
 fn replay(
@@ -331,6 +325,7 @@ fn replay(
     manifest: &Manifest,
     segments: &[u64],
     head: &Head,
+    mut series: LoggedSeries,
     recovery: &mut Recovery,
 ) -> Result<(u64, u64), OpenError> {
     let dir = dir.join(WAL_DIR);
@@ -355,6 +350,10 @@ fn replay(
         let mut failure = None;
         let damage = read_segment(number, &bytes, |offset, bytes| {
             if failure.is_some() {
+                return;
+            }
+            if record::is_series(bytes) {
+                series.send(number, offset, bytes);
                 return;
             }
             match record::read(bytes) {
@@ -417,28 +416,8 @@ fn cut(vfs: &dyn Vfs, path: &Path, at: u64, header: FileHeader) -> Result<u64, V
 /// Puts one record back where it was. Only writing a chunk can fail.
 fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery) -> Result<(), VfsError> {
     match record {
-        Record::Series { group, column, labels } => {
-            let place = Place { group, column };
-            let mut index = head.index_mut();
-            let found = index.find(&labels);
-            if let Some(series) = found {
-                // A place that was left before the series file was written is known; series move to higher ones. A lower
-                // one that is not known is that of a series that was dropped and made anew: the log's last word counts.
-                let current = index.place(series);
-                if current == place || (place < current && index.earlier(series).contains(&place)) {
-                    return Ok(());
-                }
-                index.move_to(series, place);
-                head.changed_layout();
-            }
-            let Some(series) = found.or_else(|| index.insert(&labels, place)) else { return Ok(()) };
-            if let Some(cell) = head.ensure_group(group) {
-                lock(&cell.state).set_column(column, series);
-            }
-            if found.is_some() {
-                link_one(head, place, index.earlier(series));
-            }
-        }
+        // Taken by the other thread.
+        Record::Series { .. } => {}
         Record::Row(row) => {
             if let Some(cell) = head.ensure_group(row.group) {
                 apply_row(head, segment, &mut lock(&cell.state), &row, recovery)?;

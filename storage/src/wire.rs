@@ -75,6 +75,10 @@ impl<'a> Reader<'a> {
 
     /// A LEB128 number of at most ten bytes.
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
+        if let Some(&byte) = self.bytes.get(self.at).filter(|&&byte| byte < 0x80) {
+            self.at += 1;
+            return Ok(u64::from(byte));
+        }
         let start = *self;
         let mut out = 0_u64;
         for shift in (0..70).step_by(7) {

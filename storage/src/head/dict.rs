@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use rapidhash::fast::RandomState;
 
 /// Strings, each once, one after the other in one buffer.
@@ -45,20 +46,36 @@ impl Strings {
 
     /// The id of `text`, new or old; `None` when 4 GiB of text are reached.
     pub(crate) fn intern(&mut self, text: &str) -> Option<u32> {
-        if let Some(id) = self.find(text) {
-            return Some(id);
-        }
-        let end = u32::try_from(self.text.len() + text.len()).ok()?;
-        let id = u32::try_from(self.ends.len()).ok()?;
-        self.text.push_str(text);
-        self.ends.push(end);
         let Self { text: all, ends, table, hasher } = self;
         let of = |id: u32| {
             let start = if id == 0 { 0 } else { ends[id as usize - 1] as usize };
             &all[start..ends[id as usize] as usize]
         };
-        table.insert_unique(Self::hash(hasher, text), id, |&id| Self::hash(hasher, of(id)));
-        Some(id)
+        match table.entry(Self::hash(hasher, text), |&id| of(id) == text, |&id| Self::hash(hasher, of(id))) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(vacant) => {
+                let end = u32::try_from(all.len() + text.len()).ok()?;
+                let id = u32::try_from(ends.len()).ok()?;
+                if all.capacity() < end as usize {
+                    all.reserve_exact(text.len().max(all.len() / SPARE));
+                }
+                all.push_str(text);
+                make_room(ends);
+                ends.push(end);
+                vacant.insert(id);
+                Some(id)
+            }
+        }
+    }
+}
+
+/// Lists that are large in a large index grow by this part of themselves, not to twice as much.
+const SPARE: usize = 4;
+
+/// Makes room for one more.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / SPARE).max(64));
     }
 }
 
@@ -90,14 +107,21 @@ impl Pairs {
 
     /// The id of the pair and whether it is new.
     pub(crate) fn intern(&mut self, pair: (u32, u32)) -> Option<(u32, bool)> {
-        if let Some(id) = self.find(pair) {
-            return Some((id, false));
-        }
-        let id = u32::try_from(self.pairs.len()).ok()?;
-        self.pairs.push(pair);
         let Self { pairs, table, hasher } = self;
-        table.insert_unique(hasher.hash_one(pair), id, |&id| hasher.hash_one(pairs[id as usize]));
-        Some((id, true))
+        match table.entry(
+            hasher.hash_one(pair),
+            |&id| pairs[id as usize] == pair,
+            |&id| hasher.hash_one(pairs[id as usize]),
+        ) {
+            Entry::Occupied(known) => Some((*known.get(), false)),
+            Entry::Vacant(vacant) => {
+                let id = u32::try_from(pairs.len()).ok()?;
+                make_room(pairs);
+                pairs.push(pair);
+                vacant.insert(id);
+                Some((id, true))
+            }
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Which series there are and which of them match: dictionaries, label pairs per series, postings.
 //!
-//! A series is a number, a sorted slice of pair ids in one arena, and the place where its samples arrive. Numbers are
-//! dense, grow, and are not used again while the process lives. The index knows no samples.
+//! A series is a number, a sorted slice of pair ids, and the place where its samples arrive. Numbers are dense, grow, and
+//! are not used again while the process lives; ids of pairs and strings hold until [`Index::compact`]. The index knows no
+//! samples.
 
 use std::collections::HashMap;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use promontory_model::{Labels, MatchOp, Matcher};
 use rapidhash::fast::RandomState;
-use roaring::{MultiOps as _, RoaringBitmap};
+use roaring::RoaringBitmap;
 
-use super::dict::{Pairs, Strings, hash_ids};
+use super::dict::{Pairs, Strings, hash_ids, make_room};
+use super::posting::Posting;
+use super::series::SeriesTable;
 use crate::status::HeadMemory;
 
 /// Where samples of a series lie: a column of a group.
@@ -20,75 +24,9 @@ pub(crate) struct Place {
     pub(crate) column: u32,
 }
 
-/// Bytes of a container of a roaring bitmap, without its store.
-const CONTAINER_BYTES: usize = 40;
-
-/// Series that have one pair. Most pairs of a target belong to one series only.
-#[derive(Debug, Clone)]
-enum Posting {
-    None,
-    One(u32),
-    Many(Box<RoaringBitmap>),
-}
-
-impl Posting {
-    fn insert(&mut self, series: u32) {
-        match self {
-            Self::None => *self = Self::One(series),
-            Self::One(old) => *self = Self::Many(Box::new([*old, series].into_iter().collect())),
-            Self::Many(bitmap) => {
-                bitmap.insert(series);
-            }
-        }
-    }
-
-    fn remove(&mut self, series: u32) {
-        match self {
-            Self::None => {}
-            Self::One(old) if *old == series => *self = Self::None,
-            Self::One(_) => {}
-            Self::Many(bitmap) => {
-                bitmap.remove(series);
-                if bitmap.is_empty() {
-                    *self = Self::None;
-                }
-            }
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::None => 0,
-            Self::One(_) => 1,
-            Self::Many(bitmap) => bitmap.len(),
-        }
-    }
-
-    fn to_bitmap(&self) -> RoaringBitmap {
-        match self {
-            Self::None => RoaringBitmap::new(),
-            Self::One(series) => std::iter::once(*series).collect(),
-            Self::Many(bitmap) => (**bitmap).clone(),
-        }
-    }
-
-    /// Bytes allocated beside the value itself.
-    fn memory(&self) -> usize {
-        let Self::Many(bitmap) = self else { return 0 };
-        let s = bitmap.statistics();
-        let stores = s.n_bytes_array_containers + s.n_bytes_run_containers + s.n_bytes_bitset_containers;
-        size_of::<RoaringBitmap>()
-            + (s.n_containers as usize).next_power_of_two().max(4) * CONTAINER_BYTES
-            + stores as usize
-    }
-
-    fn intersects(&self, with: &RoaringBitmap) -> bool {
-        match self {
-            Self::None => false,
-            Self::One(series) => with.contains(*series),
-            Self::Many(bitmap) => !bitmap.is_disjoint(with),
-        }
-    }
+impl Place {
+    /// The place of a series that is gone; no group has this number.
+    pub(crate) const NOWHERE: Self = Self { group: u32::MAX, column: u32::MAX };
 }
 
 /// The index of the head.
@@ -100,25 +38,21 @@ pub(crate) struct Index {
     by_name: HashMap<u32, Vec<u32>, RandomState>,
     /// By pair.
     postings: Vec<Posting>,
-    /// Ends of the series' slices of `ids`.
-    ends: Vec<u32>,
-    ids: Vec<u32>,
-    /// By series: where new samples go.
-    places: Vec<Place>,
-    /// By series: writers that hold it.
-    owners: Vec<u16>,
+    series: SeriesTable,
     /// Earlier places of the few series that moved, oldest first.
     moved: HashMap<u32, Vec<Place>, RandomState>,
     table: HashTable<u32>,
     hasher: RandomState,
     live: RoaringBitmap,
+    /// Series numbers given out when postings were packed.
+    packed: u32,
     scratch: Vec<u32>,
 }
 
 impl Index {
     /// Series numbers given out so far; those from here on are newer.
     pub(crate) fn n_numbers(&self) -> u32 {
-        self.places.len() as u32
+        self.series.len()
     }
 
     /// Series that exist.
@@ -149,11 +83,10 @@ impl Index {
     /// Adds the bytes allocated for the index.
     pub(crate) fn memory(&self, out: &mut HeadMemory) {
         let names: usize = self.by_name.values().map(|pairs| pairs.capacity() * 4).sum();
-        let series = self.ends.capacity() * 4 + self.ids.capacity() * 4 + self.places.capacity() * 8;
         let postings: usize = self.postings.iter().map(Posting::memory).sum();
         out.strings += self.strings.memory() as u64;
         out.pairs += (self.pairs.memory() + names) as u64;
-        out.series += (series + self.owners.capacity() * 2) as u64;
+        out.series += self.series.memory() as u64;
         out.table += self.table.allocation_size() as u64;
         out.postings += (postings + self.postings.capacity() * size_of::<Posting>()) as u64;
     }
@@ -168,13 +101,7 @@ impl Index {
 
     /// The pairs of a series, sorted by label name.
     pub(crate) fn ids(&self, series: u32) -> &[u32] {
-        Self::slice(&self.ends, &self.ids, series)
-    }
-
-    fn slice<'a>(ends: &[u32], ids: &'a [u32], series: u32) -> &'a [u32] {
-        let series = series as usize;
-        let start = if series == 0 { 0 } else { ends[series - 1] as usize };
-        &ids[start..ends[series] as usize]
+        self.series.ids(series)
     }
 
     pub(crate) fn labels(&self, series: u32) -> Labels {
@@ -185,7 +112,7 @@ impl Index {
     }
 
     pub(crate) fn place(&self, series: u32) -> Place {
-        self.places[series as usize]
+        self.series.place(series)
     }
 
     /// Earlier places, oldest first.
@@ -202,7 +129,8 @@ impl Index {
     pub(crate) fn intern_pair(&mut self, name: u32, value: u32) -> Option<u32> {
         let (id, is_new) = self.pairs.intern((name, value))?;
         if is_new {
-            self.postings.push(Posting::None);
+            make_room(&mut self.postings);
+            self.postings.push(Posting::default());
             self.by_name.entry(name).or_default().push(id);
         }
         Some(id)
@@ -236,38 +164,35 @@ impl Index {
         self.insert_ids(&ids, place)
     }
 
-    /// Adds the series with these pairs at this place, or moves it there when it exists.
-    pub(crate) fn upsert_ids(&mut self, ids: &[u32], place: Place) -> Option<u32> {
-        match self.find_ids(ids) {
-            Some(series) => {
-                if !self.earlier(series).contains(&place) {
-                    self.move_to(series, place);
-                }
-                Some(series)
+    /// The series with these pairs, and whether it is new and lies at this place; `None` when numbers ran out.
+    fn entry(&mut self, ids: &[u32], place: Place) -> Option<(u32, bool)> {
+        let Self { table, hasher, series: all, .. } = self;
+        let hash = hash_ids(hasher, ids);
+        match table.entry(hash, |&s| all.ids(s) == ids, |&s| hash_ids(hasher, all.ids(s))) {
+            Entry::Occupied(known) => Some((*known.get(), false)),
+            Entry::Vacant(vacant) => {
+                let series = all.push(ids, place)?;
+                vacant.insert(series);
+                Some((series, true))
             }
-            None => self.insert_ids(ids, place),
         }
     }
 
+    /// Adds the series with these pairs at this place, unless it is known.
     fn insert_ids(&mut self, ids: &[u32], place: Place) -> Option<u32> {
-        let series = u32::try_from(self.places.len()).ok().filter(|&n| n < u32::MAX)?;
-        let end = u32::try_from(self.ids.len() + ids.len()).ok()?;
-        self.ids.extend_from_slice(ids);
-        self.ends.push(end);
-        self.places.push(place);
-        self.owners.push(0);
-        for &pair in ids {
-            self.postings[pair as usize].insert(series);
+        let (series, is_new) = self.entry(ids, place)?;
+        if is_new {
+            for &pair in ids {
+                self.postings[pair as usize].insert(series);
+            }
+            self.live.insert(series);
         }
-        self.live.insert(series);
-        let Self { table, hasher, ends, ids: all, .. } = self;
-        table.insert_unique(hash_ids(hasher, ids), series, |&s| hash_ids(hasher, Self::slice(ends, all, s)));
         Some(series)
     }
 
     /// From now on samples of `series` arrive at `place`; a series that is there stays.
     pub(crate) fn move_to(&mut self, series: u32, place: Place) {
-        let old = std::mem::replace(&mut self.places[series as usize], place);
+        let old = self.series.set_place(series, place);
         if old != place {
             let earlier = self.moved.entry(series).or_default();
             earlier.retain(|p| *p != place);
@@ -291,20 +216,19 @@ impl Index {
     }
 
     pub(crate) fn acquire(&mut self, series: u32) {
-        let owners = &mut self.owners[series as usize];
-        *owners = owners.saturating_add(1);
+        self.series.set_owners(series, self.series.owners(series).saturating_add(1));
     }
 
     pub(crate) fn release(&mut self, series: u32) {
-        let owners = &mut self.owners[series as usize];
+        let owners = self.series.owners(series);
         // A count that once reached the top is no longer exact; such a series stays until restart.
-        if *owners != u16::MAX {
-            *owners = owners.saturating_sub(1);
+        if owners != u16::MAX {
+            self.series.set_owners(series, owners.saturating_sub(1));
         }
     }
 
     pub(crate) fn is_owned(&self, series: u32) -> bool {
-        self.owners[series as usize] > 0
+        self.series.owners(series) > 0
     }
 
     /// Takes a series out; its number is not used again.
@@ -313,11 +237,60 @@ impl Index {
         if let Ok(entry) = self.table.find_entry(hash, |&s| s == series) {
             entry.remove();
         }
-        for &pair in Self::slice(&self.ends, &self.ids, series) {
+        for &pair in self.series.ids(series) {
             self.postings[pair as usize].remove(series);
         }
+        self.series.remove(series);
         self.moved.remove(&series);
         self.live.remove(series);
+    }
+
+    /// Whether a fifth of all series came since postings were packed.
+    pub(crate) fn is_loose(&self) -> bool {
+        u64::from(self.n_numbers() - self.packed) * 5 > self.n_series()
+    }
+
+    /// Takes no more memory for postings than needed.
+    pub(crate) fn pack(&mut self) {
+        self.postings.iter_mut().for_each(Posting::pack);
+        self.packed = self.n_numbers();
+    }
+
+    /// Gives back the memory of series that were removed, and of pairs and strings that no series has any more when
+    /// they are a quarter of all. Ids of pairs and strings are others afterwards.
+    pub(crate) fn compact(&mut self) {
+        let dead = self.postings.iter().filter(|p| p.is_none()).count();
+        if dead * 4 < self.postings.len() {
+            self.series.rewrite(|id| id);
+            self.pack();
+            self.table.shrink_to_fit(|&s| hash_ids(&self.hasher, self.series.ids(s)));
+            return;
+        }
+        let mut old = std::mem::take(self);
+        (self.series, self.moved, self.live) = (old.series, old.moved, old.live);
+        let mut new_ids = vec![u32::MAX; old.postings.len()];
+        for (id, posting) in old.postings.iter_mut().enumerate().filter(|(_, p)| !p.is_none()) {
+            let (name, value) = old.pairs.get(id as u32);
+            let mut string = |id| self.strings.intern(old.strings.get(id));
+            let pair = string(name).zip(string(value)).and_then(|(name, value)| self.intern_pair(name, value));
+            let new = pair.expect("there are fewer than before");
+            new_ids[id] = new;
+            self.postings[new as usize] = std::mem::take(posting);
+        }
+        self.pack();
+        self.series.rewrite(|id| new_ids[id as usize]);
+        let Self { table, hasher, series, live, .. } = self;
+        let of = |s: u32| hash_ids(hasher, series.ids(s));
+        *table = HashTable::with_capacity(live.len() as usize);
+        for s in &*live {
+            table.insert_unique(of(s), s, |&s| of(s));
+        }
+    }
+
+    /// Adds many series; see [`Bulk`].
+    pub(crate) fn bulk(&mut self) -> Bulk<'_> {
+        let first_new = self.series.len();
+        Bulk { index: self, runs: Vec::new(), first_new }
     }
 
     /// Series that pass all matchers.
@@ -369,24 +342,7 @@ impl Index {
     }
 
     fn union(&self, pairs: Vec<u32>) -> RoaringBitmap {
-        match pairs.as_slice() {
-            [] => RoaringBitmap::new(),
-            [pair] => self.postings[*pair as usize].to_bitmap(),
-            _ => {
-                let mut lone = Vec::new();
-                let mut many = Vec::new();
-                for pair in pairs {
-                    match &self.postings[pair as usize] {
-                        Posting::None => {}
-                        Posting::One(series) => lone.push(*series),
-                        Posting::Many(bitmap) => many.push(&**bitmap),
-                    }
-                }
-                let mut out: RoaringBitmap = many.union();
-                out.extend(lone);
-                out
-            }
-        }
+        Posting::union(pairs.into_iter().map(|pair| &self.postings[pair as usize]))
     }
 
     /// Names of labels that a series of `series` has.
@@ -413,10 +369,62 @@ impl Index {
 
     /// Each pair with its number of series: name, value, series.
     pub(crate) fn pair_counts(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.postings.iter().enumerate().filter(|(_, p)| !matches!(p, Posting::None)).map(|(id, posting)| {
+        self.postings.iter().enumerate().filter(|(_, p)| !p.is_none()).map(|(id, posting)| {
             let (name, value) = self.pairs.get(id as u32);
             (self.strings.get(name), self.strings.get(value), posting.len())
         })
+    }
+}
+
+/// Adds series one after the other. A pair that follows itself, as those of a target do, is entered into its posting once
+/// for the whole run.
+pub(crate) struct Bulk<'a> {
+    index: &'a mut Index,
+    /// By position of a label: the pair of the last series and since which it was there.
+    runs: Vec<(u32, u32)>,
+    first_new: u32,
+}
+
+impl Bulk<'_> {
+    pub(crate) fn index(&self) -> &Index {
+        self.index
+    }
+
+    /// Makes room for so many series.
+    pub(crate) fn reserve(&mut self, n: usize) {
+        let Index { table, hasher, series, .. } = &mut *self.index;
+        table.reserve(n, |&s| hash_ids(hasher, series.ids(s)));
+    }
+
+    /// Adds the series with these pairs at this place, or moves it there when it exists; `None` when numbers ran out.
+    pub(crate) fn upsert(&mut self, ids: &[u32], place: Place) -> Option<u32> {
+        let (series, is_new) = self.index.entry(ids, place)?;
+        if !is_new {
+            if !self.index.earlier(series).contains(&place) {
+                self.index.move_to(series, place);
+            }
+            return Some(series);
+        }
+        let kept = self.runs.len().min(ids.len());
+        for (run, &pair) in self.runs.iter_mut().zip(ids).filter(|(run, pair)| run.0 != **pair) {
+            let (old, since) = std::mem::replace(run, (pair, series));
+            self.index.postings[old as usize].insert_run(since, series - 1);
+        }
+        for (pair, since) in self.runs.drain(kept..) {
+            self.index.postings[pair as usize].insert_run(since, series - 1);
+        }
+        self.runs.extend(ids[kept..].iter().map(|&pair| (pair, series)));
+        Some(series)
+    }
+}
+
+impl Drop for Bulk<'_> {
+    fn drop(&mut self) {
+        let end = self.index.n_numbers();
+        for (pair, since) in self.runs.drain(..) {
+            self.index.postings[pair as usize].insert_run(since, end - 1);
+        }
+        self.index.live.insert_range(self.first_new..end);
     }
 }
 
@@ -441,6 +449,7 @@ mod tests {
         fn matchers_select_what_a_scan_selects(
             sets in proptest::collection::vec(proptest::collection::btree_map("[abc]", "[123]{1,2}", 1..4), 0..40),
             removed in proptest::collection::vec(0usize..40, 0..5),
+            is_compacted in any::<bool>(),
             matchers in proptest::collection::vec(matcher(), 0..4),
         ) {
             let mut index = Index::default();
@@ -462,6 +471,13 @@ mod tests {
                     prop_assert_eq!(index.find(&labels), None);
                 }
             }
+            if is_compacted {
+                index.compact();
+            }
+            for (series, labels) in &model {
+                prop_assert_eq!(index.find(labels), Some(*series));
+                prop_assert_eq!(&index.labels(*series), labels);
+            }
             let got: Vec<u32> = index.select(&matchers).iter().collect();
             let expected: Vec<u32> =
                 model.iter().filter(|(_, l)| matchers.iter().all(|m| m.matches_labels(l))).map(|(s, _)| *s).collect();
@@ -476,6 +492,31 @@ mod tests {
             expected_names.dedup();
             prop_assert_eq!(names, expected_names);
         }
+    }
+
+    #[test]
+    fn memory_of_removed_series_comes_back() {
+        let mut index = Index::default();
+        let memory = |index: &Index| {
+            let mut memory = HeadMemory::default();
+            index.memory(&mut memory);
+            memory.parts().iter().map(|(_, bytes)| bytes).sum::<u64>()
+        };
+        let insert = |index: &mut Index, i: u32| {
+            let labels = Labels::from_pairs([("job", "a".to_owned()), ("pod", format!("server-{i}"))]);
+            index.insert(&labels, place(i)).unwrap()
+        };
+        for i in 0..10_000 {
+            insert(&mut index, i);
+        }
+        let full = memory(&index);
+        for i in 0..10_000 {
+            let series = insert(&mut index, 10_000 + i);
+            assert_eq!(series, 10_000 + i);
+            index.remove(i);
+        }
+        index.compact();
+        assert!(memory(&index) < full * 5 / 4, "{} {full}", memory(&index));
     }
 
     #[test]

@@ -108,6 +108,9 @@ impl Head {
                 group.earlier.remove(&place.column);
             }
         }
+        if removed > 0 {
+            index.compact();
+        }
         removed
     }
 

@@ -209,6 +209,13 @@ impl OpenRows {
         self.rows.clear();
         self.bytes = 0;
     }
+
+    /// Gives back the memory for the state, of a group that may not get another row.
+    pub(crate) fn give_back(&mut self) {
+        if self.rows.is_empty() {
+            *self = Self::default();
+        }
+    }
 }
 
 /// Samples of 64 adjacent columns in rows that follow one another from a keyframe on.

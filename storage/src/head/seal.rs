@@ -23,6 +23,9 @@ impl Head {
         let rows = self.seal_rows(id, group)?;
         let late = self.seal_late(id, group)?;
         let histograms = self.seal_histograms(id, group)?;
+        if !group.is_claimed {
+            group.rows.give_back();
+        }
         Ok(rows || late || histograms)
     }
 

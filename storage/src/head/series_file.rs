@@ -3,8 +3,9 @@
 //! It grows by batches, each with a checksum; a batch adds to the dictionaries of those before it. The manifest says
 //! how many bytes count. When series are dropped, a new file takes its place. Format: `docs/format/head-segment.md`.
 
-use super::index::{Index, Place};
-use crate::wire::{Reader, WireError, put_bytes, put_varint};
+use super::index::{Bulk, Index, Place};
+use super::row::COLUMNS_MAX;
+use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
 
 pub(crate) const FILE_HEADER_BYTES: usize = 12;
 const FILE_MAGIC: [u8; 6] = *b"PMTSER";
@@ -72,19 +73,35 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, index: &Index, from: Mark, moved: &[u
         put_varint(out, u64::from(value));
     }
     put_varint(out, places.len() as u64);
+    let (mut last_ids, mut last) = (&[][..], Place { group: 0, column: 0 });
     for (series, place) in places {
-        put_varint(out, u64::from(place.group));
-        put_varint(out, u64::from(place.column));
         let ids = index.ids(series);
-        put_varint(out, ids.len() as u64);
-        for &id in ids {
-            put_varint(out, u64::from(id));
-        }
+        put_entry(out, ids, place, last_ids, last);
+        (last_ids, last) = (ids, place);
     }
     let len = (out.len() - start - 8) as u32;
     let crc = crc32fast::hash(&out[start + 8..]);
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Writes a series against the one before it: of most, only the last label is another.
+fn put_entry(out: &mut Vec<u8>, ids: &[u32], place: Place, last_ids: &[u32], last: Place) {
+    let is_next = place.group == last.group && place.column == last.column.wrapping_add(1);
+    put_varint(out, (ids.len() as u64) << 1 | u64::from(is_next));
+    if !is_next {
+        put_varint(out, u64::from(place.group));
+        put_varint(out, u64::from(place.column));
+    }
+    let changed = out.len();
+    out.resize(changed + ids.len().div_ceil(8), 0);
+    for (i, &id) in ids.iter().enumerate() {
+        let last = last_ids.get(i).copied();
+        if last != Some(id) {
+            out[changed + i / 8] |= 1 << (i % 8);
+            put_zigzag(out, i64::from(id) - i64::from(last.unwrap_or(0)));
+        }
+    }
 }
 
 /// What loading found.
@@ -168,29 +185,78 @@ fn load_batch(
         };
         maps.pairs.push(id);
     }
-    let mut ids = Vec::new();
-    for _ in 0..r.count(r.remaining() / 3)? {
-        let place = Place { group: r.varint_u32()?, column: r.varint_u32()? };
-        let n = r.count(r.remaining())?;
-        ids.clear();
-        let mut is_known = true;
-        for _ in 0..n {
-            match known(&maps.pairs, r.varint_u32()?) {
-                Some(id) => ids.push(id),
-                None => is_known = false,
-            }
-        }
-        // Labels ascend by name; anything else is not what was written.
-        let names: Vec<&str> = ids.iter().map(|&id| index.string(index.pair(id).0)).collect();
-        if !names.windows(2).all(|w| w[0] < w[1]) {
-            return Err(r.error("labels are not in order"));
-        }
-        if is_known && !ids.is_empty() {
-            let series = index.upsert_ids(&ids, place).ok_or(r.error("too many series"))?;
-            each(series, place);
+    let n = r.count(r.remaining())?;
+    let mut bulk = index.bulk();
+    bulk.reserve(n);
+    let mut entry = Entry::default();
+    for _ in 0..n {
+        if entry.read(&mut r, maps, &bulk)? {
+            let series = bulk.upsert(&entry.ids, entry.place).ok_or(r.error("too many series"))?;
+            each(series, entry.place);
         }
     }
     if r.is_empty() { Ok(()) } else { Err(r.error("bytes left over")) }
+}
+
+/// The series that was read last.
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    /// Pairs by the file's ids.
+    of_file: Vec<u32>,
+    /// Pairs by the index's ids; `UNKNOWN` where a damaged batch took one.
+    ids: Vec<u32>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self { place: Place { group: 0, column: 0 }, of_file: Vec::new(), ids: Vec::new() }
+    }
+}
+
+impl Entry {
+    /// Reads the next series; answers whether all of its pairs are known.
+    fn read(&mut self, r: &mut Reader<'_>, maps: &Maps, bulk: &Bulk<'_>) -> Result<bool, WireError> {
+        let head = r.varint()?;
+        self.place = if head & 1 == 1 {
+            Place { column: self.place.column + 1, ..self.place }
+        } else {
+            Place { group: r.varint_u32()?, column: r.varint_u32()? }
+        };
+        if self.place.column as usize >= COLUMNS_MAX {
+            return Err(r.error("column is larger than can be"));
+        }
+        let n = usize::try_from(head >> 1).ok().filter(|&n| n > 0 && n.div_ceil(8) <= r.remaining());
+        let n = n.ok_or(r.error("count of labels"))?;
+        let changed = r.slice(n.div_ceil(8))?;
+        let known = self.of_file.len();
+        self.of_file.resize(n, 0);
+        self.ids.resize(n, UNKNOWN);
+        let mut must_check = n != known;
+        for (byte, &bits) in changed.iter().enumerate() {
+            let mut bits = bits;
+            while bits != 0 {
+                let i = byte * 8 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let old = self.of_file.get(i).copied().ok_or(r.error("label beyond the count"))?;
+                let id = r.zigzag()?.checked_add(i64::from(old)).and_then(|id| u32::try_from(id).ok());
+                let id = id.ok_or(r.error("id of a pair"))?;
+                let was = std::mem::replace(&mut self.ids[i], maps.pairs.get(id as usize).copied().unwrap_or(UNKNOWN));
+                self.of_file[i] = id;
+                let name = |id: u32| (id != UNKNOWN).then(|| bulk.index().pair(id).0);
+                must_check |= i >= known || name(was).is_none() || name(was) != name(self.ids[i]);
+            }
+        }
+        if self.ids.contains(&UNKNOWN) {
+            return Ok(false);
+        }
+        // Labels ascend by name; anything else is not what was written.
+        let name = |id: &u32| bulk.index().string(bulk.index().pair(*id).0);
+        if must_check && !self.ids.is_sorted_by(|a, b| name(a) < name(b)) {
+            return Err(r.error("labels are not in order"));
+        }
+        Ok(true)
+    }
 }
 
 #[cfg(test)]

@@ -123,6 +123,7 @@ impl GroupWriter {
             }
         };
         self.count_bytes();
+        head.relieve_log();
         Ok(SeriesRef(id))
     }
 

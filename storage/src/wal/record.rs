@@ -120,6 +120,11 @@ fn column(r: &mut Reader<'_>) -> Result<u32, WireError> {
     if (column as usize) < COLUMNS_MAX { Ok(column) } else { Err(start.error("column is larger than can be")) }
 }
 
+/// Whether a record is that of a series.
+pub(crate) fn is_series(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&SERIES)
+}
+
 /// Reads one record.
 pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
     let mut r = Reader::new(bytes);
