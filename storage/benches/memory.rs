@@ -1,11 +1,13 @@
-//! How much memory does a series take, by part, and how long does a restart take?
+//! How much memory does a series take, by part, how much of the WAL a sample, and how long does a restart take?
 //!
 //! Each scenario runs in a process of its own, with the allocator of the server, on the file system of the temporary
-//! folder, and prints one line of a Markdown table: bytes of anonymous memory per active series as the system counts
-//! them (`RssAnon`, highest seen and at the end), then what the database says of its parts at the end. Series have 10
-//! labels; targets have 1,000 series (40 % constant, 40 % counters, 15 % gauges of hundredths, 5 % fractions that do not
-//! compress) and a row each 15 s. Run with `cargo bench -p promontory-storage --bench memory`, or with names of scenarios
-//! after `--`.
+//! folder and a clock that follows the samples, and prints one line of a Markdown table, in bytes per active series: the
+//! highest `RssAnon` seen after a row and the one at the end, the bytes that are allocated at the end, then what the
+//! database says of its parts and what is left of the allocated bytes (`other`). Series have 10 labels; targets have 1,000
+//! series (40 % constant, 40 % counters, 15 % gauges of hundredths, 5 % fractions that do not compress), each with values
+//! of its own, and a row each 15 s. A restart is timed from before the folder is opened until it has been, and the parts
+//! are those right after it; CPU is of all threads. Run with `cargo bench -p promontory-storage --bench memory`, or with
+//! parts of names of scenarios after `--`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the answer")]
 
@@ -13,13 +15,14 @@ use std::path::Path;
 use std::process::{Command, abort};
 use std::sync::Arc;
 
+use cap::Cap;
 use promontory_model::{Labels, Timestamp};
-use promontory_storage::clock::{Clock as _, SystemClock};
+use promontory_storage::clock::{Clock as _, ManualClock, SystemClock};
 use promontory_storage::vfs::RealVfs;
 use promontory_storage::{Db, DbOptions, DbStatus, GroupWriter, HeadMemory, SeriesRef};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Cap<mimalloc::MiMalloc> = Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 const SERIES: usize = 1000;
 const START_MS: i64 = 1_699_999_200_000;
@@ -30,21 +33,23 @@ const SCENARIO: &str = "PROMONTORY_BENCH_SCENARIO";
 const FOLDER: &str = "PROMONTORY_BENCH_FOLDER";
 
 /// What a scenario does; names are those of the table.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("100 k series, 17 min", Scenario::steady(100, 67)),
+    ("100 k series, truncated after 4 h", Scenario::steady(100, 960)),
     ("1 M series, 17 min", Scenario::steady(1000, 67)),
     ("1 M series, 2 h", Scenario::steady(1000, 480)),
-    ("100 k, 5 %/min churn, 1 h", Scenario { churn: true, ..Scenario::steady(100, 240) }),
-    ("100 k, 5 %/min churn for 1 h, truncated after 4 h", Scenario { churn: true, ..Scenario::steady(100, 960) }),
-    ("1 M, 5 %/min churn, 1 h", Scenario { churn: true, ..Scenario::steady(1000, 240) }),
+    ("1 M series, truncated after 4 h", Scenario::steady(1000, 960)),
+    ("100 k, 5 %/min churn for 1 h", Scenario { churn: true, ..Scenario::steady(100, 240) }),
+    ("100 k, 5 %/min churn for 1 h, truncated after 4 h", Scenario { churn: true, ..Scenario::steady(100, 1000) }),
+    ("1 M, 5 %/min churn for 1 h", Scenario { churn: true, ..Scenario::steady(1000, 240) }),
     ("100 k, lines shuffled", Scenario { order: Order::Shuffled, ..Scenario::steady(100, 67) }),
     ("100 k, targets interleaved", Scenario { order: Order::Interleaved, ..Scenario::steady(100, 67) }),
     ("one target of 200 k", Scenario { series: 200_000, ..Scenario::steady(1, 67) }),
-    ("100 targets of 1 series", Scenario { series: 1, ..Scenario::steady(100, 67) }),
+    ("2 k targets of 10 series", Scenario { series: 10, ..Scenario::steady(2000, 67) }),
     ("100 k, times of 50 series each", Scenario { series_per_time: 50, ..Scenario::steady(100, 67) }),
     ("10 k, times of each series", Scenario { series_per_time: 1, ..Scenario::steady(10, 67) }),
-    ("200 k, killed and reopened", Scenario { restart: true, ..Scenario::steady(200, 65) }),
-    ("1 M, killed and reopened after 2 h", Scenario { restart: true, ..Scenario::steady(1000, 480) }),
+    ("200 k, killed after 16 min and reopened", Scenario { restart: true, ..Scenario::steady(200, 65) }),
+    ("1 M, killed after 2 h and reopened", Scenario { restart: true, ..Scenario::steady(1000, 480) }),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -74,13 +79,22 @@ impl Scenario {
     }
 }
 
-fn value(series: usize, row: usize) -> f64 {
-    let noise = ((row * 7919 + series * 104_729) % 97) as f64;
+/// A number that looks like any other.
+fn mixed(target: usize, series: usize, row: usize) -> u64 {
+    let n = (target as u64) << 42 ^ (series as u64) << 22 ^ row as u64;
+    let n = (n ^ n >> 31).wrapping_mul(0x7fb5_d329_728e_a185);
+    (n ^ n >> 27).wrapping_mul(0x81da_def4_bc2d_d44d) >> 20
+}
+
+fn value(target: usize, series: usize, row: usize) -> f64 {
+    let (own, noise) = (mixed(target, series, 0), mixed(target, series, row + 1));
     match series % 20 {
-        0..8 => (series * 3) as f64,
-        8..16 => (row * (series % 500)) as f64 + noise,
-        16..19 => noise / 100.0,
-        _ => (noise + 1.0).sqrt() * 4096.0,
+        0..8 => (own % 100_000) as f64,
+        // Half of the counters count few things, and these not every time.
+        8..12 => (own % 5000 + (row as u64 + noise % 2) / 3) as f64,
+        12..16 => (own % 10_000_000 + row as u64 * (own % 3000) + noise % 97) as f64,
+        16..19 => (noise % 10_000) as f64 / 100.0,
+        _ => (noise as f64).sqrt(),
     }
 }
 
@@ -131,16 +145,22 @@ impl Target {
         }
     }
 
+    /// When the target is scraped.
+    fn time(&self, row: usize) -> i64 {
+        START_MS + row as i64 * STEP_MS + self.number as i64 % 15 * 1000
+    }
+
     fn append(&mut self, row: usize, scenario: &Scenario, samples: &mut Vec<(SeriesRef, f64)>) {
-        let t = START_MS + row as i64 * STEP_MS + self.number as i64 % 15 * 1000;
+        let t = self.time(row);
         let appended = if scenario.series_per_time == 0 {
             samples.clear();
             let shuffled = order(scenario.series, row + self.number, scenario.order);
-            samples.extend(shuffled.map(|i| (SeriesRef(i as u32), value(i, row))));
+            samples.extend(shuffled.map(|i| (SeriesRef(i as u32), value(self.number, i, row))));
             self.writer.append(Timestamp(t), samples)
         } else {
             let at = |i: usize| Timestamp(t - (i / scenario.series_per_time * 11 % 14_000) as i64);
-            let samples: Vec<_> = (0..scenario.series).map(|i| (SeriesRef(i as u32), at(i), value(i, row))).collect();
+            let samples: Vec<_> =
+                (0..scenario.series).map(|i| (SeriesRef(i as u32), at(i), value(self.number, i, row))).collect();
             self.writer.append_at(&samples)
         };
         let appended = appended.expect("the store is writable");
@@ -151,15 +171,15 @@ impl Target {
     fn end(mut self, row: usize, scenario: &Scenario) {
         let stale = f64::from_bits(0x7ff0_0000_0000_0002);
         let samples: Vec<_> = (0..scenario.series).map(|i| (SeriesRef(i as u32), stale)).collect();
-        let t = START_MS + row as i64 * STEP_MS + self.number as i64 % 15 * 1000;
-        self.writer.append(Timestamp(t), &samples).expect("the store is writable");
+        self.writer.append(Timestamp(self.time(row)), &samples).expect("the store is writable");
     }
 }
 
-fn open(dir: &Path) -> Db {
-    let options = DbOptions { checkpoint_ms: 0, ..DbOptions::server() };
-    let (db, _) = Db::open(Arc::new(RealVfs), Arc::new(SystemClock::new()), dir, options).expect("the folder opens");
-    db
+fn open(dir: &Path) -> (Db, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(Timestamp(START_MS)));
+    let (db, _) =
+        Db::open(Arc::new(RealVfs), Arc::clone(&clock) as _, dir, DbOptions::server()).expect("the folder opens");
+    (db, clock)
 }
 
 /// A number of `/proc/self/status`, in bytes.
@@ -177,7 +197,7 @@ fn cpu_s() -> f64 {
 }
 
 /// Fills the database; gives the highest anonymous memory seen, and the targets as they live on.
-fn fill(db: &Db, scenario: &Scenario) -> (u64, Vec<Target>) {
+fn fill(db: &Db, clock: &ManualClock, scenario: &Scenario) -> (u64, Vec<Target>) {
     let mut targets: Vec<Target> = (0..scenario.targets).map(|number| Target::new(db, number, 0)).collect();
     let batch = if scenario.order == Order::Interleaved { 10 } else { scenario.series };
     for _ in 0..scenario.series.div_ceil(batch) {
@@ -186,6 +206,7 @@ fn fill(db: &Db, scenario: &Scenario) -> (u64, Vec<Target>) {
     let mut samples = Vec::new();
     let mut peak = 0;
     for row in 0..scenario.rows {
+        clock.set(Timestamp(START_MS + row as i64 * STEP_MS));
         let is_minute = row % TICK_ROWS == TICK_ROWS - 1;
         if scenario.churn && is_minute && row < 240 {
             let n = scenario.targets / 20;
@@ -215,8 +236,10 @@ fn fill(db: &Db, scenario: &Scenario) -> (u64, Vec<Target>) {
 fn print_line(name: &str, scenario: &Scenario, peak: u64, status: &DbStatus) {
     let n = (scenario.targets * scenario.series) as f64;
     let mut line = format!("| {name} | {} |", status.head_series);
+    let (rss, allocated) = (of_process("RssAnon:"), ALLOCATOR.allocated() as u64);
     let parts = status.head_memory.parts().map(|(_, bytes)| bytes);
-    for bytes in [peak, of_process("RssAnon:"), parts.iter().sum()].into_iter().chain(parts) {
+    let other = allocated.saturating_sub(parts.iter().sum());
+    for bytes in [peak, rss, allocated].into_iter().chain(parts).chain([other]) {
         line += &format!(" {:.1} |", bytes as f64 / n);
     }
     let wal = status.wal_written_bytes as f64 / status.samples_appended.max(1) as f64;
@@ -224,8 +247,8 @@ fn print_line(name: &str, scenario: &Scenario, peak: u64, status: &DbStatus) {
 }
 
 fn run(name: &str, scenario: &Scenario, dir: &Path) {
-    let db = open(dir);
-    let (peak, targets) = fill(&db, scenario);
+    let (db, clock) = open(dir);
+    let (peak, targets) = fill(&db, &clock, scenario);
     if scenario.restart {
         db.commit().expect("the store is writable");
         abort();
@@ -238,7 +261,7 @@ fn run(name: &str, scenario: &Scenario, dir: &Path) {
 fn reopen(name: &str, scenario: &Scenario, dir: &Path) {
     let clock = SystemClock::new();
     let (start, cpu) = (clock.monotonic_ns(), cpu_s());
-    let db = open(dir);
+    let (db, _) = open(dir);
     let (ms, cpu) = ((clock.monotonic_ns() - start) as f64 / 1e6, cpu_s() - cpu);
     let status = db.status();
     assert_eq!(status.head_series, (scenario.targets * scenario.series) as u64);
@@ -265,8 +288,8 @@ fn main() {
         return;
     }
     let parts = HeadMemory::default().parts().map(|(name, _)| name);
-    println!("| scenario | series | peak | end | parts | {} | WAL B/sample |", parts.join(" | "));
-    println!("|---|{}", "--:|".repeat(parts.len() + 5));
+    println!("| scenario | series | peak | end | allocated | {} | other | WAL B/sample |", parts.join(" | "));
+    println!("|---|{}", "--:|".repeat(parts.len() + 6));
     for (name, scenario) in &SCENARIOS {
         if !arguments.is_empty() && !arguments.iter().any(|a| name.contains(a.as_str())) {
             continue;
