@@ -12,6 +12,7 @@ use promontory_model::{
 };
 
 use crate::blocks::{Block, Deletions, Merging, Progress};
+use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
 use crate::head::read::HeadSnapshot;
@@ -142,6 +143,9 @@ impl Db {
             return Err(WriteError::ReadOnly { reason });
         }
         let Some(wal) = head.wal() else { return Ok(()) };
+        if is_planted(Bug::AckBeforeWrite) {
+            return Ok(());
+        }
         let written = wal.flush().and_then(|()| match head.options.fsync {
             FsyncPolicy::Always => wal.sync(),
             FsyncPolicy::Interval(_) | FsyncPolicy::Never => Ok(()),

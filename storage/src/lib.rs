@@ -6,6 +6,7 @@
 mod backfill;
 pub mod block;
 mod blocks;
+mod canary;
 mod changes;
 pub mod clock;
 pub mod codec;

@@ -14,6 +14,7 @@ use promontory_model::{Columns, HistogramSample, Labels, TimeRange, Timestamp};
 
 use crate::block::{BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
 use crate::blocks::{self, Block};
+use crate::canary::{Bug, is_planted};
 use crate::db::Inner;
 use crate::error::WriteError;
 use crate::head::read::GroupView;
@@ -191,6 +192,7 @@ impl Inner {
             let group = lock(&cell.state);
             let histograms_wal = group.histograms.as_ref().and_then(|h| h.wal);
             let wanted = group.rows_wal.into_iter().chain(group.late_wal).chain(histograms_wal);
+            let wanted = wanted.filter(|_| !is_planted(Bug::LogRemovedEarly));
             wal_from = wanted.fold(wal_from, u64::min);
         }
         let segments = head.segments.sync()?;
@@ -251,7 +253,9 @@ impl Inner {
             file.truncate(len)?;
         }
         file.write_all(&bytes)?;
-        file.sync()?;
+        if !is_planted(Bug::SeriesNotSynced) {
+            file.sync()?;
+        }
         if is_new {
             self.vfs.sync_dir(&dir)?;
         }

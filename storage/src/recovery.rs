@@ -15,6 +15,7 @@ use promontory_model::ReadError;
 
 use crate::block::{self, BlockError};
 use crate::blocks::{self, Block};
+use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::head::chunk::Kind;
@@ -180,7 +181,7 @@ fn open_blocks(
         let is_there = |r: &Arc<dyn Block>| {
             r.meta().ulid.to_string() == ulid || r.meta().sources.iter().any(|s| s.to_string() == ulid)
         };
-        if readers.iter().any(is_there) {
+        if readers.iter().any(is_there) || is_planted(Bug::FloorWithoutBlock) {
             manifest.floor = manifest.floor.max(floor);
         }
     }
@@ -288,7 +289,7 @@ fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>, recovery: &mut Rec
             Kind::Late => (group.late_no, "late samples"),
             Kind::Histograms => (group.histograms.as_ref().map_or(0, |h| h.next_no), "histograms"),
         };
-        if h.first_no < first_free {
+        if h.first_no < first_free && !is_planted(Bug::ChunkCountedTwice) {
             recovery.head_corruptions += 1;
             let text = format!("{name} {}–{} of group {} are in two chunks", h.first_no, h.end_no, h.group);
             recovery.note(format!("{text}, one is left out"));
@@ -394,7 +395,7 @@ fn replay(
             recovery.note(format!("{}: {torn} bytes from {at} on are torn", path.display()));
         }
         // What died may have left it unsynced. Commits sync later segments only, and rows there build on rows here.
-        if head.options.fsync != FsyncPolicy::Never {
+        if head.options.fsync != FsyncPolicy::Never && !is_planted(Bug::ReplayedNotSynced) {
             vfs.open_append(&path)?.sync()?;
         }
     }
@@ -403,6 +404,9 @@ fn replay(
 
 /// Cuts a torn tail; a segment without even its header becomes an empty one. Gives its length.
 fn cut(vfs: &dyn Vfs, path: &Path, at: u64, header: FileHeader) -> Result<u64, VfsError> {
+    if is_planted(Bug::TornTailKept) {
+        return Ok(at);
+    }
     let file = vfs.open_append(path)?;
     file.truncate(at)?;
     if at < page::FILE_HEADER_BYTES as u64 {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use promontory_model::ReadError;
 
+use crate::canary::{Bug, is_planted};
 pub use crate::mapped::Mapped;
 
 mod overlay;
@@ -233,9 +234,14 @@ pub fn replace(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<(), VfsError>
     let tmp = path.with_file_name(name);
     let file = vfs.create(&tmp)?;
     file.write_all(bytes)?;
-    file.sync()?;
+    if !is_planted(Bug::RenamedBeforeSync) {
+        file.sync()?;
+    }
     drop(file);
     vfs.rename(&tmp, path)?;
+    if is_planted(Bug::RenameNotSynced) {
+        return Ok(());
+    }
     vfs.sync_dir(path.parent().unwrap_or(Path::new("")))
 }
 

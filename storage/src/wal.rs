@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::head::lock;
 use crate::vfs::{Vfs, VfsError, VfsFile};
@@ -230,7 +231,9 @@ impl Wal {
         let file = self.vfs.create(&self.dir.join(segment_name(tail.segment)))?;
         let header = FileHeader { segment: tail.segment, previous_bytes: tail.previous_bytes };
         file.write_all(&header.encode())?;
-        self.vfs.sync_dir(&self.dir)?;
+        if !is_planted(Bug::WalNameNotSynced) {
+            self.vfs.sync_dir(&self.dir)?;
+        }
         let file: Arc<dyn VfsFile> = Arc::from(file);
         tail.file = Some(Arc::clone(&file));
         tail.len = page::FILE_HEADER_BYTES as u64;
@@ -259,7 +262,7 @@ impl Wal {
 
     fn sync_file(&self, file: &dyn VfsFile) -> Result<(), VfsError> {
         let start = self.clock.monotonic_ns();
-        let result = file.sync();
+        let result = if is_planted(Bug::WalNotSynced) { Ok(()) } else { file.sync() };
         self.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.counters.fsync_ns.fetch_add(self.clock.monotonic_ns().saturating_sub(start), Ordering::Relaxed);
         result

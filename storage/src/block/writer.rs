@@ -14,6 +14,7 @@ use super::index::build::{IndexBuilder, TooLarge};
 use super::index::{GroupEntry, Page, Span};
 use super::section::{self, Kind};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, META_FILE, SPAN_ROWS_MAX, mini, remove_if_there, tmp_path};
+use crate::canary::{Bug, is_planted};
 use crate::codec;
 use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsFile};
@@ -263,7 +264,9 @@ impl BlockWriter {
 
     fn write_all_files(&mut self) -> Result<(), BlockError> {
         self.flush()?;
-        self.data.sync()?;
+        if !is_planted(Bug::BlockNotSynced) {
+            self.data.sync()?;
+        }
         let builder = std::mem::take(&mut self.index);
         self.meta.n_series = builder.n_series() as u64;
         let index = builder.finish(self.meta.n_pages).map_err(|TooLarge| self.too_large())?;

@@ -13,6 +13,8 @@ use super::crash_tests::{LATER_MS, number, options_of};
 use super::model_tests::{Samples, histogram_mark, samples};
 use super::workload::{DIR, Ledger, Workload};
 use crate::clock::ManualClock;
+use crate::head::chunk::{HEADER_BYTES, Header};
+use crate::head::segment;
 use crate::status::Recovery;
 use crate::vfs::sim::{Rng, Survival};
 use crate::vfs::{self, SimVfs};
@@ -339,4 +341,32 @@ fn damage_of_any_file_is_reported_or_does_no_harm() {
     eprintln!("{total} mutations: {outcomes:#?}");
     assert!(mistakes.is_empty(), "{} mistakes:\n{}", mistakes.len(), mistakes[..mistakes.len().min(20)].join("\n"));
     assert!(outcomes.len() >= 7, "the database does not have every kind of file");
+}
+
+/// Offsets and lengths of the chunks of a head segment.
+fn chunks(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    let mut at = segment::FILE_HEADER_BYTES;
+    while let Some(header) = bytes.get(at..).and_then(Header::read) {
+        out.push((at, HEADER_BYTES + header.body_len as usize));
+        at += HEADER_BYTES + header.body_len as usize;
+    }
+    out
+}
+
+#[test]
+fn a_chunk_in_the_place_of_another_counts_once() {
+    let whole = Whole::of(1, 60);
+    let mut outcomes = Outcomes::default();
+    for (path, bytes) in whole.files.iter().filter(|f| kind(&f.0) == "seg") {
+        let chunks = chunks(bytes);
+        for &(from, len) in &chunks {
+            for &(at, _) in &chunks {
+                let damage = Damage::Copy { from, at, len };
+                let checked = check(&whole, (path, damage), true, &mut outcomes);
+                checked.unwrap_or_else(|e| panic!("{damage:?}: {e}"));
+            }
+        }
+    }
+    assert!(outcomes.mutations > 10, "{outcomes:?}");
 }
