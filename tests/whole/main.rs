@@ -6,5 +6,6 @@ mod corpus;
 mod durability;
 mod layers;
 mod peers;
+mod prometheus_blocks;
 mod reload;
 mod server;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promontory_model::histogram::HistogramSample;
+use promontory_model::histogram::{CounterResetHint, HistogramSample};
 use promontory_model::{Cancel, Columns, Labels, MatchOp, Matcher, Select, SeriesBatch, TimeRange};
 use proptest::prelude::*;
 
@@ -118,12 +118,17 @@ pub(super) fn any_series() -> impl Strategy<Value = Series> {
         })
     };
     let histograms = |is_float| {
-        let several = proptest::collection::vec(histograms(is_float), 1..4);
+        let several = proptest::collection::vec((histograms(is_float), any::<bool>()), 1..4);
         (several, floats()).prop_map(|(several, floats)| {
             let mut out: Vec<(i64, Value)> = floats.into_iter().take(3).collect();
-            for run in several {
+            for (run, is_gauge) in several {
                 let base = out.last().map_or(0, |s| s.0 + 5_001);
-                out.extend(run.into_iter().map(|(t, h)| (base + t, Value::Histogram(h))));
+                for (t, mut h) in run {
+                    if is_gauge {
+                        h.value_mut().counter_reset_hint = CounterResetHint::Gauge;
+                    }
+                    out.push((base + t, Value::Histogram(h)));
+                }
             }
             out
         })
@@ -211,7 +216,7 @@ fn deleted_samples_are_left_out() {
         crate::wire::put_zigzag(&mut file, mint);
         crate::wire::put_zigzag(&mut file, maxt);
     }
-    let crc = crc32c::crc32c(&file[4..]);
+    let crc = crc32c::crc32c(&file[5..]);
     file.extend_from_slice(&crc.to_be_bytes());
     crate::vfs::replace(&vfs, &path.join("tombstones"), &file).unwrap();
     let block = PrometheusBlock::open(&vfs, &path).unwrap();

@@ -13,6 +13,7 @@ use crate::wire::{Reader, put_varint, put_zigzag};
 pub(super) const TOMBSTONES_FILE: &str = "tombstones";
 const MAGIC: u32 = 0x0130_ba30;
 const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 5;
 
 /// Inclusive spans of time by series reference.
 pub(super) type Tombstones = HashMap<u32, Vec<(i64, i64)>>;
@@ -39,8 +40,8 @@ fn encode(tombstones: &Tombstones) -> Vec<u8> {
             put_zigzag(&mut out, *maxt);
         }
     }
-    // The sum covers what follows the magic number.
-    let crc = crc32c::crc32c(&out[4..]);
+    // The sum covers what follows the version.
+    let crc = crc32c::crc32c(&out[HEADER_BYTES..]);
     out.extend_from_slice(&crc.to_be_bytes());
     out
 }
@@ -55,20 +56,18 @@ pub(super) fn read(vfs: &dyn Vfs, block: &Path) -> Result<Tombstones, ReadError>
         Ok(_) => File::open(vfs, &path)?,
     };
     let mut r = Reader::new(file.bytes());
-    let magic = be32(&mut r).map_err(|e| file.malformed(0, e))?;
-    if magic != MAGIC {
-        return Err(file.corrupt(0, "header of tombstones", format!("{MAGIC:08x}"), format!("{magic:08x}")));
+    let found = be32(&mut r).and_then(|magic| Ok((magic, r.u8()?))).map_err(|e| file.malformed(0, e))?;
+    if found != (MAGIC, VERSION) {
+        let text = |(magic, version): (u32, u8)| format!("{magic:08x} version {version}");
+        return Err(file.corrupt(0, "header of tombstones", text((MAGIC, VERSION)), text(found)));
     }
-    let len = r.remaining().checked_sub(CRC_BYTES).filter(|len| *len > 0);
-    let len = len.ok_or_else(|| file.corrupt(4, "length of tombstones", "at least 9", file.bytes().len()))?;
-    let body = file.checked(4, len)?;
-    if body[0] != VERSION {
-        return Err(file.corrupt(4, "version of tombstones", VERSION, body[0]));
-    }
-    let mut r = Reader::new(&body[1..]);
+    let len = r.remaining().checked_sub(CRC_BYTES);
+    let len =
+        len.ok_or_else(|| file.corrupt(HEADER_BYTES, "length of tombstones", "at least 9", file.bytes().len()))?;
+    let mut r = Reader::new(file.checked(HEADER_BYTES, len)?);
     while !r.is_empty() {
         let entry = r.varint().and_then(|series| Ok((series, r.zigzag()?, r.zigzag()?)));
-        let (series, mint, maxt) = entry.map_err(|e| file.malformed(5, e))?;
+        let (series, mint, maxt) = entry.map_err(|e| file.malformed(HEADER_BYTES, e))?;
         // Larger references are of no series: an index has at most 64 GiB.
         if let Ok(series) = u32::try_from(series) {
             out.entry(series).or_default().push((mint, maxt));
