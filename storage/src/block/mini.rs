@@ -1,10 +1,13 @@
 //! A mini-block: the values of one series in one span of its group, decodable alone, with what is needed to answer
 //! without decoding: count, first, last, least, greatest, whether a counter was reset. Native histograms of the series
 //! stand behind its floats.
+//!
+//! The bucket of a classic histogram may be written relative to the mini-block before it; then all of this is there as
+//! well, but its values need those of the one before.
 
 use promontory_model::HistogramSample;
 
-use crate::codec;
+use crate::codec::{self, relative};
 use crate::histogram_column;
 use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag, unzigzag, zigzag};
 
@@ -29,6 +32,10 @@ const AS_LAST: u8 = 1;
 const EXPLICIT: u8 = 2;
 /// In the place of the least value: all values are the first; no column follows.
 const CONSTANT: u8 = 3;
+/// In the place of the greatest value: the column holds differences to the values of the mini-block before.
+const RELATIVE: u8 = 3;
+/// Mini-blocks that follow each other relatively: what a reader of the last one has to decode.
+pub(super) const CHAIN_MAX: usize = 64;
 /// Decimal exponent that says that eight bytes follow instead.
 const PLAIN: u8 = 15;
 const DECIMALS_MAX: u8 = 14;
@@ -101,6 +108,7 @@ pub(crate) enum Presence<'a> {
 pub(crate) struct MiniBlock<'a> {
     pub(crate) summary: Summary,
     pub(crate) presence: Presence<'a>,
+    is_relative: bool,
     column: Option<(usize, &'a [u8])>,
     histograms: Option<(usize, histogram_column::Column<'a>)>,
 }
@@ -126,6 +134,11 @@ pub(crate) fn put_both(
 /// Appends the mini-block of `values`, those of the present rows; `present` has one bit per row, `None` for all.
 /// Nothing is appended when there is no value.
 pub(crate) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mut Vec<u8>) {
+    put_relative(rows, present, values, None, out);
+}
+
+/// As [`put`]; with `differences` to the values of the mini-block before, these are written.
+fn put_relative(rows: usize, present: Option<&[u64]>, values: &[f64], differences: Option<&[f64]>, out: &mut Vec<u8>) {
     let Some(s) = Summary::of(values) else {
         return;
     };
@@ -138,7 +151,11 @@ pub(crate) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mu
     };
     let present = present.filter(|_| values.len() < rows);
     let presence = present.map_or(ALL_ROWS, |bits| if is_range(rows, bits, values.len()) { ROW_RANGE } else { BITMAP });
-    let (min, max) = if is_constant { (CONSTANT, 0) } else { (place(s.min), place(s.max)) };
+    let (min, max) = match differences {
+        _ if is_constant => (CONSTANT, AS_FIRST),
+        Some(_) => (place(s.min), RELATIVE),
+        None => (place(s.min), place(s.max)),
+    };
     let mut flags = presence | min << MIN_SHIFT | max << MAX_SHIFT;
     if s.has_reset {
         flags |= RESET;
@@ -164,10 +181,70 @@ pub(crate) fn put(rows: usize, present: Option<&[u64]>, values: &[f64], out: &mu
         }
         _ => {}
     }
-    let explicit = [(s.last, flags & LAST != 0), (s.min, min == EXPLICIT), (s.max, max == EXPLICIT)];
+    let has_max = max == EXPLICIT || max == RELATIVE && !is_last_greatest(s.has_reset, s.last);
+    let explicit = [(s.last, flags & LAST != 0), (s.min, min == EXPLICIT), (s.max, has_max)];
     put_numbers(s.first, explicit.into_iter().filter(|(_, is)| *is).map(|(v, _)| v), out);
     if !is_constant {
-        codec::encode_after_first(values, out);
+        codec::encode_after_first(differences.unwrap_or(values), out);
+    }
+}
+
+/// Whether the greatest value of a relative column is the last and not written.
+fn is_last_greatest(has_reset: bool, last: f64) -> bool {
+    !has_reset && !last.is_nan()
+}
+
+/// Whether the mini-block needs the values of the one before.
+pub(super) fn is_relative(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|flags| flags >> MAX_SHIFT == RELATIVE && flags >> MIN_SHIFT & 3 != CONSTANT)
+}
+
+/// Writes the mini-blocks of the columns of a span, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    /// Of the column before; no values when nothing may be relative to it.
+    values: Vec<f64>,
+    present: Vec<u64>,
+    chain: usize,
+    differences: Vec<f64>,
+}
+
+impl Columns {
+    /// Starts a span.
+    pub(crate) fn begin(&mut self) {
+        self.values.clear();
+    }
+
+    /// As [`put_both`]. The mini-block may become relative to the one before when that `is_similar`.
+    pub(crate) fn put(
+        &mut self,
+        is_similar: bool,
+        rows: usize,
+        present: Option<&[u64]>,
+        values: &[f64],
+        histograms: (&[usize], &mut [HistogramSample]),
+        out: &mut Vec<u8>,
+    ) {
+        if !histograms.0.is_empty() {
+            self.values.clear();
+            return put_both(rows, present, values, histograms, out);
+        }
+        let present = present.filter(|_| values.len() < rows);
+        self.differences.clear();
+        let is_relative = is_similar
+            && self.chain < CHAIN_MAX
+            && !values.is_empty()
+            && self.values.len() == values.len()
+            && self.present == present.unwrap_or(&[])
+            && Summary::of(values)
+                .is_some_and(|s| !is_last_greatest(s.has_reset, s.last) || s.max.to_bits() == s.last.to_bits())
+            && relative::differences(values, &self.values, &mut self.differences);
+        put_relative(rows, present, values, is_relative.then_some(&*self.differences), out);
+        self.chain = if is_relative { self.chain + 1 } else { 0 };
+        self.values.clear();
+        self.values.extend_from_slice(values);
+        self.present.clear();
+        self.present.extend_from_slice(present.unwrap_or(&[]));
     }
 }
 
@@ -252,10 +329,13 @@ impl<'a> MiniBlock<'a> {
         let at = r.offset();
         let mut out = if floats.is_empty() {
             let (summary, presence) = (Summary::of_none(), Presence::From(0));
-            Self { summary, presence, column: None, histograms: None }
+            Self { summary, presence, is_relative: false, column: None, histograms: None }
         } else {
             Self::parse_floats(&bytes[..at], at - floats.len(), rows)?
         };
+        if out.is_relative {
+            return Err(WireError { what: "histograms behind differences", offset: at }.into());
+        }
         let column = histogram_column::Column::parse(&bytes[at..], rows)
             .map_err(|e| WireError { what: e.what, offset: at + e.offset })?;
         if column.rows().any(|row| out.has_float(row)) {
@@ -291,18 +371,24 @@ impl<'a> MiniBlock<'a> {
         }
         let (numbers, first) = Numbers::first(&mut r)?;
         let last = if flags & LAST != 0 { numbers.next(&mut r)? } else { first };
+        let has_reset = flags & RESET != 0;
         let place = |code: u8, r: &mut Reader<'_>| match code {
             AS_FIRST => Ok(first),
             AS_LAST => Ok(last),
             EXPLICIT => numbers.next(r),
-            _ => Err(r.error("place of the greatest value")),
+            _ if is_last_greatest(has_reset, last) => Ok(last),
+            _ => numbers.next(r),
         };
         let min = flags >> MIN_SHIFT & 3;
         let is_constant = min == CONSTANT;
         let min = if is_constant { first } else { place(min, &mut r)? };
+        let is_relative = flags >> MAX_SHIFT == RELATIVE;
+        if is_constant && is_relative {
+            return Err(r.error("kind of a constant").into());
+        }
         let max = place(flags >> MAX_SHIFT, &mut r)?;
         let count32 = u32::try_from(count).map_err(|_| r.error("number of values"))?;
-        let summary = Summary { count: count32, first, last, min, max, has_reset: flags & RESET != 0 };
+        let summary = Summary { count: count32, first, last, min, max, has_reset };
         let at = r.offset();
         let column = if is_constant {
             if !r.is_empty() {
@@ -312,7 +398,7 @@ impl<'a> MiniBlock<'a> {
         } else {
             Some((at, &bytes[at..]))
         };
-        Ok(Self { summary, presence, column, histograms: None })
+        Ok(Self { summary, presence, is_relative, column, histograms: None })
     }
 
     /// Number of samples, histograms included.
@@ -345,17 +431,35 @@ impl<'a> MiniBlock<'a> {
         Ok(())
     }
 
+    /// Whether the values need those of the mini-block before.
+    pub(crate) fn is_relative(&self) -> bool {
+        self.is_relative
+    }
+
     /// Whether any histogram is there.
     pub(crate) fn has_histograms(&self) -> bool {
         self.histograms.is_some()
     }
 
-    /// Appends the values of the rows with a float.
-    pub(crate) fn values(&self, out: &mut Vec<f64>) -> Result<(), Malformed> {
-        match self.column {
-            None => out.resize(out.len() + self.n_floats(), self.summary.first),
-            Some((at, bytes)) => codec::decode_after_first(bytes, self.n_floats(), self.summary.first, out)
-                .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?,
+    /// Appends the values of the rows with a float; `before` are those of the mini-block before, which only a relative
+    /// one looks at.
+    pub(crate) fn values(&self, before: &[f64], out: &mut Vec<f64>) -> Result<(), Malformed> {
+        let Some((at, bytes)) = self.column else {
+            out.resize(out.len() + self.n_floats(), self.summary.first);
+            return Ok(());
+        };
+        let mut first = self.summary.first;
+        if self.is_relative {
+            if before.len() != self.n_floats() {
+                return Err(WireError { what: "values that differences are for", offset: at }.into());
+            }
+            first = relative::difference(first, before[0]);
+        }
+        let start = out.len();
+        codec::decode_after_first(bytes, self.n_floats(), first, out)
+            .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?;
+        if self.is_relative {
+            relative::restore(before, &mut out[start..]);
         }
         Ok(())
     }
@@ -395,7 +499,7 @@ mod tests {
         }
         let mini = MiniBlock::parse(&out, rows.len()).map_err(|e| WireError::from_malformed(&e)).unwrap();
         let mut got = Vec::new();
-        mini.values(&mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        mini.values(&[], &mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
         assert_eq!(got.len(), values.len());
         assert!(got.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
         assert_eq!(mini.summary.bits(), Summary::of(&values).unwrap().bits());
@@ -449,7 +553,7 @@ mod tests {
         assert_eq!(mini.count(), values.len() + histograms.len());
         let mut got: Vec<Option<Value>> = vec![None; rows.len()];
         let (mut decoded, mut at, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-        mini.values(&mut decoded).map_err(|e| WireError::from_malformed(&e)).unwrap();
+        mini.values(&[], &mut decoded).map_err(|e| WireError::from_malformed(&e)).unwrap();
         mini.histograms(&mut at, &mut samples).map_err(|e| WireError::from_malformed(&e)).unwrap();
         assert_eq!(decoded.len(), values.len());
         mini.rows().zip(decoded).for_each(|(row, v)| got[row] = Some(Value::Float(v)));
@@ -462,7 +566,80 @@ mod tests {
         }
     }
 
+    /// Writes the columns of one span; gives the bytes of each.
+    #[track_caller]
+    fn check_columns(rows: usize, columns: &[Vec<Option<f64>>]) -> Vec<usize> {
+        let mut writer = Columns::default();
+        writer.begin();
+        let mut before = Vec::new();
+        let mut sizes = Vec::new();
+        for column in columns {
+            let mut bits = vec![0u64; rows.div_ceil(64)];
+            (0..rows).filter(|i| column[*i].is_some()).for_each(|i| bits[i / 64] |= 1 << (i % 64));
+            let values: Vec<f64> = column.iter().copied().flatten().collect();
+            let mut out = Vec::new();
+            writer.put(true, rows, Some(&bits), &values, (&[], &mut []), &mut out);
+            sizes.push(out.len());
+            let mut got = Vec::new();
+            if !values.is_empty() {
+                let mini = MiniBlock::parse(&out, rows).map_err(|e| WireError::from_malformed(&e)).unwrap();
+                assert_eq!(mini.is_relative, is_relative(&out));
+                assert_eq!(mini.summary.bits(), Summary::of(&values).unwrap().bits());
+                mini.values(&before, &mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
+            }
+            assert_eq!(
+                got.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
+                values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            );
+            before = got;
+        }
+        sizes
+    }
+
+    #[test]
+    fn buckets_take_the_bytes_of_what_lies_between_them() {
+        let counts = |i: u64, k: u64| ((i * 2_654_435_761) >> (7 + k)) % (3 * k + 1);
+        let column = |k: u64, end: Option<f64>| {
+            let mut sums = vec![0u64; 480];
+            let mut total = 0;
+            for (i, sum) in sums.iter_mut().enumerate() {
+                total += (0..=k).map(|k| counts(i as u64, k)).sum::<u64>();
+                *sum = total;
+            }
+            sums.into_iter().map(|s| Some(s as f64)).chain([end]).collect::<Vec<_>>()
+        };
+        let stale = f64::from_bits(promontory_model::STALE_NAN_BITS);
+        for end in [Some(1e6), Some(stale), None, Some(0.0)] {
+            let mut buckets: Vec<_> = (0..6).map(|k| column(k, end)).collect();
+            buckets.push(buckets[5].clone());
+            let sizes = check_columns(481, &buckets);
+            assert!(sizes[6] < 32, "{sizes:?}");
+            assert!(sizes[1] * 3 < sizes[5] * 4, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_of_one_bucket_decodes_few_others() {
+        let bucket: Vec<_> = (0..50).map(|i| Some(f64::from(i * i))).collect();
+        let mut writer = Columns::default();
+        let longest = (0..3 * CHAIN_MAX).fold((0, 0), |(chain, longest), _| {
+            let mut out = Vec::new();
+            let values: Vec<f64> = bucket.iter().copied().flatten().collect();
+            writer.put(true, 50, None, &values, (&[], &mut []), &mut out);
+            let chain = if is_relative(&out) { chain + 1 } else { 0 };
+            (chain, longest.max(chain))
+        });
+        assert_eq!(longest.1, CHAIN_MAX);
+    }
+
     proptest! {
+        #[test]
+        fn columns_beside_each_other_round_trip(columns in proptest::collection::vec(proptest::collection::vec(
+            proptest::option::weighted(0.9, prop_oneof![any::<u64>().prop_map(f64::from_bits), (-9i32..99).prop_map(f64::from)]), 3), 1..9)
+        ) {
+            check_columns(3, &columns);
+        }
+
         #[test]
         fn floats_and_histograms_round_trip(rows in proptest::collection::vec(
             proptest::option::of(prop_oneof![
@@ -491,7 +668,7 @@ mod tests {
             }
             if let Ok(mini) = MiniBlock::parse(&bytes, rows) {
                 let mut got = Vec::new();
-                let _ = mini.values(&mut got);
+                let _ = mini.values(&[], &mut got);
                 prop_assert!(got.len() <= rows);
                 prop_assert!(mini.rows().all(|r| r < rows));
                 let (mut at, mut samples) = (Vec::new(), Vec::new());

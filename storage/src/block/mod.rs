@@ -17,6 +17,7 @@ mod fuzz;
 pub(crate) mod index;
 mod meta;
 pub(crate) mod mini;
+pub(crate) mod order;
 mod reader;
 mod section;
 mod verify;
@@ -30,8 +31,8 @@ pub use reader::BlockReader;
 pub(crate) use reader::{OpenBlock, SpanReader};
 pub(crate) use verify::verify_watched;
 pub use verify::{VerifyReport, verify};
-pub(crate) use writer::GroupSink;
 pub use writer::{BlockWriter, ColumnInput, GroupInput};
+pub(crate) use writer::{GroupSink, similar_to_the_one_before};
 
 /// Rows of one span of a group, and so values of one mini-block.
 pub(crate) const SPAN_ROWS_MAX: usize = 1024;

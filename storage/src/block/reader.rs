@@ -12,14 +12,14 @@ use roaring::RoaringBitmap;
 
 use super::index::read::Index;
 use super::index::{GroupEntry, Span};
-use super::mini::{MiniBlock, Presence};
+use super::mini::{self, CHAIN_MAX, MiniBlock, Presence};
 use super::section::{File, HEAD_BYTES, Kind, Malformed};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
 use crate::codec;
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::tombstone::{Masked, Tombstones, cover};
 use crate::vfs::{Mapped, Vfs};
-use crate::wire::Reader;
+use crate::wire::{Reader, WireError};
 
 /// Series whose labels are read together, at least.
 const SERIES_AT_ONCE: usize = 256;
@@ -180,7 +180,7 @@ impl OpenBlock {
         let before = &entry.spans[..index];
         let offset = before.iter().flat_map(|s| &s.pages).fold(entry.data_offset, |at, p| at + p.len as u64);
         let number = before.iter().fold(entry.first_page, |at, s| at + s.pages.len() as u64);
-        SpanReader { block: self, span: &entry.spans[index], offset, number, current: None }
+        SpanReader { block: self, span: &entry.spans[index], offset, number, current: None, decoded: None }
     }
 }
 
@@ -192,6 +192,8 @@ pub(crate) struct SpanReader<'a> {
     offset: u64,
     number: u64,
     current: Option<PageView<'a>>,
+    /// The values of a column that the next mini-block is relative to.
+    decoded: Option<(usize, Vec<f64>)>,
 }
 
 /// A page whose table of lengths has been read.
@@ -244,6 +246,68 @@ impl<'a> SpanReader<'a> {
         };
         let mini = MiniBlock::parse(bytes, rows).map_err(|e| self.block.data_file().malformed(base, e))?;
         Ok(Some((base, mini)))
+    }
+
+    /// Appends the floats of a column. Decodes others before it when it is relative to them; cheap for columns in
+    /// their order.
+    pub(crate) fn values(&mut self, column: usize, out: &mut Vec<f64>) -> Result<(), ReadError> {
+        let mut chain = vec![];
+        let mut next = column;
+        let mut before = loop {
+            let Some((base, mini)) = self.mini_block(next)? else {
+                break Vec::new();
+            };
+            chain.push((base, mini));
+            if !mini.is_relative() {
+                break Vec::new();
+            }
+            if chain.len() > CHAIN_MAX {
+                return Err(self
+                    .block
+                    .data_file()
+                    .malformed(base, WireError { what: "chain of relative mini-blocks", offset: 0 }));
+            }
+            next = self.with_samples_before(next)?;
+            if let Some((_, values)) = self.decoded.take_if(|(column, _)| *column == next) {
+                break values;
+            }
+        };
+        let file = self.block.data_file();
+        while let Some((base, mini)) = chain.pop() {
+            if chain.is_empty() {
+                let start = out.len();
+                mini.values(&before, out).map_err(|e| file.malformed(base, e))?;
+                if self.is_followed(column)? {
+                    before.clear();
+                    before.extend_from_slice(&out[start..]);
+                    self.decoded = Some((column, before));
+                }
+                break;
+            }
+            let mut values = Vec::with_capacity(before.capacity());
+            mini.values(&before, &mut values).map_err(|e| file.malformed(base, e))?;
+            before = values;
+        }
+        Ok(())
+    }
+
+    /// The last column before this one in its page that has samples.
+    pub(crate) fn with_samples_before(&mut self, column: usize) -> Result<usize, ReadError> {
+        let view = self.view(column)?;
+        let at = column - view.first_column;
+        let found = (0..at).rev().find(|i| view.starts[*i] < view.starts[i + 1]);
+        let offset = view.base + view.starts[at];
+        let what = "first mini-block of a page";
+        found
+            .map(|i| view.first_column + i)
+            .ok_or_else(|| self.block.data_file().corrupt(offset, what, "values", "differences"))
+    }
+
+    /// Whether the next mini-block of the page is relative to this column's.
+    fn is_followed(&mut self, column: usize) -> Result<bool, ReadError> {
+        let view = self.view(column)?;
+        let end = view.starts[column - view.first_column + 1];
+        Ok(mini::is_relative(&view.body[end..]))
     }
 
     /// The page that holds the column; moves only when the column is in another one.
@@ -491,7 +555,7 @@ impl GroupColumns for BlockGroup {
                     continue;
                 };
                 values.clear();
-                mini.values(&mut values).map_err(|e| self.block.data_file().malformed(base, e))?;
+                span.values(column as usize, &mut values)?;
                 if mini.has_histograms() {
                     let (mut at, mut samples) = (Vec::new(), Vec::new());
                     mini.histograms(&mut at, &mut samples).map_err(|e| self.block.data_file().malformed(base, e))?;

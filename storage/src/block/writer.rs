@@ -12,6 +12,7 @@ use promontory_model::{HistogramSample, Labels, TimeRange, Timestamp};
 
 use super::index::build::{IndexBuilder, TooLarge};
 use super::index::{GroupEntry, Page, Span};
+use super::order::{are_buckets_of_one, column_order};
 use super::section::{self, Kind};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, META_FILE, SPAN_ROWS_MAX, mini, remove_if_there, tmp_path};
 use crate::canary::{Bug, is_planted};
@@ -107,6 +108,11 @@ impl Joined {
     }
 }
 
+/// Of each column whether it is a bucket of the histogram that the column before it is one of.
+pub(crate) fn similar_to_the_one_before(columns: &[Labels]) -> Vec<bool> {
+    (0..columns.len()).map(|i| i > 0 && are_buckets_of_one(&columns[i - 1], &columns[i])).collect()
+}
+
 /// A block under construction.
 pub struct BlockWriter {
     vfs: Arc<dyn Vfs>,
@@ -181,7 +187,7 @@ impl BlockWriter {
         if columns.is_empty() {
             return Ok(());
         }
-        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+        columns.sort_by(|a, b| column_order(&a.labels, &b.labels));
         let joined: Vec<Joined> = columns
             .chunk_by(|a, b| a.labels == b.labels)
             .filter(|same| same.len() > 1)
@@ -189,12 +195,14 @@ impl BlockWriter {
             .collect();
         let joined: Vec<ColumnInput<'_>> = joined.iter().map(Joined::as_input).collect();
         if !joined.is_empty() {
-            columns.retain(|c| joined.binary_search_by(|j| j.labels.cmp(&c.labels)).is_err());
+            columns.retain(|c| joined.binary_search_by(|j| column_order(&j.labels, &c.labels)).is_err());
             columns.extend(&joined);
-            columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+            columns.sort_by(|a, b| column_order(&a.labels, &b.labels));
         }
         let labels: Vec<Labels> = columns.iter().map(|c| c.labels.clone()).collect();
+        let similar = similar_to_the_one_before(&labels);
         let mut sink = self.begin_group(labels);
+        let mut minis = mini::Columns::default();
         let (mut times, mut bytes, mut values, mut bits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // Spans of equal length rather than a short one at the end.
         let span_rows = rows.div_ceil(rows.div_ceil(SPAN_ROWS_MAX));
@@ -204,12 +212,17 @@ impl BlockWriter {
             times.clear();
             codec::encode_timestamps(timestamps, &mut times);
             sink.begin_span(timestamps[0], timestamps[timestamps.len() - 1], timestamps.len(), &times);
-            for column in &columns {
+            minis.begin();
+            for (column, is_similar) in columns.iter().zip(&similar) {
                 bytes.clear();
                 let (mut rows_of, mut histograms) = (Vec::new(), Vec::new());
                 column.histograms_in(&span, &mut rows_of, &mut histograms);
+                let both = (&*rows_of, &mut *histograms);
                 match column.presence {
-                    None => mini::put(span.len(), None, &column.values[span.clone()], &mut bytes),
+                    None => {
+                        let values = &column.values[span.clone()];
+                        minis.put(*is_similar, span.len(), None, values, both, &mut bytes);
+                    }
                     Some(_) => {
                         values.clear();
                         bits.clear();
@@ -218,8 +231,7 @@ impl BlockWriter {
                             values.push(column.values[row]);
                             bits[i / 64] |= 1 << (i % 64);
                         }
-                        let histograms = (&*rows_of, &mut *histograms);
-                        mini::put_both(span.len(), Some(&bits), &values, histograms, &mut bytes);
+                        minis.put(*is_similar, span.len(), Some(&bits), &values, both, &mut bytes);
                     }
                 }
                 let n_floats = if column.presence.is_none() { span.len() } else { values.len() };
@@ -230,9 +242,10 @@ impl BlockWriter {
         sink.finish()
     }
 
-    /// Starts a group whose mini-blocks are encoded already. The columns are sorted and differ.
+    /// Starts a group whose mini-blocks are encoded already. The columns differ and are in
+    /// [`column_order`].
     pub(crate) fn begin_group(&mut self, columns: Vec<Labels>) -> GroupSink<'_> {
-        debug_assert!(columns.windows(2).all(|w| w[0] < w[1]), "columns are sorted by labels");
+        debug_assert!(columns.windows(2).all(|w| column_order(&w[0], &w[1]).is_lt()), "columns are in their order");
         let entry = GroupEntry {
             n_columns: columns.len(),
             data_offset: self.meta.data_bytes,
@@ -391,16 +404,17 @@ impl GroupSink<'_> {
         self.open = Some(OpenSpan { span: Span { mint, maxt, rows, pages: Vec::new() }, columns: 0 });
     }
 
-    /// Adds the next column's mini-block of `count` values; no bytes when it has none in the span.
+    /// Adds the next column's mini-block of `count` values; no bytes when it has none in the span. A relative one needs
+    /// the last one with bytes before it.
     pub(crate) fn push_mini_block(&mut self, bytes: &[u8], count: usize) -> Result<(), BlockError> {
+        if self.page.minis.len() >= PAGE_BYTES && !mini::is_relative(bytes) {
+            self.end_page()?;
+        }
         self.page.lens.push(bytes.len());
         self.page.minis.extend_from_slice(bytes);
         if !bytes.is_empty() {
             self.writer.meta.n_mini_blocks += 1;
             self.writer.meta.n_samples += count as u64;
-        }
-        if self.page.minis.len() >= PAGE_BYTES {
-            self.end_page()?;
         }
         Ok(())
     }

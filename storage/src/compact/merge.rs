@@ -5,6 +5,7 @@
 //! they have more), the index of the output, the labels of one output group, one encoded span of it and one decoded
 //! column; never samples of a whole block.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,7 +18,11 @@ use roaring::RoaringBitmap;
 use super::{CompactError, Compacted};
 use crate::block::index::{GroupEntry, Span};
 use crate::block::mini::{self, MiniBlock};
-use crate::block::{BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, verify_watched};
+use crate::block::order::column_order;
+use crate::block::{
+    BlockReader, BlockWriter, GroupSink, OpenBlock, SPAN_ROWS_MAX, SpanReader, similar_to_the_one_before,
+    verify_watched,
+};
 use crate::codec;
 use crate::sample::Value;
 use crate::tombstone::{Tombstones, contain, cover};
@@ -347,6 +352,8 @@ struct GroupMerge<'a> {
     /// In the order of the inputs.
     parts: Vec<Part<'a>>,
     columns: Vec<Labels>,
+    /// Of each column whether it may be written relative to the one before.
+    similar: Vec<bool>,
 }
 
 impl<'a> GroupMerge<'a> {
@@ -373,7 +380,7 @@ impl<'a> GroupMerge<'a> {
             }
         }
         let mut columns: Vec<(Labels, u32)> = labels.into_iter().map(|(series, labels)| (labels, series)).collect();
-        columns.sort_unstable();
+        columns.sort_unstable_by(|(a, _), (b, _)| column_order(a, b));
         let column_of: HashMap<u32, usize> = columns.iter().enumerate().map(|(i, (_, series))| (*series, i)).collect();
         let mut parts = Vec::with_capacity(by_node.len());
         for (node, sites) in by_node {
@@ -392,7 +399,8 @@ impl<'a> GroupMerge<'a> {
             }
             parts.push(Part { block, entry, columns: map, deleted });
         }
-        Ok(Self { parts, columns: columns.into_iter().map(|(labels, _)| labels).collect() })
+        let columns: Vec<Labels> = columns.into_iter().map(|(labels, _)| labels).collect();
+        Ok(Self { parts, similar: similar_to_the_one_before(&columns), columns })
     }
 
     fn write(
@@ -460,21 +468,31 @@ impl<'a> GroupMerge<'a> {
     fn copy(&self, at: SpanAt, sink: &mut GroupSink<'_>, counts: &mut Counts) -> Result<(), CompactError> {
         let (part, span) = (&self.parts[at.part], self.span(at));
         let mut reader = self.reader(at);
-        let mut minis: Vec<(&[u8], usize)> = Vec::with_capacity(part.columns.len());
+        let mut minis: Vec<(Cow<'_, [u8]>, usize)> = Vec::with_capacity(part.columns.len());
+        let mut last = None;
         for column in &part.columns {
+            let column = column.map(|column| column as usize);
             let found = match column {
-                Some(column) => reader.encoded(*column as usize)?,
+                Some(column) => reader.mini_block(column)?.zip(reader.encoded(column)?),
                 None => None,
             };
-            minis.push(match found {
-                None => (&[], 0),
-                Some((base, bytes)) => {
-                    let parsed = MiniBlock::parse(bytes, span.rows);
-                    let mini = parsed.map_err(|e| part.block.data_file().malformed(base, e))?;
-                    counts.n_copied += 1;
-                    (bytes, mini.count())
+            let Some(((_, mini), (_, bytes))) = found else {
+                minis.push((Cow::Borrowed(&[]), 0));
+                continue;
+            };
+            // What a relative mini-block stands on may belong to another output group.
+            let bytes = match column {
+                Some(column) if mini.is_relative() && Some(reader.with_samples_before(column)?) != last => {
+                    counts.n_rewritten += 1;
+                    Cow::Owned(standing_alone(&mut reader, column, span.rows, &mini)?)
                 }
-            });
+                _ => {
+                    counts.n_copied += 1;
+                    Cow::Borrowed(bytes)
+                }
+            };
+            minis.push((bytes, mini.count()));
+            last = column;
         }
         // Other series of the input's group may be the only ones with samples here.
         if minis.iter().all(|(bytes, _)| bytes.is_empty()) {
@@ -482,7 +500,7 @@ impl<'a> GroupMerge<'a> {
         }
         sink.begin_span(span.mint, span.maxt, span.rows, reader.encoded_timestamps()?.1);
         for (bytes, count) in minis {
-            sink.push_mini_block(bytes, count)?;
+            sink.push_mini_block(&bytes, count)?;
         }
         Ok(sink.end_span()?)
     }
@@ -523,6 +541,7 @@ impl<'a> GroupMerge<'a> {
     ) -> Result<(), CompactError> {
         let (mint, maxt) = (times[0], times[times.len() - 1]);
         let (mut bytes, mut ends, mut n_values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut minis = mini::Columns::default();
         let (mut dense, mut decoded, mut values) = (vec![0.0; times.len()], Vec::new(), Vec::new());
         let mut present = vec![0u64; times.len().div_ceil(64)];
         for column in 0..self.columns.len() {
@@ -539,7 +558,7 @@ impl<'a> GroupMerge<'a> {
                 let malformed = |e| part.block.data_file().malformed(base, e);
                 decoded.clear();
                 let deleted = part.deleted.get(&column).map_or(&[][..], Vec::as_slice);
-                mini.values(&mut decoded).map_err(malformed)?;
+                source.reader.values(local as usize, &mut decoded)?;
                 let floats = mini.rows().zip(decoded.iter().map(|v| Value::Float(*v)));
                 let (mut rows_of, mut samples) = (Vec::new(), Vec::new());
                 mini.histograms(&mut rows_of, &mut samples).map_err(malformed)?;
@@ -569,7 +588,8 @@ impl<'a> GroupMerge<'a> {
             values.clear();
             values.extend((0..times.len()).filter(|r| present[r / 64] >> (r % 64) & 1 == 1).map(|r| dense[r]));
             let (rows_of, mut samples): (Vec<usize>, Vec<HistogramSample>) = histograms.into_iter().unzip();
-            mini::put_both(times.len(), Some(&present), &values, (&rows_of, &mut samples), &mut bytes);
+            let both = (&*rows_of, &mut *samples);
+            minis.put(self.similar[column], times.len(), Some(&present), &values, both, &mut bytes);
             ends.push(bytes.len());
             n_values.push(values.len() + samples.len());
         }
@@ -587,6 +607,21 @@ impl<'a> GroupMerge<'a> {
         }
         Ok(sink.end_span()?)
     }
+}
+
+/// The mini-block of a column as it is without others.
+fn standing_alone(
+    reader: &mut SpanReader<'_>,
+    column: usize,
+    rows: usize,
+    mini: &MiniBlock<'_>,
+) -> Result<Vec<u8>, ReadError> {
+    let (mut values, mut bytes) = (Vec::new(), Vec::new());
+    reader.values(column, &mut values)?;
+    let mut present = vec![0u64; rows.div_ceil(64)];
+    mini.rows().for_each(|row| present[row / 64] |= 1 << (row % 64));
+    mini::put(rows, Some(&present), &values, &mut bytes);
+    Ok(bytes)
 }
 
 /// A span of a part.

@@ -160,7 +160,8 @@ fn series_that_move_between_groups_stay_whole() {
     left.columns.truncate(15);
     right.columns.drain(..15);
     let done = check(&[vec![all], vec![left, right]]);
-    assert_eq!((meta(&done).n_groups, done.n_rewritten), (2, 0));
+    // One bucket was written relative to one that is in the other group now.
+    assert_eq!((meta(&done).n_groups, done.n_rewritten), (2, 1));
 }
 
 #[test]

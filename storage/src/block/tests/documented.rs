@@ -44,6 +44,28 @@ fn documented_block_is_what_is_written_and_read() {
 }
 
 #[test]
+fn documented_relative_mini_block_is_what_is_written_and_read() {
+    let buckets = [[10.0, 20.0, 31.0], [12.0, 23.0, 35.0]];
+    let documented = bytes_of(fenced(PAGE, "relative"));
+    let (mut written, mut starts) = (Vec::new(), Vec::new());
+    let mut columns = mini::Columns::default();
+    for values in &buckets {
+        starts.push(written.len());
+        columns.put(true, 3, None, values, (&[], &mut []), &mut written);
+    }
+    assert_eq!(written, documented, "{written:02x?}");
+    let (before, bytes) = documented.split_at(starts[1]);
+    let read = |bytes, before: &[f64]| {
+        let mut out = Vec::new();
+        let is_read = mini::MiniBlock::parse(bytes, 3).is_ok_and(|mini| mini.values(before, &mut out).is_ok());
+        is_read.then_some(out)
+    };
+    assert_eq!(read(before, &[]), Some(buckets[0].to_vec()));
+    assert_eq!(read(bytes, &buckets[0]), Some(buckets[1].to_vec()));
+    assert_eq!(read(bytes, &[]), None, "the one before is needed");
+}
+
+#[test]
 fn documented_mini_block_with_histograms_is_what_is_written_and_read() {
     let of = |n: f64| {
         let value = FloatHistogram {

@@ -126,9 +126,10 @@ fn value() -> impl Strategy<Value = f64> {
 
 fn labels() -> impl Strategy<Value = Labels> {
     let value = || proptest::option::of(prop_oneof![4 => "[ab]{1,2}", 1 => "\\PC{1,5}"]);
-    (0u8..4, value(), value(), value()).prop_map(|(metric, a, b, c)| {
+    let bound = proptest::sample::select(&[None, None, Some("0.5"), Some("5"), Some("10"), Some("+Inf")]);
+    (0u8..4, value(), value(), value(), bound).prop_map(|(metric, a, b, c, bound)| {
         let metric = ["", "up", "http_requests_total", "é"][usize::from(metric)].to_owned();
-        let pairs = [("__name__", Some(metric)), ("a", a), ("b", b), ("job", c)];
+        let pairs = [("__name__", Some(metric)), ("a", a), ("b", b), ("job", c), ("le", bound.map(str::to_owned))];
         Labels::from_pairs(pairs.into_iter().filter_map(|(n, v)| Some((n, v?))))
     })
 }
