@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use promontory_model::{
-    Cancel, Cancelled, Changes, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
+    Cancel, Cancelled, Changes, Matcher, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
 };
 
 use crate::blocks::{Block, Deletions, Merging, Progress};
 use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
+use crate::exemplars::SeriesExemplars;
 use crate::head::read::HeadSnapshot;
 use crate::head::writer::GroupWriter;
 use crate::head::{Head, lock};
@@ -91,6 +92,7 @@ impl Db {
             manifest: opened.manifest,
             mark: opened.mark,
             series_file: None,
+            filed: opened.filed,
             checkpointed_layout: opened.head.layout(),
             checkpointed_ns: clock.monotonic_ns(),
             retired: Vec::new(),
@@ -198,6 +200,12 @@ impl Db {
         self.0.head.health.reason()
     }
 
+    /// The exemplars inside `range` of the series that pass all matchers of one of `selectors`, by labels.
+    #[must_use]
+    pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        self.0.head.exemplars.select(selectors, range)
+    }
+
     /// The `limit` largest contributors to the head, of each kind.
     #[must_use]
     pub fn cardinality(&self, limit: usize) -> Cardinality {
@@ -303,6 +311,7 @@ impl Inner {
             status.wal_failures = get(&wal.counters.failures);
         }
         status.wal_corruptions = self.wal_corruptions;
+        status.exemplars = self.head.exemplars.status();
         status.blocks_loaded = blocks.len() as u64;
         status.blocks_bytes = blocks.iter().map(|b| b.meta().bytes()).sum();
         status.checkpoints = get(&self.counters.checkpoints);
@@ -407,6 +416,8 @@ impl Snapshot for DbSnapshot {
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod exemplar_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]

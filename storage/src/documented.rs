@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promontory_model::histogram::{Counts, Span};
-use promontory_model::{FloatHistogram, HistogramSample, Labels};
+use promontory_model::{FloatHistogram, HistogramSample, Labels, Timestamp};
 
+use crate::exemplars::file::Filed;
+use crate::exemplars::{self, Exemplar, Exemplars, Labelled};
 use crate::head::chunk::{self, Column, Input, Kind};
 use crate::head::index::{Index, Place};
 use crate::head::open::OpenRows;
@@ -70,6 +72,27 @@ fn histogram() -> HistogramSample {
     HistogramSample::new(value, Counts::Integer).unwrap()
 }
 
+fn exemplar() -> Labelled {
+    let labels = Labels::from_pairs([("trace_id", "7b")]);
+    let exemplar = Exemplar { labels, value: 0.25, timestamp: Timestamp(15_500), has_timestamp: true };
+    (up("a"), exemplar)
+}
+
+#[test]
+fn documented_exemplars_are_what_is_written_and_read() {
+    let documented = bytes_of(fenced(HEAD, "exemplars"));
+    let vfs = SimVfs::new();
+    let exemplars = Exemplars::new(1);
+    exemplars.append(vec![exemplar()], |_, _| {});
+    let (filed, _) = exemplars::file::write(&exemplars, &vfs, Path::new(""), Filed::default()).unwrap();
+    let written = vfs::read(&vfs, Path::new("00000001.exemplars")).unwrap();
+    check_same(&written, &documented);
+    assert_eq!(filed, Filed { file: (1, documented.len() as u64), n: 1 });
+    let read = Exemplars::new(1);
+    assert_eq!(exemplars::file::load(&documented, &read), (1, vec![]));
+    assert_eq!(read.to_file(u64::MAX).exemplars, [exemplar()]);
+}
+
 #[test]
 fn documented_log_is_what_is_written_and_read() {
     let documented = bytes_of(fenced(WAL, "wal"));
@@ -112,6 +135,10 @@ fn documented_log_is_what_is_written_and_read() {
                     assert_eq!((*group, *first_no, cells), (0, 0, &vec![(8000, 1, 0.25)]));
                     record::put_late(out, *group, *first_no, cells);
                 }
+                Record::Exemplars { first_no, batch } => {
+                    assert_eq!((*first_no, batch), (0, &vec![exemplar()]));
+                    record::put_exemplars(out, *first_no, batch);
+                }
                 Record::Histograms { group, first_no, cells } => {
                     assert_eq!((*group, *first_no, cells.len()), (0, 0, 1));
                     let (t, column, bytes) = cells[0];
@@ -128,7 +155,7 @@ fn documented_log_is_what_is_written_and_read() {
         page::put_pages(&mut written, &records, &mut snap::raw::Encoder::new());
     }
     check_same(&written, &documented);
-    assert_eq!(n_read, 7);
+    assert_eq!(n_read, 8);
 }
 
 #[test]
@@ -198,6 +225,7 @@ fn documented_manifest_is_what_is_written_and_read() {
         next_segment: 2,
         wal_from: 1,
         series: (1, len("series")),
+        exemplars: (1, len("exemplars")),
         segments: vec![(1, len("segment"))],
         cut: Some(("01HF7YAT000000000000000001".to_owned(), 7_200_000)),
     };

@@ -14,6 +14,7 @@ use promontory_model::Labels;
 use crate::changes::ChangeLog;
 use crate::clock::Clock;
 use crate::error::AppendError;
+use crate::exemplars::Exemplars;
 use crate::health::Health;
 use crate::options::DbOptions;
 use crate::tombstone::Tombstones;
@@ -68,6 +69,7 @@ pub(crate) struct Head {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Health,
     pub(crate) segments: Segments,
+    pub(crate) exemplars: Exemplars,
     /// Set once recovery is done; what is replayed is not logged again.
     wal: OnceLock<Wal>,
     gate: RwLock<()>,
@@ -117,6 +119,7 @@ impl Head {
     pub(crate) fn new(options: DbOptions, clock: Arc<dyn Clock>, segments: Segments, floor: i64) -> Self {
         Self {
             window_ms: AtomicI64::new(options.out_of_order_window_ms),
+            exemplars: Exemplars::new(options.exemplars_max),
             options,
             clock,
             health: Health::default(),

@@ -15,6 +15,7 @@ mod db;
 #[cfg(test)]
 mod documented;
 mod error;
+mod exemplars;
 mod head;
 mod health;
 mod histogram_column;
@@ -39,6 +40,7 @@ pub use backfill::{Backfill, BackfillError, BackfillSeries, Backfilled};
 pub use blocks::{Matched, MergeStatus};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
+pub use exemplars::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar, ExemplarStatus, ExemplarsAppended, SeriesExemplars};
 pub use head::writer::{GroupWriter, SeriesRef};
 pub use options::{DbOptions, DbSettings, FsyncPolicy};
 pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery};

@@ -17,6 +17,7 @@ use crate::blocks::{self, Block};
 use crate::canary::{Bug, is_planted};
 use crate::db::Inner;
 use crate::error::WriteError;
+use crate::exemplars;
 use crate::head::read::GroupView;
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, deleted, lock};
@@ -42,6 +43,8 @@ pub(crate) struct State {
     /// How much of the index the series file holds; `None` when it has to be written anew.
     pub(crate) mark: Option<Mark>,
     pub(crate) series_file: Option<Box<dyn VfsFile>>,
+    /// The file of exemplars that the manifest names.
+    pub(crate) filed: exemplars::file::Filed,
     /// Series that moved since the series file was written.
     pub(crate) checkpointed_layout: u64,
     pub(crate) checkpointed_ns: u64,
@@ -197,26 +200,37 @@ impl Inner {
         }
         let segments = head.segments.sync()?;
         head.pack_index();
-        let old_series = state.manifest.series.0;
+        let (old_series, old_exemplars) = (state.manifest.series.0, state.manifest.exemplars.0);
         let series = self.write_series(state)?;
+        let head_dir = self.dir.join(HEAD_DIR);
+        let (filed, filed_no) = exemplars::file::write(&head.exemplars, &*self.vfs, &head_dir, state.filed)?;
         let manifest = Manifest {
             floor: head.floor(),
             next_group: head.next_group(),
             next_segment: head.segments.next_id(),
             wal_from,
             series,
+            exemplars: filed.file,
             segments,
             cut: None,
         };
         manifest.store(&*self.vfs, &self.dir)?;
         state.manifest = manifest;
+        state.filed = filed;
+        head.exemplars.filed(filed_no);
         state.checkpointed_ns = head.clock.monotonic_ns();
         count(&self.counters.checkpoints);
         wal.remove_before(wal_from)?;
         head.segments.remove_files(&std::mem::take(&mut state.retired))?;
         self.forget_tombstones(state.manifest.floor)?;
         if old_series != series.0 && old_series != 0 {
-            self.vfs.remove_file(&self.dir.join(HEAD_DIR).join(series_file::file_name(old_series)))?;
+            self.vfs.remove_file(&head_dir.join(series_file::file_name(old_series)))?;
+        }
+        if old_exemplars != filed.file.0 && old_exemplars != 0 {
+            match self.vfs.remove_file(&head_dir.join(exemplars::file::file_name(old_exemplars))) {
+                Err(e) if e.is_not_found() => {}
+                result => result?,
+            }
         }
         Ok(())
     }

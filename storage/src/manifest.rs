@@ -27,6 +27,8 @@ pub(crate) struct Manifest {
     pub(crate) wal_from: u64,
     /// Number and bytes of the series file.
     pub(crate) series: (u64, u64),
+    /// Number and bytes of the file of exemplars.
+    pub(crate) exemplars: (u64, u64),
     /// Number and bytes of each head segment.
     pub(crate) segments: Vec<(u64, u64)>,
     /// A block that is being cut, and the floor that holds once it is published.
@@ -41,6 +43,7 @@ impl Default for Manifest {
             next_segment: 1,
             wal_from: 0,
             series: (0, 0),
+            exemplars: (0, 0),
             segments: Vec::new(),
             cut: None,
         }
@@ -58,6 +61,8 @@ impl Manifest {
         put_varint(&mut out, self.wal_from);
         put_varint(&mut out, self.series.0);
         put_varint(&mut out, self.series.1);
+        put_varint(&mut out, self.exemplars.0);
+        put_varint(&mut out, self.exemplars.1);
         put_varint(&mut out, self.segments.len() as u64);
         for &(id, len) in &self.segments {
             put_varint(&mut out, id);
@@ -81,6 +86,7 @@ impl Manifest {
         let next_group = r.varint_u32()?;
         let (next_segment, wal_from) = (r.varint()?, r.varint()?);
         let series = (r.varint()?, r.varint()?);
+        let exemplars = (r.varint()?, r.varint()?);
         let n = r.count(r.remaining() / 2)?;
         let segments = (0..n).map(|_| Ok((r.varint()?, r.varint()?))).collect::<Result<_, WireError>>()?;
         let ulid = r.str()?;
@@ -88,7 +94,7 @@ impl Manifest {
         if !r.is_empty() {
             return Err(r.error("bytes left over"));
         }
-        Ok(Self { floor, next_group, next_segment, wal_from, series, segments, cut })
+        Ok(Self { floor, next_group, next_segment, wal_from, series, exemplars, segments, cut })
     }
 
     /// Reads the manifest of a data folder; `None` when there is none yet.
@@ -137,6 +143,7 @@ mod tests {
             next_segment: 5,
             wal_from: 12,
             series: (1, 4096),
+            exemplars: (2, 512),
             segments: vec![(3, 65_536), (4, 300)],
             cut: Some(("01J8XW3V9S7R1D2F3G4H5J6K7M".into(), 14_400_000)),
         }

@@ -47,6 +47,8 @@ pub struct DbOptions {
     pub head_segment_bytes: u64,
     /// Bytes of one label set, names and values together.
     pub labels_bytes_max: usize,
+    /// Exemplars that are kept, those of all series together, the newest ones; 0 keeps none.
+    pub exemplars_max: usize,
     /// Bytes of the disk that samples leave free, so that merges, deletions and retention can still write what frees
     /// more; at most a twentieth of the disk.
     pub reserve_bytes: u64,
@@ -108,6 +110,7 @@ impl DbOptions {
             wal_segment_bytes: 64 << 20,
             head_segment_bytes: 64 << 20,
             labels_bytes_max: 64 << 10,
+            exemplars_max: 100_000,
             reserve_bytes: 64 << 20,
         }
     }

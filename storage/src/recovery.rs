@@ -18,6 +18,8 @@ use crate::blocks::{self, Block};
 use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::error::OpenError;
+use crate::exemplars;
+use crate::exemplars::file::Filed;
 use crate::head::chunk::Kind;
 use crate::head::group::{Group, LateCell};
 use crate::head::histograms::HistogramCell;
@@ -56,6 +58,7 @@ pub(crate) struct Opened {
     pub(crate) manifest: Manifest,
     /// How much of the index the series file holds; `None` when it has to be written anew.
     pub(crate) mark: Option<Mark>,
+    pub(crate) filed: Filed,
     pub(crate) recovery: Recovery,
 }
 
@@ -121,6 +124,7 @@ pub(crate) fn open(
     head.reserve_groups(manifest.next_group);
     head.set_tombstones(Tombstones::load(&**vfs, &dir.join(HEAD_DIR)).map_err(read_failed)?);
     let series_file = read_series_file(&**vfs, dir, &manifest, &mut recovery)?;
+    let filed = load_exemplars(&**vfs, dir, &manifest, &head, &mut recovery)?;
     let (mark, (last, last_bytes)) = thread::scope(|scope| {
         let (series, logged) = index::channel();
         let rebuild = || index::rebuild(&head, &series_file, logged);
@@ -141,7 +145,7 @@ pub(crate) fn open(
     let bytes_max = head.options.wal_segment_bytes;
     let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, (last + 1, last_bytes), bytes_max, wal_bytes);
     head.start_log(wal);
-    Ok(Opened { head, blocks, manifest, mark, recovery })
+    Ok(Opened { head, blocks, manifest, mark, filed, recovery })
 }
 
 /// Numbers of the files that `number` recognises, ascending.
@@ -197,11 +201,10 @@ fn open_segments(
 ) -> Result<(Segments, Vec<segment::Chunk>), OpenError> {
     let dir = dir.join(HEAD_DIR);
     for entry in vfs.read_dir(&dir)? {
-        let named = match (segment::segment_of(&entry.name), series_file::file_of(&entry.name)) {
-            (Some(id), _) => manifest.segments.iter().any(|s| s.0 == id),
-            (_, Some(id)) => manifest.series.0 == id,
-            _ => true,
-        };
+        let name = &entry.name;
+        let named = segment::segment_of(name).is_none_or(|id| manifest.segments.iter().any(|s| s.0 == id))
+            && series_file::file_of(name).is_none_or(|id| manifest.series.0 == id)
+            && exemplars::file::file_of(name).is_none_or(|id| manifest.exemplars.0 == id);
         if !named {
             recovery.head_torn_bytes += entry.len;
             vfs.remove_file(&dir.join(&entry.name))?;
@@ -272,6 +275,39 @@ fn read_series_file(
         recovery.note(format!("{}: {named} bytes expected, {} found", path.display(), bytes.len()));
     }
     Ok(SeriesFile { path, bytes: Some(bytes), is_whole })
+}
+
+/// Puts back the exemplars of the last checkpoint.
+fn load_exemplars(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    manifest: &Manifest,
+    head: &Head,
+    recovery: &mut Recovery,
+) -> Result<Filed, OpenError> {
+    let file = manifest.exemplars;
+    if file.0 == 0 {
+        return Ok(Filed::default());
+    }
+    let path = dir.join(HEAD_DIR).join(exemplars::file::file_name(file.0));
+    let bytes = match vfs::read(vfs, &path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_not_found() => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
+    let named = usize::try_from(file.1).unwrap_or(usize::MAX);
+    let (n, damage) = exemplars::file::load(&bytes[..named.min(bytes.len())], &head.exemplars);
+    for (offset, what) in &damage {
+        recovery.head_corruptions += 1;
+        recovery.note(format!("read {} at {offset}: {what}; what is damaged is lost", path.display()));
+    }
+    if bytes.len() < named {
+        recovery.head_corruptions += 1;
+        recovery.note(format!("{}: {named} bytes expected, {} found", path.display(), bytes.len()));
+    }
+    // Nothing is added to a damaged file; the next checkpoint writes a new one.
+    let is_whole = damage.is_empty() && bytes.len() >= named;
+    Ok(Filed { file, n: if is_whole { n } else { u64::MAX } })
 }
 
 /// Gives each chunk to its group. Chunks of groups without series are left: nobody could ask for them.
@@ -432,6 +468,7 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
                 apply_late(&mut lock(&cell.state), segment, first_no, &cells);
             }
         }
+        Record::Exemplars { first_no, batch } => head.exemplars.restore(first_no, batch),
         Record::Histograms { group, first_no, cells } => {
             if let Some(cell) = head.ensure_group(group) {
                 apply_histograms(&mut lock(&cell.state), segment, first_no, &cells, recovery);

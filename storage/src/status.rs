@@ -1,6 +1,7 @@
 //! What a database says about itself.
 
 use crate::blocks::MergeStatus;
+use crate::exemplars::ExemplarStatus;
 
 /// What an append did with each of its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -151,6 +152,8 @@ pub struct DbStatus {
     pub lowest_timestamp: Option<i64>,
     /// Bytes of the interned strings.
     pub symbol_bytes: u64,
+    /// Exemplars.
+    pub exemplars: ExemplarStatus,
     /// Bytes of memory of the head.
     pub head_memory: HeadMemory,
     /// Bytes of the head segments.

@@ -77,6 +77,7 @@ pub(super) fn small() -> DbOptions {
         wal_segment_bytes: 2000,
         head_segment_bytes: 3000,
         labels_bytes_max: 1000,
+        exemplars_max: 1000,
         reserve_bytes: 0,
     }
 }

@@ -15,8 +15,10 @@ use super::index::Place;
 use super::row::{COLUMNS_MAX, Row};
 use super::{Head, lock};
 use crate::error::AppendError;
+use crate::exemplars::{Exemplar, ExemplarsAppended};
 use crate::sample::Value;
 use crate::status::Appended;
+use crate::wal::{page, record};
 
 /// A series of one [`GroupWriter`]: a slot that is valid until released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -344,6 +346,35 @@ impl GroupWriter {
         });
         self.lane_of.insert(group, lane);
         Ok(lane)
+    }
+
+    /// Keeps exemplars of this writer's series; those of one series ascend in time.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_exemplars(
+        &mut self,
+        exemplars: Vec<(SeriesRef, Exemplar)>,
+    ) -> Result<ExemplarsAppended, AppendError> {
+        let head = Arc::clone(&self.head);
+        head.check_writable()?;
+        if exemplars.is_empty() || head.exemplars.is_off() {
+            return Ok(ExemplarsAppended::default());
+        }
+        let index = head.index();
+        let mut batch = Vec::with_capacity(exemplars.len());
+        for (series, exemplar) in exemplars {
+            self.slot(series)?;
+            batch.push((index.labels(self.series[series.0 as usize]), exemplar));
+        }
+        drop(index);
+        let appended = head.exemplars.append(batch, |first_no, part| {
+            self.records.clear();
+            page::put_record(&mut self.records, |out| record::put_exemplars(out, first_no, part));
+            head.log(&self.records);
+        });
+        head.relieve_log();
+        Ok(appended)
     }
 
     /// Puts the samples into the rows of their lanes: one store each.

@@ -6,6 +6,7 @@
 
 use promontory_model::Labels;
 
+use crate::exemplars::{Labelled, bytes};
 use crate::head::open::Written;
 use crate::head::row::{Body, COLUMNS_MAX};
 use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
@@ -15,6 +16,7 @@ const LATE: u8 = 2;
 const SERIES: u8 = 3;
 const PATCH: u8 = 4;
 const HISTOGRAMS: u8 = 5;
+const EXEMPLARS: u8 = 6;
 
 /// The row is written against nothing.
 const KEYFRAME: u8 = 1;
@@ -30,6 +32,8 @@ pub(crate) enum Record<'a> {
     Patch { group: u32, row_no: u64, t: i64, cells: Vec<(u32, f64)> },
     /// Histograms: time, column and bytes, which [`crate::sample::read_histogram`] takes.
     Histograms { group: u32, first_no: u64, cells: Vec<(i64, u32, &'a [u8])> },
+    /// Exemplars, numbered over all series.
+    Exemplars { first_no: u64, batch: Vec<Labelled> },
     /// A series and where its samples arrive from here on.
     Series { group: u32, column: u32, labels: Labels },
 }
@@ -99,6 +103,11 @@ pub(crate) fn put_histograms<'a>(
         put_bytes(out, bytes);
         last = t;
     }
+}
+
+pub(crate) fn put_exemplars(out: &mut Vec<u8>, first_no: u64, batch: &[Labelled]) {
+    out.push(EXEMPLARS);
+    bytes::put(out, first_no, batch);
 }
 
 /// Writes a row of which the body is written already.
@@ -172,6 +181,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
                 cells.push((t, column(&mut r)?, r.bytes()?));
             }
             Record::Histograms { group, first_no, cells }
+        }
+        EXEMPLARS => {
+            let (first_no, batch) = bytes::read(&mut r)?;
+            Record::Exemplars { first_no, batch }
         }
         SERIES => {
             let (group, column) = (r.varint_u32()?, column(&mut r)?);
