@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::cancel::{Cancel, Cancelled};
-use crate::histogram::{Counts, FloatHistogram, HistogramSample};
+use crate::histogram::{CounterResetHint, Counts, FloatHistogram, HistogramSample};
 use crate::labels::Labels;
 use crate::matcher::Matcher;
 use crate::time::TimeRange;
@@ -305,9 +305,19 @@ impl Columns {
             let is_kept = |(column, row, _): &(u32, u32, Arc<FloatHistogram>)| {
                 *column as usize != i || !rows.contains(&(*row as usize))
             };
+            let before = self.histograms.len();
             let mut kept = self.histograms.iter().map(is_kept);
             self.histogram_counts.retain(|_| kept.next().unwrap_or(true));
             self.histograms.retain(is_kept);
+            // What the next one says of resets was said about the last one that went.
+            let next = self.histograms.partition_point(|(c, row, _)| (*c as usize, *row as usize) < (i, rows.end));
+            if let Some((column, _, next)) =
+                self.histograms.get_mut(next).filter(|_| self.histogram_counts.len() < before)
+                && *column as usize == i
+                && next.counter_reset_hint == CounterResetHint::NotReset
+            {
+                Arc::make_mut(next).counter_reset_hint = CounterResetHint::Unknown;
+            }
         }
     }
 
@@ -387,5 +397,20 @@ mod tests {
         assert_eq!(c.start_timestamps(1).map(|s| s[2]), Some(9));
         c.reset(1, 0..2);
         assert!(c.column(0).is_present(1) && c.start_timestamps(0).is_none());
+    }
+
+    #[test]
+    fn nothing_is_said_about_resets_after_what_was_removed() {
+        let mut c = Columns::default();
+        c.reset(2, 0..4);
+        let h = FloatHistogram { counter_reset_hint: CounterResetHint::NotReset, ..FloatHistogram::default() };
+        let h = Arc::new(h);
+        (0..2).for_each(|column| (0..4).for_each(|row| c.push_histogram(column, row, Arc::clone(&h))));
+        c.remove_rows(0, 1..3);
+        let hints =
+            |i| -> Vec<_> { c.column(i).histograms.iter().map(|(_, row, h)| (*row, h.counter_reset_hint)).collect() };
+        use CounterResetHint::{NotReset, Unknown};
+        assert_eq!(hints(0), [(0, NotReset), (3, Unknown)]);
+        assert_eq!(hints(1), [(0, NotReset), (1, NotReset), (2, NotReset), (3, NotReset)]);
     }
 }
