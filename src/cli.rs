@@ -8,6 +8,13 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use promontory_model::Duration;
 
+mod tsdb;
+
+pub use tsdb::{
+    AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, SelectArgs, TextFormat, TsdbCommand,
+    VerifyArgs,
+};
+
 /// Metrics for model serving: scraper, time series database, PromQL and dashboards in one binary.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,7 +48,7 @@ pub enum Command {
     /// Run test scripts
     #[command(subcommand)]
     Test(TestCommand),
-    /// Look into a data folder
+    /// Look into a data folder, check and repair it, take samples in and out
     #[command(subcommand)]
     Tsdb(TsdbCommand),
 }
@@ -62,23 +69,6 @@ pub enum CheckCommand {
 pub enum TestCommand {
     /// Run PromQL test scripts in the promqltest language
     Promql(TestPromqlArgs),
-}
-
-/// `promontory tsdb …`.
-#[derive(Debug, Subcommand)]
-pub enum TsdbCommand {
-    /// List the blocks of a data folder
-    List {
-        /// Data folder
-        #[arg(default_value = "data")]
-        path: PathBuf,
-    },
-    /// Check every checksum and invariant of the blocks of a data folder
-    Verify {
-        /// Data folder
-        #[arg(default_value = "data")]
-        path: PathBuf,
-    },
 }
 
 /// Flags of `test promql`.

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use promontory_promql::engine::{Engine, EngineOptions};
 use promontory_promql::promqltest::{self, Evaluator};
 use promontory_promql::reference::{Reference, ReferenceOptions};
-use promontory_storage::block::{self, BlockError};
-use promontory_storage::vfs::RealVfs;
 
 use crate::cli::TestPromqlArgs;
+
+mod progress;
+pub mod tsdb;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +30,6 @@ pub enum CommandError {
         /// The system's error.
         source: io::Error,
     },
-    /// A folder of blocks could not be read.
-    #[error(transparent)]
-    Block(#[from] BlockError),
 }
 
 /// Checks configuration files; prints all errors of each.
@@ -65,74 +63,6 @@ const SCRIPT_OPTIONS: EngineOptions = EngineOptions {
     delayed_name_removal: true,
     threads: 1,
 };
-
-/// Lists the blocks of a data folder, oldest first; answers whether each could be opened.
-///
-/// # Errors
-/// [`CommandError`] when the folder cannot be read.
-pub fn tsdb_list(dir: &Path, out: &mut dyn Write) -> Result<bool, CommandError> {
-    let mut all_good = true;
-    let header = ["block", "from", "to", "level", "series", "samples", "bytes", "bytes/sample"];
-    let [block, from, to, level, series, samples, bytes, density] = header;
-    let blocks = block::list(&RealVfs, dir)?;
-    if blocks.is_empty() {
-        writeln!(out, "{}: no blocks yet", dir.display())?;
-        return Ok(true);
-    }
-    writeln!(out, "{block:<26}  {from:<20}  {to:<20} {level:>5} {series:>9} {samples:>12} {bytes:>12} {density:>12}")?;
-    for listed in blocks {
-        match listed.meta {
-            Ok(meta) => {
-                let per_sample = meta.bytes() as f64 / (meta.n_samples.max(1)) as f64;
-                writeln!(
-                    out,
-                    "{:<26}  {:<20}  {:<20} {:>5} {:>9} {:>12} {:>12} {per_sample:>12.3}",
-                    meta.ulid,
-                    utc(meta.range.mint.ms()),
-                    utc(meta.range.maxt.ms()),
-                    meta.level,
-                    meta.n_series,
-                    meta.n_samples,
-                    meta.bytes()
-                )?;
-            }
-            Err(error) => {
-                all_good = false;
-                writeln!(out, "{:<26}  {error}", listed.ulid)?;
-            }
-        }
-    }
-    Ok(all_good)
-}
-
-/// Reads every byte of the blocks of a data folder; answers whether all is as it was written.
-///
-/// # Errors
-/// [`CommandError`] when the folder cannot be read.
-pub fn tsdb_verify(dir: &Path, out: &mut dyn Write) -> Result<bool, CommandError> {
-    let (mut good, mut bad) = (0_u64, 0_u64);
-    for listed in block::list(&RealVfs, dir)? {
-        match block::verify(&RealVfs, &listed.path) {
-            Ok(report) => {
-                good += 1;
-                let meta = report.meta;
-                writeln!(out, "{}: ok, {} series, {} samples", meta.ulid, meta.n_series, meta.n_samples)?;
-            }
-            Err(error) => {
-                bad += 1;
-                writeln!(out, "{}: {error}", listed.ulid)?;
-            }
-        }
-    }
-    writeln!(out, "{good} good, {bad} damaged")?;
-    Ok(bad == 0)
-}
-
-/// A time in ms as RFC 3339 to the second.
-fn utc(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| ms.to_string(), |t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
 
 /// Bytes of one test script.
 const SCRIPT_BYTES_MAX: u64 = 16 << 20;

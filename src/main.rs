@@ -1,20 +1,23 @@
 //! The `promontory` binary: reads the command line, runs one command, ends with 0, or with 1 and one clear sentence.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use promontory::cli::{CheckCommand, Cli, Command, TestCommand, TsdbCommand};
+use promontory::commands::tsdb::TsdbError;
 use promontory::{app, commands};
 
 /// Less CPU and memory than the system's allocator on series that come and go.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What shells expect of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("promontory: {error}");
             ExitCode::FAILURE
@@ -22,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
+fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     let all_good = match cli.command {
         None => {
@@ -40,9 +43,25 @@ fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
         }
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
         Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
-        Some(Command::Tsdb(TsdbCommand::List { path })) => commands::tsdb_list(&path, &mut out)?,
-        Some(Command::Tsdb(TsdbCommand::Verify { path })) => commands::tsdb_verify(&path, &mut out)?,
+        Some(Command::Tsdb(command)) => return tsdb(&command, &mut out),
     };
     out.flush()?;
-    Ok(all_good)
+    Ok(code(all_good))
+}
+
+fn code(all_good: bool) -> ExitCode {
+    if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tsdb(command: &TsdbCommand, out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match commands::tsdb::run(command, out) {
+        Ok(all_good) => Ok(code(all_good)),
+        // Who reads only the first lines of a dump has got what it wanted.
+        Err(TsdbError::Report(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(e) if e.is_cancelled() => {
+            eprintln!("promontory: stopped; nothing half done is left behind");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(e) => Err(e.into()),
+    }
 }

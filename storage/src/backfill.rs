@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use promontory_model::{Cancel, Labels, ReadError};
+use promontory_model::{Cancel, Columns, Labels, ReadError, Select, TimeRange};
 use rapidhash::fast::RandomState;
 
 use crate::block::{self, BlockError, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
@@ -18,6 +18,7 @@ use crate::blocks::Block;
 use crate::codec;
 use crate::db::{Db, Inner};
 use crate::error::WriteError;
+use crate::known::Known;
 use crate::recovery::BLOCKS_DIR;
 use crate::vfs::{Mapped, VfsError, VfsFile};
 
@@ -68,9 +69,9 @@ pub struct Backfilled {
     pub n_series: u64,
     /// Samples in the new blocks.
     pub n_samples: u64,
-    /// Samples given twice with equal bits.
+    /// Samples that were given before, or that the database had, with equal bits.
     pub n_duplicates: u64,
-    /// Samples given with another value for a time that was given before; the first stays.
+    /// Samples that were given before, or that the database had, with another value; that one stays.
     pub n_conflicts: u64,
     /// The new blocks, oldest first.
     pub blocks: Vec<BlockMeta>,
@@ -217,7 +218,15 @@ impl Backfill {
         let mut seen = vec![false; self.series.len()];
         runs.iter().for_each(|r| seen[r.series as usize] = true);
         self.found.n_series = seen.into_iter().filter(|s| *s).count() as u64;
-        let mut work = Work { backfill: &mut self, bytes, n_runs: runs.len().max(1), n_done: 0, progress, cancel };
+        let mut work = Work {
+            backfill: &mut self,
+            bytes,
+            n_runs: runs.len().max(1),
+            n_done: 0,
+            progress,
+            cancel,
+            known: Known::default(),
+        };
         let window_of = |r: &Run| r.window.saturating_mul(short).div_euclid(long);
         for of_block in runs.chunk_by(|a, b| window_of(a) == window_of(b)) {
             if let Err(e) = work.write_block(of_block) {
@@ -294,13 +303,20 @@ struct Work<'a> {
     n_done: usize,
     progress: &'a mut dyn FnMut(f64),
     cancel: &'a Cancel,
+    /// What the database has at the times of the block that is written.
+    known: Known,
 }
 
 impl Work<'_> {
     /// `runs` are those of one block, by source and series.
     fn write_block(&mut self, runs: &[Run]) -> Result<(), BackfillError> {
         let db = &self.backfill.db;
+        let short = db.head.options.block_ms.max(1);
         let mut writer = BlockWriter::new(Arc::clone(&db.vfs), &self.backfill.blocks_dir(), db.new_ulid(), 1)?;
+        let times = |r: &Run| (r.window.saturating_mul(short), r.window.saturating_add(1).saturating_mul(short) - 1);
+        let (mint, maxt) = runs.iter().map(times).fold((i64::MAX, i64::MIN), |a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let select = Select { range: TimeRange::new(mint, maxt), matchers: &[], cancel: self.cancel };
+        self.known = Known::in_range(db, &select)?;
         let sources: Vec<u32> = runs.iter().map(|r| self.backfill.series[r.series as usize].source).collect();
         let mut rest = runs;
         for of_source in sources.chunk_by(|a, b| a == b) {
@@ -314,8 +330,10 @@ impl Work<'_> {
             self.n_done += of_source.len();
             (self.progress)(self.n_done as f64 / self.n_runs as f64);
         }
-        let before = self.backfill.found.n_samples;
-        self.backfill.found.n_samples = before + writer.n_samples();
+        if writer.n_samples() == 0 {
+            return Ok(());
+        }
+        self.backfill.found.n_samples += writer.n_samples();
         let meta = writer.finish()?;
         self.backfill.found.blocks.push(meta);
         Ok(())
@@ -399,8 +417,32 @@ impl Work<'_> {
         }
         let mut samples = times.into_iter().zip(values).collect();
         self.backfill.found.take_one_each(&mut samples);
+        let found = &mut self.backfill.found;
+        let Some(first) = runs.first() else { return Ok(samples) };
+        let times: Vec<i64> = samples.iter().map(|s: &(i64, f64)| s.0).collect();
+        let known = self.known.samples(&self.backfill.series[first.series as usize].labels, &times)?;
+        if known.n_rows() > 0 {
+            samples.retain(|(t, v)| match sample_at(&known, *t) {
+                None => true,
+                Some(old) => {
+                    let is_equal = old.is_some_and(|old| old.to_bits() == v.to_bits());
+                    *(if is_equal { &mut found.n_duplicates } else { &mut found.n_conflicts }) += 1;
+                    false
+                }
+            });
+        }
         Ok(samples)
     }
+}
+
+/// What a single column has at `t`: nothing, a histogram (`Some(None)`) or a float.
+fn sample_at(column: &Columns, t: i64) -> Option<Option<f64>> {
+    let row = column.timestamps().binary_search(&t).ok()?;
+    let only = column.column(0);
+    if only.is_present(row) {
+        return Some(Some(only.values[row]));
+    }
+    only.histograms.iter().any(|(_, r, _)| *r as usize == row).then_some(None)
 }
 
 /// The file of runs. It goes away with its folder.

@@ -123,6 +123,11 @@ impl Db {
         Ok((Self(Arc::new(inner)), opened.recovery))
     }
 
+    pub(crate) fn db_snapshot(&self) -> DbSnapshot {
+        let _gate = self.0.head.gate_alone();
+        DbSnapshot { blocks: self.0.blocks(), head: Arc::new(self.0.head.snapshot()) }
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
@@ -352,8 +357,7 @@ fn work_until_stopped(head: &Head, stop: &Stop, interval: Duration, work: fn(&Wa
 
 impl Queryable for Db {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, ReadError> {
-        let _gate = self.0.head.gate_alone();
-        Ok(Arc::new(DbSnapshot { blocks: self.0.blocks(), head: Arc::new(self.0.head.snapshot()) }))
+        Ok(Arc::new(self.db_snapshot()))
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
@@ -376,12 +380,20 @@ impl Changes for Db {
 }
 
 /// Head and blocks as they were at one moment.
-struct DbSnapshot {
+pub(crate) struct DbSnapshot {
     blocks: Arc<Vec<Arc<dyn Block>>>,
     head: Arc<HeadSnapshot>,
 }
 
 impl DbSnapshot {
+    pub(crate) fn blocks(&self) -> &[Arc<dyn Block>] {
+        &self.blocks
+    }
+
+    pub(crate) fn head(&self) -> &HeadSnapshot {
+        &self.head
+    }
+
     fn sources(&self) -> Vec<NamedSource> {
         let blocks = self.blocks.iter().map(|b| {
             let name = Some(format!("block {}", b.meta().ulid));

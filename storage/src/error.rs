@@ -13,6 +13,14 @@ pub enum OpenError {
         /// Data folder.
         dir: PathBuf,
     },
+    /// The folder holds no database.
+    #[error("open {}: no data of promontory inside{}", dir.display(), foreign_remedy(*is_foreign))]
+    NoData {
+        /// Folder.
+        dir: PathBuf,
+        /// Whether it looks like Prometheus' data.
+        is_foreign: bool,
+    },
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] VfsError),
@@ -34,6 +42,14 @@ pub enum OpenError {
         /// Newest version that is understood.
         known: u32,
     },
+}
+
+fn foreign_remedy(is_foreign: bool) -> &'static str {
+    if is_foreign {
+        "; it looks like data of prometheus, whose blocks `promontory tsdb import --format prometheus` takes over"
+    } else {
+        "; give the folder that --storage.tsdb.path names"
+    }
 }
 
 /// Why written samples are not safe, or maintenance did not finish.

@@ -3,6 +3,7 @@
 //! Synchronous: it knows no async runtime, YAML, PromQL or HTTP. All file access goes through [`vfs`], all time
 //! through [`clock`]. Formats are described in `docs/format`.
 
+mod analyze;
 mod backfill;
 pub mod block;
 mod blocks;
@@ -19,9 +20,11 @@ mod exemplars;
 mod head;
 mod health;
 mod histogram_column;
+mod known;
 mod maintain;
 mod manifest;
 mod mapped;
+pub mod offline;
 mod options;
 pub mod prometheus;
 mod recovery;
@@ -36,6 +39,7 @@ pub mod vfs;
 mod wal;
 mod wire;
 
+pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, PartUsage};
 pub use backfill::{Backfill, BackfillError, BackfillSeries, Backfilled};
 pub use blocks::{Matched, MergeStatus};
 pub use db::Db;

@@ -9,3 +9,4 @@ mod peers;
 mod prometheus_blocks;
 mod reload;
 mod server;
+mod tsdb;

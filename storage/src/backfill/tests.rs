@@ -69,6 +69,15 @@ proptest! {
         prop_assert_eq!(done.n_samples, expected.len() as u64);
         prop_assert_eq!(done.n_duplicates + done.n_conflicts, repeated);
         prop_assert_eq!(&all(&db), &expected);
+        // What is there stays, whatever comes.
+        let mut again = db.backfill().unwrap();
+        for ((labels, t), bits) in &expected {
+            let number = again.series(labels).unwrap();
+            again.push(number, *t, f64::from_bits(*bits) + f64::from(*t % 2 == 0)).unwrap();
+        }
+        let done = again.finish(&mut |_| {}, &Cancel::new()).unwrap();
+        prop_assert_eq!((done.n_samples, done.blocks.len()), (0, 0));
+        prop_assert_eq!(&all(&db), &expected);
         db.close().unwrap();
         drop(db);
         let db = open(&vfs);

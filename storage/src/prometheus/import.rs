@@ -1,12 +1,10 @@
 //! Taking Prometheus' blocks over into blocks of ours.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use promontory_model::histogram::HistogramSample;
-use promontory_model::{Cancel, Columns, Labels, ReadError, Select, SeriesBatch, TimeRange};
-use rapidhash::fast::RandomState;
+use promontory_model::{Cancel, Columns, ReadError, Select, SeriesBatch, TimeRange};
 
 use super::block::PrometheusBlock;
 use super::folder;
@@ -17,6 +15,7 @@ use crate::block::{self, BlockMeta, BlockReader, BlockWriter, ColumnInput, Group
 use crate::blocks::Block;
 use crate::db::{Db, Inner};
 use crate::error::WriteError;
+use crate::known::Known;
 use crate::recovery::BLOCKS_DIR;
 use crate::select::{self, NamedSource};
 
@@ -273,43 +272,5 @@ impl Fresh {
             *(if is_same { &mut counts.n_duplicates } else { &mut counts.n_conflicts }) += 1;
         }
         self.histograms.retain(|(row, _)| gone.binary_search(row).is_err());
-    }
-}
-
-/// What the database has at some times, in its own blocks and the head.
-struct Known {
-    batches: Vec<Arc<dyn SeriesBatch>>,
-    /// Batch and series in it.
-    places: HashMap<Labels, (u32, u32), RandomState>,
-}
-
-impl Known {
-    fn in_range(db: &Inner, select: &Select<'_>) -> Result<Self, PrometheusError> {
-        let sources = {
-            let _gate = db.head.gate_alone();
-            let blocks = db.blocks().iter().cloned().filter_map(Block::native).collect::<Vec<_>>();
-            let mut sources: Vec<NamedSource> =
-                blocks.into_iter().map(|b| NamedSource { source: b as _, name: None }).collect();
-            if db.head.max_t().is_some() {
-                sources.push(NamedSource { source: Arc::new(db.head.snapshot()) as _, name: None });
-            }
-            sources
-        };
-        let batches = select::select(&sources, select)?.batches;
-        let mut places = HashMap::default();
-        for (number, batch) in batches.iter().enumerate() {
-            places.extend((0..batch.n_series()).map(|i| (batch.labels(i), (number as u32, i as u32))));
-        }
-        Ok(Self { batches, places })
-    }
-
-    /// The samples of a series between the first and the last of `times`, as the only column; none when it is not known.
-    fn samples(&self, labels: &Labels, times: &[i64]) -> Result<Columns, ReadError> {
-        let mut out = Columns::default();
-        if let (Some(&(batch, i)), Some(&mint), Some(&maxt)) = (self.places.get(labels), times.first(), times.last()) {
-            let i = i as usize;
-            self.batches[batch as usize].read(i..i + 1, TimeRange::new(mint, maxt), &mut out)?;
-        }
-        Ok(out)
     }
 }

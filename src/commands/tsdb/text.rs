@@ -1,0 +1,178 @@
+//! Samples as lines of text, in the two formats that scraping reads.
+
+use std::io::{self, Write};
+
+use promontory_model::labels::{is_legacy_label_name, is_legacy_metric_name};
+use promontory_model::{Labels, METRIC_NAME};
+
+use crate::cli::TextFormat;
+
+/// Writes samples of one series after another.
+pub(super) struct TextWriter<'a> {
+    out: &'a mut dyn Write,
+    format: TextFormat,
+    /// Name and labels of the current series, up to the blank before the value.
+    key: String,
+    line: String,
+}
+
+impl<'a> TextWriter<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, format: TextFormat) -> Self {
+        Self { out, format, key: String::new(), line: String::new() }
+    }
+
+    /// Samples are those of this series from here on.
+    pub(super) fn series(&mut self, labels: &Labels) {
+        self.key.clear();
+        put_key(&mut self.key, labels);
+    }
+
+    pub(super) fn sample(&mut self, t: i64, v: f64) -> io::Result<()> {
+        self.line.clear();
+        put_value(&mut self.line, v);
+        match self.format {
+            TextFormat::Text => writeln!(self.out, "{} {} {t}", self.key, self.line),
+            TextFormat::Openmetrics => writeln!(self.out, "{} {} {}", self.key, self.line, Seconds(t)),
+        }
+    }
+
+    /// Says that all samples are written.
+    pub(super) fn end(self) -> io::Result<()> {
+        match self.format {
+            TextFormat::Text => Ok(()),
+            TextFormat::Openmetrics => writeln!(self.out, "# EOF"),
+        }
+    }
+}
+
+/// Milliseconds as seconds, with as many digits as they need.
+///
+/// Readers, Prometheus among them, multiply the number by 1000 and cut the rest off, which makes 1084004578.077 lose a
+/// millisecond. A tenth of a millisecond more keeps such times whole, whether a reader cuts or rounds.
+struct Seconds(i64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sign, ms) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
+        let (whole, rest) = (ms / 1000, ms % 1000);
+        if rest == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        // The quotient of two numbers that are exact is the float nearest to the text.
+        let read = ms as f64 / 1000.0 * 1000.0;
+        write!(f, "{sign}{whole}.{rest:03}{}", if read as u64 == ms { "" } else { "1" })
+    }
+}
+
+/// `name{label="value"}`; names that need quotes stand inside the braces.
+fn put_key(out: &mut String, labels: &Labels) {
+    let name = labels.metric_name();
+    let is_plain = is_legacy_metric_name(name);
+    let mut separator = "{";
+    if is_plain {
+        out.push_str(name);
+    } else if !name.is_empty() {
+        out.push('{');
+        put_quoted(out, name);
+        separator = ",";
+    }
+    for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+        out.push_str(separator);
+        separator = ",";
+        if is_legacy_label_name(name) {
+            out.push_str(name);
+        } else {
+            put_quoted(out, name);
+        }
+        out.push('=');
+        put_quoted(out, value);
+    }
+    match (separator, name.is_empty()) {
+        ("{", true) => out.push_str("{}"),
+        ("{", false) => {}
+        _ => out.push('}'),
+    }
+}
+
+fn put_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// The shortest digits that read back as the same bits; every NaN is `NaN`.
+fn put_value(out: &mut String, v: f64) {
+    if v.is_nan() {
+        out.push_str("NaN");
+    } else if v.is_infinite() {
+        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+    } else {
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(v);
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scrape::exposition::{Format, Item, Parser};
+
+    #[track_caller]
+    fn check(format: TextFormat, pairs: &[(&str, &str)], t: i64, v: f64, expected: &str) {
+        let mut out = Vec::new();
+        let mut writer = TextWriter::new(&mut out, format);
+        writer.series(&Labels::from_pairs(pairs.iter().copied()));
+        writer.sample(t, v).unwrap();
+        writer.end().unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_sample_is_a_line() {
+        let labels = [("__name__", "up"), ("job", "a\"\\\nb")];
+        check(TextFormat::Text, &labels, 1_500, 1.0, "up{job=\"a\\\"\\\\\\nb\"} 1 1500\n");
+        check(TextFormat::Openmetrics, &labels[..1], 1_500, 0.25, "up 0.25 1.500\n# EOF\n");
+        check(
+            TextFormat::Openmetrics,
+            &[("__name__", "a.b"), ("c d", "e")],
+            -1,
+            f64::NAN,
+            "{\"a.b\",\"c d\"=\"e\"} NaN -0.001\n# EOF\n",
+        );
+        check(TextFormat::Text, &[("a", "b")], 0, f64::NEG_INFINITY, "{a=\"b\"} -Inf 0\n");
+        check(TextFormat::Openmetrics, &labels[..1], 1_084_004_578_077, 1.0, "up 1 1084004578.0771\n# EOF\n");
+        check(TextFormat::Text, &labels[..1], 0, 1e300, "up 1e+300 0\n");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            name in "[a-z:.é]{1,8}", value in "\\PC{1,8}", t in -10_000_000_000_000i64..10_000_000_000_000, bits: u64,
+        ) {
+            let v = f64::from_bits(bits);
+            for (format, reads) in [(TextFormat::Text, Format::Text), (TextFormat::Openmetrics, Format::OpenMetrics)] {
+                let mut out = Vec::new();
+                let mut writer = TextWriter::new(&mut out, format);
+                writer.series(&Labels::from_pairs([("__name__", name.as_str()), ("l", value.as_str())]));
+                writer.sample(t, v).unwrap();
+                writer.end().unwrap();
+                let mut parser = Parser::new(&out, reads);
+                let Item::Sample { tail, .. } = parser.next_item().unwrap() else { panic!("no sample") };
+                prop_assert_eq!(parser.labels()[0].1.as_ref(), name.as_str());
+                prop_assert_eq!(parser.labels()[1].1.as_ref(), value.as_str());
+                prop_assert!(tail.value.to_bits() == bits || v.is_nan() && tail.value.is_nan());
+                prop_assert_eq!(tail.timestamp_ms, Some(t));
+            }
+        }
+    }
+}
