@@ -4,6 +4,7 @@
 //! store and the wire; nothing of scraping, configuration or the query API.
 
 mod histogram;
+mod known;
 mod read;
 mod receiver;
 mod wire;
@@ -34,6 +35,9 @@ pub const WRITE_SERIES_MAX: usize = 500_000;
 pub const WRITE_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 /// Write requests that are decoded at once; more wait.
 pub const WRITE_CONCURRENCY_MAX: usize = 8;
+/// Bytes of a buffer for a decompressed write request that is kept for the next one; that of a request as senders make
+/// them takes half of it.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// Time that a sender may take for the body of a write request.
 pub const WRITE_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Samples of the answer to one read request.
@@ -66,6 +70,8 @@ struct Remote {
     read_timeout: Duration,
     external_labels: Box<dyn Fn() -> Labels + Send + Sync>,
     write_places: Semaphore,
+    /// For decompressed write requests.
+    buffers: Mutex<Vec<Vec<u8>>>,
     read_places: Arc<Semaphore>,
 }
 
@@ -80,6 +86,7 @@ pub fn router(parts: RemoteParts) -> Router {
         read_timeout,
         external_labels,
         write_places: Semaphore::new(WRITE_CONCURRENCY_MAX),
+        buffers: Mutex::default(),
         read_places: Arc::new(Semaphore::new(READ_CONCURRENCY_MAX)),
     };
     Router::new().route("/read", post(read::read)).route("/write", post(write::write)).with_state(Arc::new(remote))
@@ -112,14 +119,20 @@ async fn read_body(body: Body) -> Result<bytes::Bytes, Refused> {
     })
 }
 
-/// Undoes snappy's block format; the size is checked before anything is allocated.
-fn decompress(body: &[u8]) -> Result<Vec<u8>, Refused> {
+/// Undoes snappy's block format into `out`, whose old bytes are of no matter; the size is checked before anything is
+/// allocated.
+fn decompress<'a>(body: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], Refused> {
     let len = snap::raw::decompress_len(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))?;
     if len > BODY_BYTES_MAX {
         let reason = format!("decoded body of {len} bytes, more than {BODY_BYTES_MAX} (body_bytes_max)");
         return Err(Refused::bad(reason));
     }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))
+    // A buffer that was used before is not filled with zeros again.
+    if out.len() < len {
+        out.resize(len, 0);
+    }
+    let result = snap::raw::Decoder::new().decompress(body, out);
+    result.map(|n| &out[..n]).map_err(|e| Refused::bad(format_args!("snappy: {e}")))
 }
 
 /// Snappy's block format is understood, and assumed where nothing is said.

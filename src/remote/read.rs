@@ -118,7 +118,8 @@ fn internal(reason: impl std::fmt::Display) -> Refused {
 }
 
 fn answer(remote: &Remote, body: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Refused> {
-    let request = ReadRequest::decode(decompress(body)?.as_slice()).map_err(Refused::bad)?;
+    let mut buffer = Vec::new();
+    let request = ReadRequest::decode(decompress(body, &mut buffer)?).map_err(Refused::bad)?;
     let accepted = &request.accepted_response_types;
     if !accepted.is_empty() && !accepted.contains(&SAMPLES) {
         let reason = format!("none of the response types {accepted:?} is supported; 0 (SAMPLES) is");

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use promontory_model::{HistogramSample, Labels, METRIC_NAME, Timestamp};
 use promontory_storage::{AppendError, Appended, Db, GroupWriter, SeriesRef};
-use rapidhash::fast::RandomState;
 
 use super::histogram;
-use super::wire::{self, Request};
+use super::known::{Id, KnownSeries};
+use super::wire::{self, Limits, Request, ScanError, Series};
 
 /// Pairs of job and instance with a writer of their own; series of others share one.
 const SOURCES_MAX: usize = 20_000;
@@ -26,6 +26,8 @@ const FUTURE_MS: i64 = 10 * 60_000;
 /// What became of a request's samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Received {
+    /// Samples of the request, histograms included.
+    pub(crate) n_samples: usize,
     pub(crate) appended: Appended,
     /// Samples too far in the future.
     pub(crate) future: u64,
@@ -39,9 +41,20 @@ pub(crate) struct Received {
     pub(crate) invalid: Option<String>,
 }
 
+/// Why nothing of a request was appended, or not all that could have been.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// The request is damaged or too large; sent again, it will be refused again.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The store takes nothing; the request is to be sent again.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
 pub(crate) struct Receiver {
     db: Db,
-    series: HashMap<Box<[u8]>, Known, RandomState>,
+    series: KnownSeries<Known>,
     sources: Vec<Source>,
     /// Position in `sources` by job and instance.
     source_of: HashMap<(String, String), usize>,
@@ -74,7 +87,7 @@ impl Receiver {
     pub(crate) fn new(db: Db) -> Self {
         Self {
             db,
-            series: HashMap::default(),
+            series: KnownSeries::new(),
             sources: Vec::new(),
             source_of: HashMap::new(),
             free: Vec::new(),
@@ -83,36 +96,40 @@ impl Receiver {
         }
     }
 
-    /// Appends all samples of `request` that can be appended. They are safe after the next commit.
+    /// Appends all samples of the request in `bytes` that can be appended. They are safe after the next commit.
     ///
     /// # Errors
-    /// [`AppendError`] when the store takes nothing; then the request is to be sent again.
-    pub(crate) fn append(&mut self, request: &Request<'_>, now_ms: i64) -> Result<Received, AppendError> {
+    /// [`ReceiveError::Scan`]: nothing was appended.
+    pub(crate) fn append(&mut self, bytes: &[u8], limits: Limits, now_ms: i64) -> Result<Received, ReceiveError> {
         self.sweep(now_ms);
         let mut received = Received::default();
-        let staged = self.stage(request, now_ms, &mut received);
+        let staged = self.stage(Request::new(bytes, limits), now_ms, &mut received);
         let stored = self.store(&mut received, staged.is_ok());
-        staged.and(stored)?;
+        staged?;
+        stored?;
         Ok(received)
     }
 
     /// Gives every sample to the source of its series.
-    fn stage(&mut self, request: &Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), AppendError> {
-        let (mut start, mut histograms_start) = (0, 0);
-        for series in &request.series {
-            let samples = &request.samples[start..series.samples_end];
-            let histograms = &request.histograms[histograms_start..series.histograms_end];
-            (start, histograms_start) = (series.samples_end, series.histograms_end);
+    fn stage(&mut self, mut request: Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), ReceiveError> {
+        let future = now_ms.saturating_add(FUTURE_MS);
+        let mut series = Series::default();
+        let mut last: Option<Id> = None;
+        loop {
+            let expected = last.and_then(|id| self.series.after(id));
+            let labels = expected.map_or(&[][..], |id| self.series.labels(id));
+            if !request.next(labels, &mut series)? {
+                break;
+            }
+            let (samples, histograms) = (&series.samples, &series.histograms);
             if samples.is_empty() && histograms.is_empty() {
                 continue;
             }
-            let known = match self.series.get_mut(series.labels) {
-                Some(known) => {
-                    known.used_ms = now_ms;
-                    *known
-                }
+            let found = if series.is_expected { expected } else { self.series.find(series.labels) };
+            let id = match found {
+                Some(id) => id,
                 None => match self.learn(series.labels, now_ms) {
-                    Ok(Some(known)) => known,
+                    Ok(Some(id)) => id,
                     Ok(None) | Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
                         received.bad_series += 1;
                         continue;
@@ -122,14 +139,21 @@ impl Receiver {
                         received.no_room += (samples.len() + histograms.len()) as u64;
                         continue;
                     }
-                    Err(e) => return Err(e),
+                    Err(e) => return Err(e.into()),
                 },
             };
+            if let Some(last) = last
+                && !series.is_expected
+            {
+                self.series.set_after(last, id);
+            }
+            last = Some(id);
+            let known = self.series.value(id);
+            known.used_ms = now_ms;
             let source = &mut self.sources[known.source];
             if source.pending.is_empty() && source.pending_histograms.is_empty() {
                 self.touched.push(known.source);
             }
-            let future = now_ms.saturating_add(FUTURE_MS);
             for &(t, v) in samples {
                 if t > future {
                     received.future += 1;
@@ -148,6 +172,7 @@ impl Receiver {
                 }
             }
         }
+        received.n_samples = request.n_samples();
         Ok(())
     }
 
@@ -169,7 +194,7 @@ impl Receiver {
     }
 
     /// Takes a new series in; `None` when its labels are not valid.
-    fn learn(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Known>, AppendError> {
+    fn learn(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Id>, AppendError> {
         let Some(labels) = valid_labels(bytes) else { return Ok(None) };
         let at = self.source(&labels);
         let source = &mut self.sources[at];
@@ -186,8 +211,7 @@ impl Receiver {
         };
         source.n_series += 1;
         let known = Known { source: at, series, used_ms: now_ms };
-        self.series.insert(bytes.into(), known);
-        Ok(Some(known))
+        Ok(Some(self.series.insert(bytes, known)))
     }
 
     /// Position of the source of a series with these labels.
@@ -230,7 +254,7 @@ impl Receiver {
         }
         self.swept_ms = now_ms;
         let Self { series, sources, source_of, free, .. } = self;
-        series.retain(|_, known| {
+        series.retain(|known| {
             if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
                 return true;
             }

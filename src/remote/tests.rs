@@ -195,6 +195,9 @@ async fn requests_that_are_not_understood_say_why() {
     check_refused(&w.send("/write", &[("content-type", "text/plain")], vec![1]).await, 415, "application/x-protobuf");
     check_refused(&w.send("/write", &[], vec![0xff; 9]).await, 400, "snappy: ");
     check_refused(&w.send("/write", &[], pack(&[0x0a, 9])).await, 400, "proto: unexpected end at byte 2");
+    // A good series before the damage.
+    let good = WriteRequest { timeseries: vec![series(&[("__name__", "a")], &[(NOW_MS, 1.0)])] }.encode_to_vec();
+    check_refused(&w.send("/write", &[], pack(&[&good[..], &[0x0a, 9]].concat())).await, 400, "unexpected end");
     // A few bytes that claim to become a gigabyte.
     let bomb = vec![0x80, 0x80, 0x80, 0x80, 0x04, 0];
     check_refused(&w.send("/write", &[], bomb).await, 400, "body_bytes_max");
@@ -213,7 +216,7 @@ fn series_that_nobody_sends_are_forgotten() {
         let request =
             WriteRequest { timeseries: vec![series(&[("__name__", name), ("job", job)], &[(w.clock.now().0, 1.0)])] };
         let bytes = request.encode_to_vec();
-        let appended = receiver.append(&wire::scan(&bytes, limits).unwrap(), w.clock.now().0).unwrap().appended;
+        let appended = receiver.append(&bytes, limits, w.clock.now().0).unwrap().appended;
         assert_eq!(appended.accepted, 1);
         receiver.n_known()
     };

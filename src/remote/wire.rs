@@ -1,7 +1,8 @@
 //! The messages of remote write 1.0, scanned in place.
 //!
 //! A sender repeats the same label sets in every request, so a series is known by the bytes of its labels and these
-//! are parsed only once; nothing is allocated per series or sample.
+//! are parsed only once; where the series is the one that was expected, its labels are not even looked into. Nothing is
+//! allocated per series or sample.
 //!
 //! # Source
 //! `prompb/remote.proto` and `prompb/types.proto` of Prometheus.
@@ -92,26 +93,17 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// A write request, taken apart.
-#[derive(Debug, Default)]
-pub(crate) struct Request<'a> {
-    pub(crate) series: Vec<Series<'a>>,
-    /// Time in ms and value, of all series in order.
-    pub(crate) samples: Vec<(i64, f64)>,
-    /// Messages of native histograms, of all series in order.
-    pub(crate) histograms: Vec<&'a [u8]>,
-    histogram_bytes: usize,
-}
-
 /// One series of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(crate) struct Series<'a> {
     /// The message from the first label to the last, for [`labels`]; the same for the same labels in the same order.
     pub(crate) labels: &'a [u8],
-    /// One past its last sample; the first one follows the last of the series before.
-    pub(crate) samples_end: usize,
-    /// The same of its histograms.
-    pub(crate) histograms_end: usize,
+    /// Whether the labels are those that were expected.
+    pub(crate) is_expected: bool,
+    /// Time in ms and value.
+    pub(crate) samples: Vec<(i64, f64)>,
+    /// Messages of native histograms.
+    pub(crate) histograms: Vec<&'a [u8]>,
 }
 
 /// How much a request may hold.
@@ -132,68 +124,120 @@ pub(crate) enum ScanError {
     Limit { what: &'static str, max: usize, limit: &'static str },
 }
 
-/// Takes the message `bytes` apart; all of it is checked but the texts of labels and what is in histograms.
-pub(crate) fn scan<'a>(bytes: &'a [u8], limits: Limits) -> Result<Request<'a>, ScanError> {
-    let mut request = Request::default();
-    let mut fields = Scanner::new(bytes);
-    while let Some((number, value)) = fields.next()? {
-        // Metadata (3) is of no use: what a metric means is learnt where it is scraped.
-        let (1, Value::Bytes(bytes)) = (number, value) else { continue };
-        if request.series.len() == limits.series {
-            return Err(ScanError::Limit { what: "series", max: limits.series, limit: "write_series_max" });
-        }
-        scan_series(bytes, &mut request, limits)?;
-    }
-    Ok(request)
+/// Takes a write request apart, series by series; all of it is checked but the texts of labels and what is in
+/// histograms.
+pub(crate) struct Request<'a> {
+    fields: Scanner<'a>,
+    limits: Limits,
+    n_series: usize,
+    n_samples: usize,
+    histogram_bytes: usize,
 }
 
-fn scan_series<'a>(bytes: &'a [u8], request: &mut Request<'a>, limits: Limits) -> Result<(), ScanError> {
-    let mut fields = Scanner::new(bytes);
-    let mut labels = 0..0;
-    loop {
-        let start = fields.at;
-        let Some((number, value)) = fields.next()? else { break };
-        match (number, value) {
-            (1, Value::Bytes(_)) => {
-                // Senders write labels first and together; should something stand between, it belongs to the bytes
-                // too, which then are known less often but never wrongly.
-                labels = if labels.is_empty() { start..fields.at } else { labels.start..fields.at };
-            }
-            (2, Value::Bytes(sample)) => {
-                request.check_samples(limits)?;
-                request.samples.push(scan_sample(sample)?);
-            }
-            (4, Value::Bytes(histogram)) => {
-                request.check_samples(limits)?;
-                request.histogram_bytes += histogram.len();
-                if request.histogram_bytes > limits.histogram_bytes {
-                    let (what, limit) = ("bytes of native histograms", "write_histogram_bytes_max");
-                    return Err(ScanError::Limit { what, max: limits.histogram_bytes, limit });
-                }
-                request.histograms.push(histogram);
-            }
-            // Exemplars (3) are not kept.
-            _ => {}
-        }
-    }
-    let (samples_end, histograms_end) = (request.samples.len(), request.histograms.len());
-    request.series.push(Series { labels: &bytes[labels], samples_end, histograms_end });
-    Ok(())
-}
-
-impl Request<'_> {
-    /// Whether there is room for one more.
-    fn check_samples(&self, limits: Limits) -> Result<(), ScanError> {
-        if self.n_samples() < limits.samples {
-            return Ok(());
-        }
-        Err(ScanError::Limit { what: "samples", max: limits.samples, limit: "write_samples_max" })
+impl<'a> Request<'a> {
+    pub(crate) fn new(bytes: &'a [u8], limits: Limits) -> Self {
+        Self { fields: Scanner::new(bytes), limits, n_series: 0, n_samples: 0, histogram_bytes: 0 }
     }
 
-    /// Samples, histograms included.
+    /// Samples so far, histograms included.
     pub(crate) fn n_samples(&self) -> usize {
-        self.samples.len() + self.histograms.len()
+        self.n_samples
     }
+
+    /// Reads the next series into `out`; false when there is none. Where it has the labels `expected`, unless these are
+    /// empty, and one sample, little more than a comparison is done.
+    pub(crate) fn next(&mut self, expected: &[u8], out: &mut Series<'a>) -> Result<bool, ScanError> {
+        while let Some((number, value)) = self.fields.next()? {
+            // Metadata (3) is of no use: what a metric means is learnt where it is scraped.
+            let (1, Value::Bytes(message)) = (number, value) else { continue };
+            if self.n_series == self.limits.series {
+                let (what, limit) = ("series", "write_series_max");
+                return Err(ScanError::Limit { what, max: self.limits.series, limit });
+            }
+            self.n_series += 1;
+            out.samples.clear();
+            out.histograms.clear();
+            match expected_sample(message, expected) {
+                Some(sample) => {
+                    self.count_sample()?;
+                    out.labels = &message[..expected.len()];
+                    out.is_expected = true;
+                    out.samples.push(sample);
+                }
+                None => self.series(message, out)?,
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn series(&mut self, message: &'a [u8], out: &mut Series<'a>) -> Result<(), ScanError> {
+        let mut fields = Scanner::new(message);
+        let mut labels = 0..0;
+        loop {
+            let start = fields.at;
+            let Some((number, value)) = fields.next()? else { break };
+            match (number, value) {
+                (1, Value::Bytes(_)) => {
+                    // Senders write labels first and together; should something stand between, it belongs to the
+                    // bytes too, which then are known less often but never wrongly.
+                    labels = if labels.is_empty() { start..fields.at } else { labels.start..fields.at };
+                }
+                (2, Value::Bytes(sample)) => {
+                    self.count_sample()?;
+                    out.samples.push(scan_sample(sample)?);
+                }
+                (4, Value::Bytes(histogram)) => {
+                    self.count_sample()?;
+                    self.histogram_bytes += histogram.len();
+                    let max = self.limits.histogram_bytes;
+                    if self.histogram_bytes > max {
+                        let (what, limit) = ("bytes of native histograms", "write_histogram_bytes_max");
+                        return Err(ScanError::Limit { what, max, limit });
+                    }
+                    out.histograms.push(histogram);
+                }
+                // Exemplars (3) are not kept.
+                _ => {}
+            }
+        }
+        out.labels = &message[labels];
+        out.is_expected = false;
+        Ok(())
+    }
+
+    fn count_sample(&mut self) -> Result<(), ScanError> {
+        let max = self.limits.samples;
+        if self.n_samples == max {
+            return Err(ScanError::Limit { what: "samples", max, limit: "write_samples_max" });
+        }
+        self.n_samples += 1;
+        Ok(())
+    }
+}
+
+/// The sample of a series message that is the labels `expected` and one sample, as senders write it; `None` for any
+/// other, which may still be a good message.
+fn expected_sample(message: &[u8], expected: &[u8]) -> Option<(i64, f64)> {
+    if expected.is_empty() {
+        return None;
+    }
+    let [0x12, len, sample @ ..] = message.strip_prefix(expected)? else { return None };
+    if usize::from(*len) != sample.len() || *len >= 0x80 {
+        return None;
+    }
+    // A value of 0 is left out.
+    let (v, time) = match sample {
+        [0x09, rest @ ..] => {
+            let (v, time) = rest.split_first_chunk()?;
+            (f64::from_bits(u64::from_le_bytes(*v)), time)
+        }
+        _ => (0.0, sample),
+    };
+    let [0x10, time @ ..] = time else { return None };
+    let mut time = Scanner::new(time);
+    let t = time.varint().ok()?;
+    (time.at == time.bytes.len()).then_some((t as i64, v))
 }
 
 fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
@@ -238,8 +282,23 @@ mod tests {
     use super::super::tests::messages;
     use super::*;
 
-    fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Request<'_>, ScanError> {
-        super::scan(bytes, Limits { series, samples, histogram_bytes: 9 })
+    /// All series, each time expecting the labels `expected`.
+    fn read<'a>(bytes: &'a [u8], limits: Limits, expected: &[u8]) -> Result<Vec<Series<'a>>, ScanError> {
+        let mut request = Request::new(bytes, limits);
+        let mut out = Vec::new();
+        loop {
+            let mut series = Series::default();
+            if !request.next(expected, &mut series)? {
+                break;
+            }
+            out.push(series);
+        }
+        assert_eq!(request.n_samples(), out.iter().map(|s| s.samples.len() + s.histograms.len()).sum::<usize>());
+        Ok(out)
+    }
+
+    fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Vec<Series<'_>>, ScanError> {
+        read(bytes, Limits { series, samples, histogram_bytes: 9 }, &[])
     }
 
     #[test]
@@ -253,8 +312,8 @@ mod tests {
         };
         let bytes = [of(&[0x78, 1]), of(&[0x78, 2])].concat();
         let scanned = scan(&bytes, 2, 2).unwrap();
-        assert_eq!(scanned.histograms, [[0x78, 1], [0x78, 2]]);
-        assert_eq!(scanned.series.iter().map(|s| s.histograms_end).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(scanned[0].histograms, [[0x78, 1]]);
+        assert_eq!(scanned[1].histograms, [[0x78, 2]]);
         assert_eq!(scan(&bytes, 2, 1).unwrap_err().to_string(), "request of more than 1 samples (write_samples_max)");
         let large = of(&[0; 10]);
         let expected = "request of more than 9 bytes of native histograms (write_histogram_bytes_max)";
@@ -272,10 +331,10 @@ mod tests {
         };
         let bytes = request.encode_to_vec();
         let scanned = scan(&bytes, 3, 3).unwrap();
-        assert_eq!(scanned.samples, [(1000, 1.5), (-7, f64::NEG_INFINITY), (i64::MAX, 0.0)]);
-        assert_eq!(scanned.series.iter().map(|s| s.samples_end).collect::<Vec<_>>(), [2, 2, 3]);
-        assert_eq!(labels(scanned.series[0].labels).unwrap(), [("__name__", "a"), ("b", "é")]);
-        assert!(scanned.series[1].labels.is_empty());
+        assert_eq!(scanned[0].samples, [(1000, 1.5), (-7, f64::NEG_INFINITY)]);
+        assert_eq!(labels(scanned[0].labels).unwrap(), [("__name__", "a"), ("b", "é")]);
+        assert!(scanned[1].labels.is_empty() && scanned[1].samples.is_empty());
+        assert_eq!(scanned[2].samples, [(i64::MAX, 0.0)]);
         assert_eq!(scan(&bytes, 2, 3).unwrap_err().to_string(), "request of more than 2 series (write_series_max)");
         assert_eq!(scan(&bytes, 3, 2).unwrap_err().to_string(), "request of more than 2 samples (write_samples_max)");
     }
@@ -290,10 +349,48 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(request) = scan(&bytes, 100, 100) {
-                request.series.iter().for_each(|s| { labels(s.labels); });
+            for series in scan(&bytes, 100, 100).into_iter().flatten() {
+                labels(series.labels);
             }
             labels(&bytes);
+        }
+
+        /// Whatever is expected, a series is read as if nothing were.
+        #[test]
+        fn what_is_expected_changes_nothing(
+            pairs in proptest::collection::vec(("[a-c]?", "[a-c]?"), 0..3),
+            more in proptest::collection::vec(("[a-c]?", "[a-c]?"), 0..2),
+            samples in proptest::collection::vec((prop_oneof![any::<i64>(), Just(0)], prop_oneof![any::<f64>(), Just(0.0)]), 0..3),
+            flip in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let owned = |pairs: &[(String, String)]| {
+                let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                messages::series(&pairs, &samples)
+            };
+            let all = [pairs.clone(), more].concat();
+            let mut bytes = messages::WriteRequest { timeseries: vec![owned(&all), owned(&pairs)] }.encode_to_vec();
+            if let Some((at, byte)) = flip && !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let limits = Limits { series: 9, samples: 9, histogram_bytes: 9 };
+            let text = |series: &[Series<'_>]| {
+                let of = |s: &Series<'_>| {
+                    let samples: Vec<_> = s.samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+                    format!("{:?} {samples:?} {:?}", s.labels, s.histograms)
+                };
+                series.iter().map(of).collect::<Vec<_>>()
+            };
+            let plain = read(&bytes, limits, &[]);
+            let of_pairs = messages::WriteRequest { timeseries: vec![owned(&pairs)] }.encode_to_vec();
+            let expected = read(&of_pairs, limits, &[]).unwrap()[0].labels.to_vec();
+            match (plain, read(&bytes, limits, &expected)) {
+                (Ok(plain), Ok(quick)) => {
+                    prop_assert_eq!(text(&plain), text(&quick));
+                    prop_assert!(quick.iter().all(|s| !s.is_expected || s.labels == expected));
+                }
+                (plain, quick) => prop_assert_eq!(plain.is_err(), quick.is_err()),
+            }
         }
     }
 }

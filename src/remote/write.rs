@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::receiver::Received;
+use super::receiver::{ReceiveError, Received};
 use super::{
-    Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX,
-    check_encoding, decompress, read_body, wire,
+    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX,
+    WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
 };
 
 const LIMITS: wire::Limits =
@@ -58,25 +58,36 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
-    let bytes = decompress(body)?;
-    let request = wire::scan(&bytes, LIMITS).map_err(Refused::bad)?;
+    let lock = || remote.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut buffer = lock().pop().unwrap_or_default();
+    let result = decompress(body, &mut buffer).and_then(|bytes| store_message(remote, bytes));
+    if buffer.len() <= BUFFER_BYTES_KEPT {
+        lock().push(buffer);
+    }
+    result
+}
+
+fn store_message(remote: &Remote, bytes: &[u8]) -> Result<StatusCode, Refused> {
     let now_ms = remote.clock.now().0;
     // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
-    let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(&request, now_ms);
-    let received = appended.map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(bytes, LIMITS, now_ms);
+    let received = appended.map_err(|e| match e {
+        ReceiveError::Scan(e) => Refused::bad(e),
+        ReceiveError::Append(e) => Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+    })?;
     // Senders repeat a request that failed with 5xx, and the store accepts equal samples again.
     remote.db.commit().map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     if received.bad_series > 0 {
         tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
     }
-    match refusal(&received, request.n_samples()) {
+    match refusal(&received) {
         Some(reason) => Err(Refused::bad(reason)),
         None => Ok(StatusCode::NO_CONTENT),
     }
 }
 
 /// What to answer when samples were refused. The others are stored: senders do not repeat what they get 400 for.
-fn refusal(received: &Received, n_samples: usize) -> Option<String> {
+fn refusal(received: &Received) -> Option<String> {
     let a = received.appended;
     let reasons = [
         (a.out_of_order, "out of order sample"),
@@ -87,6 +98,7 @@ fn refusal(received: &Received, n_samples: usize) -> Option<String> {
         (received.no_room, "series limit of the head reached"),
         (received.invalid_histograms, received.invalid.as_deref().unwrap_or_default()),
     ];
+    let n_samples = received.n_samples;
     let texts: Vec<_> =
         reasons.iter().filter(|(n, _)| *n > 0).map(|(n, reason)| format!("{reason} ({n} of {n_samples})")).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
