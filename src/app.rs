@@ -4,6 +4,7 @@
 //! anything is answered. Stop: pages drain, scraping ends, the database is closed, in this order, so that nothing that
 //! was acknowledged is lost and no half answer is sent.
 
+mod admin;
 mod backend;
 mod maintenance;
 mod pages;
@@ -399,6 +400,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     let backend = Arc::new(ServerBackend(shared.clone()));
     let data: Arc<dyn promontory_model::Queryable> = Arc::new(shared.db.clone());
     let args = &shared.args;
+    let admin = admin::DbAdmin { db: shared.db.clone(), clock: shared.clock.clone() };
     let labels_of = shared.clone();
     let remote = crate::remote::router(crate::remote::RemoteParts {
         db: shared.db.clone(),
@@ -409,6 +411,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     });
     let api = crate::http::router(HttpParts {
         backend: backend.clone(),
+        admin: args.enable_admin_api.then(|| Arc::new(admin) as _),
         data,
         results: shared.results.clone(),
         memory: shared.memory.clone(),

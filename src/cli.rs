@@ -141,6 +141,9 @@ pub struct ServeArgs {
     /// Serve /-/reload and /-/quit
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
+    /// Serve /api/v1/admin/tsdb: delete series, clean tombstones, make snapshots
+    #[arg(long = "web.enable-admin-api")]
+    pub enable_admin_api: bool,
     /// Accept samples by remote write on /api/v1/write
     #[arg(long = "web.enable-remote-write-receiver")]
     pub enable_remote_write_receiver: bool,
@@ -247,6 +250,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("config.file", path(&args.config_file)),
         ("web.listen-address", args.listen_addresses.join(",")),
         ("web.enable-lifecycle", args.enable_lifecycle.to_string()),
+        ("web.enable-admin-api", args.enable_admin_api.to_string()),
         ("web.enable-remote-write-receiver", args.enable_remote_write_receiver.to_string()),
         ("web.cors.origin", args.cors_origin.clone()),
         ("web.max-connections", args.max_connections.to_string()),

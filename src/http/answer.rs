@@ -20,6 +20,7 @@ pub(crate) enum ErrorType {
     Canceled,
     Timeout,
     Internal,
+    Unavailable,
 }
 
 impl ErrorType {
@@ -30,6 +31,7 @@ impl ErrorType {
             Self::Canceled => "canceled",
             Self::Timeout => "timeout",
             Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
         }
     }
 
@@ -40,7 +42,7 @@ impl ErrorType {
             // nginx' "client closed request": nobody is there to read it, but logs and metrics show it.
             Self::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal | Self::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

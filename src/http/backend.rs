@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use promontory_model::{Labels, MetricMetadata};
+use promontory_model::{Cancel, Labels, Matcher, MetricMetadata, ReadError, TimeRange};
 use promontory_promql::engine::EngineOptions;
 
 /// The rest of the server.
@@ -57,6 +57,39 @@ pub trait Backend: Send + Sync {
 
     /// Content type and text of the server's own metrics for a client that sent `accept`.
     fn metrics(&self, accept: &str) -> (&'static str, String);
+}
+
+/// What changes stored samples on request. Methods block for as long as their work takes; failures are told to the
+/// person who asked.
+pub trait Admin: Send + Sync {
+    /// Deletes the samples inside `range` of the series that pass all matchers of one of the selectors.
+    ///
+    /// # Errors
+    /// Why it failed; some of the samples may be deleted.
+    fn delete_series(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<(), String>;
+
+    /// How many series and samples [`Admin::delete_series`] would delete.
+    ///
+    /// # Errors
+    /// [`ReadError`] when they cannot be read.
+    fn count_series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<(u64, u64), ReadError>;
+
+    /// Gives back the space of deleted samples in blocks.
+    ///
+    /// # Errors
+    /// Why it failed.
+    fn clean_tombstones(&self) -> Result<(), String>;
+
+    /// Makes a snapshot, of the blocks alone on request, and gives its name.
+    ///
+    /// # Errors
+    /// Why it failed; there is none then.
+    fn snapshot(&self, skip_head: bool) -> Result<String, String>;
 }
 
 /// What a query took.

@@ -4,6 +4,7 @@
 //! tells. Queries run on threads of their own, at most `query.max-concurrency` at once; each stops at its deadline and
 //! when its client goes away.
 
+mod admin;
 mod answer;
 mod backend;
 mod body;
@@ -32,7 +33,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 pub use backend::{
-    ActiveTarget, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets, TsdbStatus,
+    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets,
+    TsdbStatus,
 };
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 
@@ -40,6 +42,8 @@ pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 pub struct HttpParts {
     /// The rest of the server.
     pub backend: Arc<dyn Backend>,
+    /// What changes stored samples; `None` without `--web.enable-admin-api`.
+    pub admin: Option<Arc<dyn Admin>>,
     /// Where queries read.
     pub data: Arc<dyn Queryable>,
     /// Answers of range queries, kept for the next refresh.
@@ -70,6 +74,7 @@ pub struct HttpOptions {
 /// State of the handlers.
 pub(crate) struct Http {
     backend: Arc<dyn Backend>,
+    admin: Option<Arc<dyn Admin>>,
     data: Arc<dyn Queryable>,
     results: Arc<ResultCache>,
     memory: Arc<MemoryPool>,
@@ -80,9 +85,9 @@ pub(crate) struct Http {
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
-    let HttpParts { backend, data, results, memory, clock, api_routes, options } = parts;
+    let HttpParts { backend, admin, data, results, memory, clock, api_routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
-    let http = Arc::new(Http { backend, data, results, memory, clock, query_places, options });
+    let http = Arc::new(Http { backend, admin, data, results, memory, clock, query_places, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let api = api()
@@ -127,6 +132,9 @@ fn api() -> Router<Arc<Http>> {
         .route("/status/config", get(status::config))
         .route("/status/flags", get(status::flags))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/admin/tsdb/delete_series", on(layers::POST_PUT, admin::delete_series))
+        .route("/admin/tsdb/clean_tombstones", on(layers::POST_PUT, admin::clean_tombstones))
+        .route("/admin/tsdb/snapshot", on(layers::POST_PUT, admin::snapshot))
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ impl Selection {
     }
 }
 
-fn read_set(text: &str) -> Result<Vec<Matcher>, ApiError> {
+/// The matchers of one `match[]`.
+pub(crate) fn read_set(text: &str) -> Result<Vec<Matcher>, ApiError> {
     match parser::parse_selector(text) {
         Ok(selector) => Ok(selector.matchers),
         // The parser says so of any query; of this parameter Prometheus says it in its own words.

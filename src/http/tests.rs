@@ -12,7 +12,8 @@ use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use promontory_model::{
-    Cancelled, Changes, Labels, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot, Timestamp,
+    Cancel, Cancelled, Changes, Labels, Matcher, MetricMetadata, MetricType, ReadError, Select, Selection, Snapshot,
+    TimeRange, Timestamp,
 };
 use promontory_promql::cache::ResultCache;
 use promontory_promql::engine::EngineOptions;
@@ -60,6 +61,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(options: HttpOptions) -> Self {
+        Self::build(options, true)
+    }
+
+    pub(super) fn without_admin() -> Self {
+        Self::build(options(), false)
+    }
+
+    fn build(options: HttpOptions, has_admin: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(100_000)));
         let db_options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
@@ -70,6 +79,7 @@ impl World {
         let results = Arc::new(ResultCache::new(1 << 20));
         let router = router(HttpParts {
             backend: backend.clone(),
+            admin: has_admin.then(|| backend.clone() as _),
             data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone(), stopped: stopped.clone() }),
             results: results.clone(),
             memory: Arc::default(),
@@ -180,9 +190,32 @@ pub(super) struct FakeBackend {
     pub(super) stopping: AtomicBool,
     pub(super) reload_fails: AtomicBool,
     pub(super) reloads: AtomicUsize,
+    /// What was asked of the admin API.
+    pub(super) admin_asked: Mutex<Vec<String>>,
     /// Queries that began and did not end.
     pub(super) active: AtomicUsize,
     pub(super) samples_read: AtomicU64,
+}
+
+impl Admin for FakeBackend {
+    fn delete_series(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<(), String> {
+        let n = selectors.len();
+        self.admin_asked.lock().unwrap().push(format!("delete {n} {} {}", range.mint.0, range.maxt.0));
+        Ok(())
+    }
+
+    fn count_series(&self, _: &[Vec<Matcher>], _: TimeRange, _: &Cancel) -> Result<(u64, u64), ReadError> {
+        Ok((2, 18))
+    }
+
+    fn clean_tombstones(&self) -> Result<(), String> {
+        self.admin_asked.lock().unwrap().push("clean".to_owned());
+        Err("disk full".to_owned())
+    }
+
+    fn snapshot(&self, skip_head: bool) -> Result<String, String> {
+        Ok(format!("20260102T030405Z-{skip_head}"))
+    }
 }
 
 impl Backend for FakeBackend {

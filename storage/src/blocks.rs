@@ -5,6 +5,7 @@
 
 mod deletion;
 mod merging;
+mod snapshot;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub(crate) use deletion::Deletions;
 pub use deletion::Matched;
 pub use merging::MergeStatus;
 pub(crate) use merging::{Merging, Progress};
+pub use snapshot::SnapshotOf;
 
 /// An immutable part of the history in a folder named by its ULID.
 pub(crate) trait Block: Source + Debug {
@@ -85,3 +87,6 @@ pub(crate) fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Block>, BlockEr
 pub(crate) fn delete(vfs: &dyn Vfs, block: &dyn Block) -> Result<(), BlockError> {
     block::delete(vfs, block.path().parent().unwrap_or(Path::new("")), block.meta().ulid)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ mod wire;
 
 pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, PartUsage};
 pub use backfill::{Backfill, BackfillError, BackfillSeries, Backfilled};
-pub use blocks::{Matched, MergeStatus};
+pub use blocks::{Matched, MergeStatus, SnapshotOf};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use exemplars::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar, ExemplarStatus, ExemplarsAppended, SeriesExemplars};

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -313,7 +313,7 @@ impl Inner {
         state.manifest = announced;
         let dir = self.dir.join(BLOCKS_DIR);
         let range = TimeRange::new(head.floor(), end - 1);
-        let meta = write_block(self, ulid, range)?;
+        let meta = write_block(self, &dir, ulid, range, u64::MAX)?;
         let reader = match meta {
             None => None,
             Some(_) => Some(
@@ -493,15 +493,22 @@ fn members(head: &Head) -> BTreeMap<u32, Vec<(u32, Labels)>> {
     out
 }
 
-/// Writes the head's samples in `range` as a block; `None` when there are none.
-fn write_block(db: &Inner, ulid: Ulid, range: TimeRange) -> Result<Option<BlockMeta>, WriteError> {
+/// Writes the head's samples in `range` that were appended up to `seq` as a block in the folder `dir`; `None` when there
+/// are none.
+pub(crate) fn write_block(
+    db: &Inner,
+    dir: &Path,
+    ulid: Ulid,
+    range: TimeRange,
+    seq: u64,
+) -> Result<Option<BlockMeta>, WriteError> {
     let failed = |e| block_error("cut a block from the head", &e);
-    let mut writer = BlockWriter::new(Arc::clone(&db.vfs), &db.dir.join(BLOCKS_DIR), ulid, 1).map_err(failed)?;
+    let mut writer = BlockWriter::new(Arc::clone(&db.vfs), dir, ulid, 1).map_err(failed)?;
     let mut read = Columns::default();
     let tombstones = db.head.tombstones();
     for (group, members) in members(&db.head) {
         let Some(cell) = db.head.group(group) else { continue };
-        let view = GroupView::of(&lock(&cell.state), u64::MAX, range.mint.0);
+        let view = GroupView::of(&lock(&cell.state), seq, range.mint.0);
         if view.rows_max(range) == 0 {
             continue;
         }

@@ -371,3 +371,42 @@ async fn range_queries_may_be_answered_from_kept_steps_or_not() {
     let stats = w.results.stats();
     assert_eq!((stats.misses, stats.hits), (1, 1), "{stats:?}");
 }
+
+#[tokio::test]
+async fn the_admin_api_has_the_shapes_of_prometheus() {
+    let w = world();
+    let deleted = w.post("/api/v1/admin/tsdb/delete_series", "match[]=m&match[]={a=\"b\"}&start=1&end=2.5").await;
+    assert_eq!((deleted.status, deleted.text().as_str()), (204, ""));
+    let all = w.post("/api/v1/admin/tsdb/delete_series?match[]=m", "").await;
+    assert_eq!(all.status, 204);
+    let asked = w.backend.admin_asked.lock().unwrap().clone();
+    assert_eq!(asked, ["delete 2 1000 2500".to_owned(), format!("delete 1 {} {}", i64::MIN, i64::MAX)]);
+
+    let counted = w.post("/api/v1/admin/tsdb/delete_series", "match[]=m&dry_run=true").await;
+    assert_eq!(counted.text(), r#"{"status":"success","data":{"series":2,"samples":18}}"#);
+    assert_eq!(w.backend.admin_asked.lock().unwrap().len(), 2);
+
+    let none = w.post("/api/v1/admin/tsdb/delete_series", "").await;
+    let expected = r#"{"status":"error","errorType":"bad_data","error":"no match[] parameter provided"}"#;
+    assert_eq!((none.status, none.text().as_str()), (400, expected));
+    let failed = w.post("/api/v1/admin/tsdb/clean_tombstones", "").await;
+    let expected = r#"{"status":"error","errorType":"internal","error":"disk full"}"#;
+    assert_eq!((failed.status, failed.text().as_str()), (500, expected));
+    for (query, expected) in [("", "false"), ("?skip_head=true", "true"), ("?skip_head=0", "false")] {
+        let made = w.post(&format!("/api/v1/admin/tsdb/snapshot{query}"), "").await;
+        let expected = format!(r#"{{"status":"success","data":{{"name":"20260102T030405Z-{expected}"}}}}"#);
+        assert_eq!((made.status, made.text()), (200, expected));
+    }
+    assert_eq!(w.post("/api/v1/admin/tsdb/snapshot?skip_head=x", "").await.status, 400);
+    assert_eq!(w.get("/api/v1/admin/tsdb/snapshot").await.status, 405);
+}
+
+#[tokio::test]
+async fn the_admin_api_needs_its_flag() {
+    let w = World::without_admin();
+    let expected = r#"{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}"#;
+    for path in ["delete_series?match[]=m", "clean_tombstones", "snapshot"] {
+        let answer = w.post(&format!("/api/v1/admin/tsdb/{path}"), "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (500, expected), "{path}");
+    }
+}

@@ -11,21 +11,21 @@ use crate::clock::ManualClock;
 use crate::vfs::{SimVfs, Vfs as _};
 use crate::{Appended, Db, DbOptions, GroupWriter, SeriesRef};
 
-fn options() -> DbOptions {
+pub(crate) fn options() -> DbOptions {
     DbOptions { commit_interval_ms: None, ..DbOptions::server() }
 }
 
-fn open(vfs: &SimVfs, options: DbOptions) -> Db {
+pub(crate) fn open(vfs: &SimVfs, options: DbOptions) -> Db {
     let clock = Arc::new(ManualClock::new(Timestamp(0)));
     Db::open(Arc::new(vfs.clone()), clock, Path::new("data"), options).unwrap().0
 }
 
-fn series(writer: &mut GroupWriter, name: &str) -> SeriesRef {
+pub(crate) fn series(writer: &mut GroupWriter, name: &str) -> SeriesRef {
     writer.resolve(&Labels::from_pairs([("__name__", name), ("job", "j")])).unwrap()
 }
 
 /// Every sample that a snapshot sees: `name t:value …`, sorted.
-fn dump(snapshot: &dyn Snapshot, range: TimeRange, matchers: &[Matcher]) -> Vec<String> {
+pub(crate) fn dump(snapshot: &dyn Snapshot, range: TimeRange, matchers: &[Matcher]) -> Vec<String> {
     let cancel = Cancel::new();
     let found = snapshot.select(&Select { range, matchers, cancel: &cancel }).unwrap();
     assert!(found.warnings.is_empty(), "{:?}", found.warnings);
@@ -51,7 +51,7 @@ fn dump(snapshot: &dyn Snapshot, range: TimeRange, matchers: &[Matcher]) -> Vec<
 }
 
 #[track_caller]
-fn check(db: &Db, range: TimeRange, matchers: &[Matcher], expected: &[&str]) {
+pub(crate) fn check(db: &Db, range: TimeRange, matchers: &[Matcher], expected: &[&str]) {
     assert_eq!(dump(&*db.snapshot().unwrap(), range, matchers), expected);
 }
 
