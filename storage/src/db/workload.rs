@@ -1,14 +1,14 @@
 //! A random life of a database on a simulated disk, and the book of what each sample may be after a crash at any moment.
 //!
 //! The same seed gives the same operations. Samples are appended by two writers, some late; writers and series come and
-//! go; time passes in steps and leaps; ticks seal, checkpoint, cut, merge and retire; the database is closed or dropped
-//! and opened again.
+//! go; time passes in steps and leaps; ticks seal, checkpoint, cut, merge and retire; samples are deleted, and added at
+//! old times; the database is closed or dropped and opened again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use promontory_model::{HistogramSample, STALE_NAN_BITS, Timestamp};
+use promontory_model::{Cancel, HistogramSample, Matcher, STALE_NAN_BITS, TimeRange, Timestamp};
 
 use super::model_tests::{Samples, histogram, histogram_mark, labels};
 use crate::clock::ManualClock;
@@ -28,7 +28,8 @@ struct Event {
     began: u64,
     /// Operations before it was acknowledged; a crash at this number or later must find it done.
     acknowledged: Option<u64>,
-    bits: u64,
+    /// What is stored; `None` for a deletion.
+    bits: Option<u64>,
 }
 
 /// What each sample may be.
@@ -44,8 +45,8 @@ pub(super) struct Ledger {
 impl Ledger {
     fn append(&mut self, op: u64, key: Key, bits: u64) {
         let events = self.events.entry(key).or_default();
-        if events.last().is_none_or(|e| e.bits != bits) {
-            events.push(Event { began: op, acknowledged: None, bits });
+        if events.last().is_none_or(|e| e.bits != Some(bits)) {
+            events.push(Event { began: op, acknowledged: None, bits: Some(bits) });
             self.waiting.push(key);
         }
         if self.newest.last().is_none_or(|n| n.1 < key.1) {
@@ -61,6 +62,22 @@ impl Ledger {
         }
     }
 
+    fn acknowledge_one(&mut self, op: u64, key: Key) {
+        for event in self.events.get_mut(&key).into_iter().flatten() {
+            event.acknowledged.get_or_insert(op);
+        }
+    }
+
+    /// Samples whose key is `hit` are deleted by operations from `began` on, all before `acknowledged`.
+    fn delete(&mut self, began: u64, acknowledged: u64, hit: impl Fn(&Key) -> bool) {
+        for (_, events) in self.events.iter_mut().filter(|(key, _)| hit(key)) {
+            for event in events.iter_mut() {
+                event.acknowledged.get_or_insert(acknowledged);
+            }
+            events.push(Event { began, acknowledged: Some(acknowledged), bits: None });
+        }
+    }
+
     /// Samples that were ever appended.
     pub(super) fn len(&self) -> usize {
         self.events.len()
@@ -68,7 +85,7 @@ impl Ledger {
 
     /// Whether `bits` were appended under this key at any time.
     pub(super) fn was_appended(&self, key: Key, bits: u64) -> bool {
-        self.events.get(&key).is_some_and(|events| events.iter().any(|e| e.bits == bits))
+        self.events.get(&key).is_some_and(|events| events.iter().any(|e| e.bits == Some(bits)))
     }
 
     /// What is wrong with what was found after a crash at operation `at`, if anything.
@@ -81,7 +98,7 @@ impl Ledger {
                 if event.acknowledged.is_some_and(|a| a <= at) && key.1 >= retired {
                     may_be.clear();
                 }
-                may_be.push(Some(event.bits));
+                may_be.push(event.bits);
             }
             let is = found.get(key).copied();
             if !may_be.contains(&is) {
@@ -103,6 +120,9 @@ pub(super) struct Reached {
     pub(super) retired: u64,
     pub(super) series_files: u64,
     pub(super) restarts: u64,
+    pub(super) deleted: u64,
+    pub(super) cleaned: u64,
+    pub(super) backfilled: u64,
 }
 
 impl Reached {
@@ -115,6 +135,17 @@ impl Reached {
         self.retired += other.retired;
         self.series_files += other.series_files;
         self.restarts += other.restarts;
+        self.deleted += other.deleted;
+        self.cleaned += other.cleaned;
+        self.backfilled += other.backfilled;
+    }
+
+    /// Whether everything was reached at least once.
+    pub(super) fn is_complete(&self) -> bool {
+        let Self { samples, late, checkpoints, blocks, merges, retired, .. } = *self;
+        let Self { series_files, restarts, deleted, cleaned, backfilled, .. } = *self;
+        let all = [samples, late, checkpoints, blocks, merges, retired, series_files, restarts, deleted, cleaned];
+        all.iter().all(|&n| n > 0) && backfilled > 0
     }
 
     fn count(&mut self, status: &DbStatus) {
@@ -192,8 +223,11 @@ impl Workload {
     /// One thing that happens.
     pub(super) fn step(&mut self) {
         match self.up_to(99) {
-            0..45 => self.scrape(),
-            45..55 => self.append_late(),
+            0..41 => self.scrape(),
+            41..44 => self.delete(),
+            44..46 => self.reached.cleaned += self.db().clean_tombstones().unwrap() as u64,
+            46..48 => self.backfill(),
+            48..55 => self.append_late(),
             55..72 => {
                 self.db().commit().unwrap();
                 self.ledger.acknowledge(self.vfs.ops());
@@ -262,6 +296,45 @@ impl Workload {
                 self.ledger.append(op, (series, t), histogram_mark(&sample));
             }
         }
+    }
+
+    /// Deletes samples of a metric, or of all, at times at which none can arrive any more.
+    fn delete(&mut self) {
+        let Some(max_t) = self.db().0.head.max_t() else { return };
+        let oldest = self.options.out_of_order_window_ms.max(self.options.block_ms / 2);
+        let from = [self.now - 15_000 - self.up_to(20_000) as i64, i64::MIN][self.up_to(3) / 3];
+        let range = TimeRange::new(from, max_t - oldest - 1 - self.up_to(5000) as i64);
+        let metric = self.up_to(3) as u8;
+        let selector: Vec<_> =
+            (metric < 3).then(|| Matcher::equal("__name__", &format!("m{metric}"))).into_iter().collect();
+        let began = self.vfs.ops();
+        self.db().delete_series(&[selector], range).unwrap();
+        let hit = |key: &Key| (metric == 3 || key.0 % 3 == metric) && range.contains(Timestamp(key.1));
+        self.ledger.delete(began, self.vfs.ops(), hit);
+        self.reached.deleted += 1;
+    }
+
+    /// Adds samples of an hour before the start.
+    fn backfill(&mut self) {
+        let mut backfill = self.db().backfill().unwrap();
+        let mut added = Vec::new();
+        for _ in 0..=self.up_to(5) {
+            let (series, t) = (self.up_to(150) as u8, self.now - 3_600_000 - self.up_to(9000) as i64);
+            let value = self.value();
+            let number = backfill.series(&labels(series)).unwrap();
+            backfill.push(number, t, value).unwrap();
+            added.push(((series, t), value.to_bits()));
+        }
+        let began = self.vfs.ops();
+        let done = backfill.finish(&mut |_| {}, &Cancel::new()).unwrap();
+        added.sort_unstable_by_key(|(key, _)| *key);
+        added.dedup_by_key(|(key, _)| *key);
+        assert_eq!(done.n_samples, added.len() as u64);
+        for (key, bits) in added {
+            self.ledger.append(began, key, bits);
+            self.ledger.acknowledge_one(self.vfs.ops(), key);
+        }
+        self.reached.backfilled += 1;
     }
 
     pub(super) fn tick(&mut self) {
