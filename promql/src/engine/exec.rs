@@ -6,6 +6,7 @@ use super::aggregate::Accumulator;
 use super::budget::Charge;
 use super::notes::Notes;
 use super::ranked::{self, Param};
+use super::report::Meter;
 use super::select::{Context, Leaf, Newest, Scratch, note_non_counter};
 use super::stages::{Scalars, Stage};
 use super::vector::{METADATA_LABELS, Series, Vector};
@@ -48,12 +49,14 @@ pub(crate) struct Exec<'a> {
     pub(crate) annotations: Annotations,
     /// Values that will be read again, with the number of reads left.
     memo: Vec<Option<(Value, u32)>>,
+    /// Measures operators, when asked to.
+    pub(crate) meter: Option<Meter<'a>>,
 }
 
 impl<'a> Exec<'a> {
     /// Nothing evaluated yet.
     pub(crate) fn new(plan: &'a Plan, ctx: Context<'a>) -> Self {
-        Self { plan, ctx, annotations: Annotations::default(), memo: vec![None; plan.nodes.len()] }
+        Self { plan, ctx, annotations: Annotations::default(), memo: vec![None; plan.nodes.len()], meter: None }
     }
 
     /// The value of a node.
@@ -68,7 +71,11 @@ impl<'a> Exec<'a> {
             return Ok(value);
         }
         self.ctx.cancel.check()?;
+        let begun = self.meter.as_mut().map(|m| m.begin(self.ctx.budget));
         let value = self.compute(id)?;
+        if let (Some(meter), Some(begun)) = (&mut self.meter, begun) {
+            meter.end(slot, &begun, self.ctx.budget, &value);
+        }
         let readers = self.plan.get(id).readers;
         if readers > 1 {
             self.memo[slot] = Some((value.clone(), readers - 1));

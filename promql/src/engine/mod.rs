@@ -21,6 +21,7 @@ mod pool;
 mod quantiles;
 mod ranked;
 mod relabel;
+mod report;
 mod select;
 mod stages;
 #[cfg(test)]
@@ -33,12 +34,14 @@ use std::sync::Arc;
 use promontory_model::{Cancel, Queryable};
 
 pub use budget::MemoryPool;
+pub use report::{Cost, Estimate, Operator};
 
+use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType};
 use crate::error::QueryError;
 use crate::plan::{self, Grid, PlanOptions};
 use crate::promqltest::Evaluator;
-use crate::value::{QueryOutput, RangeSpec};
+use crate::value::{QueryOutput, RangeSpec, Value};
 
 /// What an evaluation may use and how it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,7 @@ impl Engine {
         t_ms: i64,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        self.run(queryable, expr, Grid { start: t_ms, step: 1, n: 1 }, false, cancel)
+        Ok(self.run(queryable, expr, Times::At(t_ms), Mode::Evaluate, cancel)?.0)
     }
 
     /// The values of `expr`, an instant vector or a scalar, at the steps of `range`.
@@ -108,29 +111,50 @@ impl Engine {
         range: RangeSpec,
         cancel: &Cancel,
     ) -> Result<QueryOutput, QueryError> {
-        let grid = steps(range)?;
-        let kind = match expr.value_type() {
-            ValueType::Scalar | ValueType::InstantVector => None,
-            ValueType::String => Some("string"),
-            ValueType::RangeVector => Some("range vector"),
-        };
-        if let Some(kind) = kind {
-            let message =
-                format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
-            return Err(QueryError::Execution { message, span: Some(expr.span()) });
-        }
-        self.run(queryable, expr, grid, true, cancel)
+        Ok(self.run(queryable, expr, Times::Range(range), Mode::Evaluate, cancel)?.0)
+    }
+
+    /// The operators that would evaluate `expr`, with what the index of the store says of its selectors. Reads no
+    /// sample.
+    ///
+    /// # Errors
+    /// As [`Engine::range`].
+    pub fn explain(
+        &self,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        times: Times,
+        cancel: &Cancel,
+    ) -> Result<Vec<Operator>, QueryError> {
+        Ok(self.run(queryable, expr, times, Mode::Explain, cancel)?.1)
+    }
+
+    /// The value of `expr`, and its operators with what each of them did. `now` counts ns from any start.
+    ///
+    /// # Errors
+    /// As [`Engine::range`].
+    pub fn analyze(
+        &self,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        times: Times,
+        now: &dyn Fn() -> u64,
+        cancel: &Cancel,
+    ) -> Result<(QueryOutput, Vec<Operator>), QueryError> {
+        self.run(queryable, expr, times, Mode::Measure(now), cancel)
     }
 
     fn run(
         &self,
         queryable: &dyn Queryable,
         expr: &Expr,
-        grid: Grid,
-        is_range: bool,
+        times: Times,
+        mode: Mode<'_>,
         cancel: &Cancel,
-    ) -> Result<QueryOutput, QueryError> {
+    ) -> Result<(QueryOutput, Vec<Operator>), QueryError> {
         let o = &self.options;
+        let is_range = matches!(times, Times::Range(_));
+        let grid = times.grid(expr)?;
         let budget = budget::Budget::new(o.max_samples, o.memory_bytes_max, self.pool.clone());
         // Every operator holds its steps at least once; a query of too many is refused before they are listed.
         drop(budget.charge(0, (grid.n as u64).saturating_mul(8))?);
@@ -146,9 +170,62 @@ impl Engine {
             delayed_names: o.delayed_name_removal,
             threads: o.threads.max(1),
         };
+        if matches!(mode, Mode::Explain) {
+            let empty = QueryOutput {
+                value: Value::Vector(Vec::new()),
+                annotations: Annotations::default(),
+                stats: budget.stats(),
+            };
+            return Ok((empty, report::operators(&plan, ctx, None)?));
+        }
         let mut exec = exec::Exec::new(&plan, ctx);
+        if let Mode::Measure(now) = mode {
+            exec.meter = Some(report::Meter::new(now, &plan));
+        }
         let value = output::value(&mut exec, is_range)?;
-        Ok(QueryOutput { value, annotations: exec.annotations, stats: budget.stats() })
+        let stats = budget.stats();
+        let operators = match &exec.meter {
+            Some(meter) => report::operators(&plan, ctx, Some(meter))?,
+            None => Vec::new(),
+        };
+        Ok((QueryOutput { value, annotations: exec.annotations, stats }, operators))
+    }
+}
+
+/// What is asked of a query.
+#[derive(Clone, Copy)]
+enum Mode<'a> {
+    /// Its operators.
+    Explain,
+    /// Its value.
+    Evaluate,
+    /// Both, with what each operator did.
+    Measure(report::Now<'a>),
+}
+
+/// When a query is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// At one time, in ms.
+    At(i64),
+    /// At the steps of a range.
+    Range(RangeSpec),
+}
+
+impl Times {
+    fn grid(self, expr: &Expr) -> Result<Grid, QueryError> {
+        let range = match self {
+            Self::At(t_ms) => return Ok(Grid { start: t_ms, step: 1, n: 1 }),
+            Self::Range(range) => range,
+        };
+        let grid = steps(range)?;
+        let kind = match expr.value_type() {
+            ValueType::Scalar | ValueType::InstantVector => return Ok(grid),
+            ValueType::String => "string",
+            ValueType::RangeVector => "range vector",
+        };
+        let message = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+        Err(QueryError::Execution { message, span: Some(expr.span()) })
     }
 }
 

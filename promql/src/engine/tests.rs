@@ -204,3 +204,55 @@ fn long_and_deep_queries_do_not_exhaust_the_stack() {
         }
     }
 }
+
+fn hour() -> Times {
+    Times::Range(RangeSpec { start_ms: 0, end_ms: 3_600_000, step_ms: 60_000 })
+}
+
+fn lines(operators: &[Operator]) -> Vec<String> {
+    let line = |o: &Operator| {
+        let estimate = o.estimate.map(|e| format!(" ~{}/{}", e.series, e.samples)).unwrap_or_default();
+        let cost = o.cost.map(|c| format!(" ={}/{} of {}", c.series, c.values, c.samples_read)).unwrap_or_default();
+        format!("{} {} {:?}{estimate}{cost}", o.name, o.detail, o.inputs)
+    };
+    operators.iter().map(line).collect()
+}
+
+#[test]
+fn a_plan_is_explained_without_reading() {
+    let expr = parse("sum by (i) (rate(m_total[5m] offset 1m)) > 2 or m_total").unwrap();
+    let got = Engine::new(OPTIONS).explain(&store(), &expr, hour(), &Cancel::new()).unwrap();
+    let want = [
+        "rate {__name__=\"m_total\"}[5m] offset 1m [] ~50/11850",
+        "sum by (i) [0]",
+        "number 2 []",
+        "> number on the right [1, 2]",
+        "select {__name__=\"m_total\"} [] ~50/12000",
+        "or on all labels [3, 4]",
+    ];
+    assert_eq!(lines(&got), want);
+    assert!(got.iter().all(|o| o.spans.len() == 1 && o.steps == 61));
+}
+
+#[test]
+fn operators_are_measured() {
+    let clock = std::cell::Cell::new(0);
+    let now = || {
+        clock.set(clock.get() + 10);
+        clock.get()
+    };
+    let expr = parse("sum(rate(m_total[5m])) / count(m_total)").unwrap();
+    let (output, got) = Engine::new(OPTIONS).analyze(&store(), &expr, hour(), &now, &Cancel::new()).unwrap();
+    let want = [
+        "rate {__name__=\"m_total\"}[5m] [] ~50/12000",
+        "sum all in one [0] =1/60 of 12000",
+        "select {__name__=\"m_total\"} [] ~50/12000",
+        "count all in one [2] =1/61 of 12000",
+        "/ on all labels [1, 3] =1/60 of 0",
+    ];
+    assert_eq!(lines(&got), want);
+    // The selections run inside the aggregations above them.
+    let times: Vec<_> = got.iter().filter_map(|o| o.cost).map(|c| (c.own_ns, c.total_ns)).collect();
+    assert_eq!(times, [(10, 10), (10, 10), (30, 50)]);
+    assert_eq!(output.stats.samples_read, 24_000);
+}
