@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use promontory_model::{Cancel, Labels, Matcher, Queryable as _, Select, TimeRange};
 use promontory_promql::ast::Expr;
-use promontory_promql::engine::Engine;
+use promontory_promql::engine::{Engine, Operator, Times};
 use promontory_promql::error::QueryError;
+use promontory_promql::lint::{Suggestion, lint};
 use promontory_promql::parser;
 use promontory_promql::value::{QueryOutput, RangeSpec};
 
 use super::Shared;
 use crate::dashboard::source::{DataSource, SourceError, Steps};
+use crate::http::Known;
 use crate::telemetry::QuerySlice;
 
 pub(super) struct EngineSource {
@@ -56,6 +58,25 @@ impl DataSource for EngineSource {
         let expr = parser::parse(query)?;
         let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
         self.metered(|engine| self.shared.results.range(&engine, &self.shared.db, query, &expr, spec, cancel))
+    }
+
+    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+        let expr = parser::parse(query)?;
+        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
+        let now = || self.shared.clock.monotonic_ns();
+        let mut operators = Vec::new();
+        let output = self.metered(|engine| {
+            let (output, measured) = engine.analyze(&self.shared.db, &expr, Times::Range(spec), &now, cancel)?;
+            operators = measured;
+            Ok(output)
+        })?;
+        Ok((output, operators))
+    }
+
+    fn suggestions(&self, query: &str, range: TimeRange, cancel: &Cancel) -> Vec<Suggestion> {
+        let (Ok(expr), Ok(snapshot)) = (parser::parse(query), self.shared.db.snapshot()) else { return Vec::new() };
+        let metadata = self.shared.manager.metadata();
+        lint(&expr, &Known { metadata: &metadata, snapshot: &*snapshot, range, cancel })
     }
 
     fn label_values(

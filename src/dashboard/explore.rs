@@ -8,9 +8,10 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use jiff::tz::TimeZone;
-use promontory_model::Cancel;
+use promontory_model::{Cancel, TimeRange};
 use promontory_promql::annotations::Severity;
 use promontory_promql::error::QueryError;
+use promontory_promql::lint::Suggestion;
 use promontory_promql::value::{QueryStats, SampleValue, Value};
 use serde_json::json;
 
@@ -39,7 +40,7 @@ const GRAPH_PX: (f64, f64) = (1380.0, 440.0);
 struct ExplorePage {
     shell: Shell,
     expr: String,
-    is_graph: bool,
+    tab: Tab,
     from: String,
     to: String,
     step: String,
@@ -49,8 +50,8 @@ struct ExplorePage {
     from_ms: i64,
     to_ms: i64,
     quick: Vec<(String, String, bool)>,
-    table_url: String,
-    graph_url: String,
+    /// Name, address, and whether it is the one that is shown.
+    tabs: Vec<(&'static str, String, bool)>,
     answer: Answer,
 }
 
@@ -62,7 +63,41 @@ struct Answer {
     /// The query with the wrong place marked, as HTML, and the message.
     error: Option<(String, String)>,
     notices: Vec<String>,
+    /// Probable mistakes, and the address of the mended query.
+    suggestions: Vec<(String, Option<(String, String)>)>,
     cost: String,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tab {
+    Graph,
+    Table,
+    Plan,
+}
+
+impl Tab {
+    const ALL: [Self; 3] = [Self::Graph, Self::Table, Self::Plan];
+
+    fn read(text: Option<&str>) -> Self {
+        Self::ALL.into_iter().find(|t| Some(t.name()) == text).unwrap_or(Self::Graph)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Graph => "graph",
+            Self::Table => "table",
+            Self::Plan => "plan",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Graph => "Graph",
+            Self::Table => "Table",
+            Self::Plan => "Plan",
+        }
+    }
 }
 
 pub(super) async fn page(
@@ -78,7 +113,7 @@ pub(super) async fn page(
     let window =
         Window::new(params.get("from").unwrap_or("now-1h"), params.get("to").unwrap_or("now"), inner.now_ms(), &tz);
     let expr = params.get("expr").unwrap_or("").trim().to_owned();
-    let is_graph = params.get("tab") != Some("table");
+    let tab = Tab::read(params.get("tab"));
     let step_text = params.get("step").unwrap_or("").to_owned();
     let deadline = inner.deadline();
     let answer = if expr.is_empty() {
@@ -89,13 +124,27 @@ pub(super) async fn page(
             window: window.clone(),
             tz: tz.clone(),
             theme,
-            is_graph,
+            tab,
             step: parse_interval(&step_text),
         };
         let (state, cancel) = (inner.clone(), deadline.cancel.clone());
         let failed =
             |e: super::state::WorkError| Answer { error: Some((String::new(), e.to_string())), ..Answer::default() };
-        inner.run(move || evaluate(&ask, &state, &cancel)).await.unwrap_or_else(failed)
+        let mended = |text: &str| format!("/explore{}", params.with(&[("expr", text)]).query());
+        let (mut answer, found) =
+            inner.run(move || evaluate(&ask, &state, &cancel)).await.unwrap_or_else(|e| (failed(e), Vec::new()));
+        answer.suggestions = found
+            .into_iter()
+            .map(|s| {
+                let better = s.replacement.map(|text| {
+                    let mut whole = expr.clone();
+                    whole.replace_range(s.span.start as usize..s.span.end as usize, &text);
+                    (text, mended(&whole))
+                });
+                (s.message, better)
+            })
+            .collect();
+        answer
     };
     let quick = QUICK_RANGES.iter().take(12).map(|(from, to, text)| {
         let url = format!("/explore{}", params.with(&[("from", from), ("to", to)]).query());
@@ -108,15 +157,16 @@ pub(super) async fn page(
         from: input(&window.from, window.from_ms),
         to: input(&window.to, window.to_ms),
         window_text: window.describe(&tz),
-        table_url: format!("/explore{}", params.with(&[("tab", "table")]).query()),
-        graph_url: format!("/explore{}", params.with(&[("tab", "graph")]).query()),
+        tabs: Tab::ALL
+            .map(|t| (t.title(), format!("/explore{}", params.with(&[("tab", t.name())]).query()), t == tab))
+            .to_vec(),
         from_ms: window.from_ms,
         to_ms: window.to_ms,
         zone: zone_name,
         zone_is_browsers,
         step: step_text,
         expr,
-        is_graph,
+        tab,
         answer,
     };
     html_page(StatusCode::OK, &view)
@@ -127,11 +177,11 @@ struct Ask {
     window: Window,
     tz: TimeZone,
     theme: Theme,
-    is_graph: bool,
+    tab: Tab,
     step: Option<i64>,
 }
 
-fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> Answer {
+fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> (Answer, Vec<Suggestion>) {
     let began = state.clock.monotonic_ns();
     let least = state.settings.scrape_interval_ms();
     let auto = round_interval(ask.window.length_ms() / 700).max(least);
@@ -141,15 +191,22 @@ fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> Answer {
         end_ms: ask.window.to_ms.div_euclid(step) * step,
         step_ms: step,
     };
-    let result = if ask.is_graph {
-        state.source.range(&ask.expr, steps, cancel)
-    } else {
-        state.source.instant(&ask.expr, ask.window.to_ms, cancel)
+    let mut operators = Vec::new();
+    let result = match ask.tab {
+        Tab::Graph => state.source.range(&ask.expr, steps, cancel),
+        Tab::Table => state.source.instant(&ask.expr, ask.window.to_ms, cancel),
+        Tab::Plan => state.source.analyze(&ask.expr, steps, cancel).map(|(output, measured)| {
+            operators = measured;
+            output
+        }),
     };
     let took_ns = state.clock.monotonic_ns().saturating_sub(began);
     let output = match result {
         Ok(output) => output,
-        Err(e) => return Answer { error: Some((marked(&ask.expr, &e), e.to_string())), ..Answer::default() },
+        Err(e) => {
+            let error = Some((marked(&ask.expr, &e), e.to_string()));
+            return (Answer { error, ..Answer::default() }, Vec::new());
+        }
     };
     let mut notices = output.annotations.texts(Severity::Warning, &ask.expr);
     notices.extend(output.annotations.texts(Severity::Info, &ask.expr));
@@ -158,9 +215,15 @@ fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> Answer {
         Value::Matrix(all) => all.len(),
         _ => 1,
     };
-    let cost = cost(n, took_ns, &output.stats, ask.is_graph.then_some(step));
-    let body = if ask.is_graph { graph(ask, &output.value, steps) } else { table(&output.value) };
-    Answer { body, error: None, notices, cost }
+    let cost = cost(n, took_ns, &output.stats, (ask.tab != Tab::Table).then_some(step));
+    let body = match ask.tab {
+        Tab::Graph => graph(ask, &output.value, steps),
+        Tab::Table => table(&output.value),
+        Tab::Plan => super::plan::html(&operators),
+    };
+    let range = TimeRange::new(ask.window.from_ms, ask.window.to_ms);
+    let suggestions = state.source.suggestions(&ask.expr, range, cancel);
+    (Answer { body, error: None, notices, suggestions: Vec::new(), cost }, suggestions)
 }
 
 fn cost(n: usize, took_ns: u64, stats: &QueryStats, step: Option<i64>) -> String {

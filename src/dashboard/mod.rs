@@ -16,6 +16,7 @@ pub(crate) mod model;
 mod pages;
 pub(crate) mod panels;
 pub(crate) mod params;
+mod plan;
 pub(crate) mod provider;
 pub(crate) mod query;
 pub(crate) mod reduce;

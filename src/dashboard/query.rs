@@ -218,7 +218,11 @@ fn math_or_expr(target: &Target, panel: &Panel, depth: usize) -> Result<String, 
 mod tests {
     use super::*;
     use crate::dashboard::load::load;
+    use crate::dashboard::source::SourceError;
     use crate::dashboard::testing::{Synthetic, window};
+    use promontory_model::TimeRange;
+    use promontory_promql::engine::Operator;
+    use promontory_promql::lint::Suggestion;
     use std::sync::Mutex;
 
     /// Remembers what was asked.
@@ -226,37 +230,34 @@ mod tests {
     struct Spy(Mutex<Vec<String>>);
 
     impl DataSource for Spy {
-        fn instant(&self, q: &str, t: i64, c: &Cancel) -> Result<QueryOutput, super::super::source::SourceError> {
+        fn instant(&self, q: &str, t: i64, c: &Cancel) -> Result<QueryOutput, SourceError> {
             self.0.lock().unwrap().push(format!("{q} @ {t}"));
             Synthetic.instant(q, t, c)
         }
-        fn range(&self, q: &str, s: Steps, c: &Cancel) -> Result<QueryOutput, super::super::source::SourceError> {
+        fn range(&self, q: &str, s: Steps, c: &Cancel) -> Result<QueryOutput, SourceError> {
             self.0.lock().unwrap().push(format!("{q} {}..{}/{}", s.start_ms, s.end_ms, s.step_ms));
             Synthetic.range(q, s, c)
         }
-        fn label_values(
+        fn analyze(
             &self,
-            _: &str,
-            _: Option<&str>,
-            _: promontory_model::TimeRange,
-            _: &Cancel,
-        ) -> Result<Vec<String>, super::super::source::SourceError> {
+            query: &str,
+            steps: Steps,
+            cancel: &Cancel,
+        ) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+            Synthetic.analyze(query, steps, cancel)
+        }
+
+        fn suggestions(&self, query: &str, range: TimeRange, cancel: &Cancel) -> Vec<Suggestion> {
+            Synthetic.suggestions(query, range, cancel)
+        }
+
+        fn label_values(&self, _: &str, _: Option<&str>, _: TimeRange, _: &Cancel) -> Result<Vec<String>, SourceError> {
             Ok(Vec::new())
         }
-        fn label_names(
-            &self,
-            _: Option<&str>,
-            _: promontory_model::TimeRange,
-            _: &Cancel,
-        ) -> Result<Vec<String>, super::super::source::SourceError> {
+        fn label_names(&self, _: Option<&str>, _: TimeRange, _: &Cancel) -> Result<Vec<String>, SourceError> {
             Ok(Vec::new())
         }
-        fn series(
-            &self,
-            _: &str,
-            _: promontory_model::TimeRange,
-            _: &Cancel,
-        ) -> Result<Vec<promontory_model::Labels>, super::super::source::SourceError> {
+        fn series(&self, _: &str, _: TimeRange, _: &Cancel) -> Result<Vec<promontory_model::Labels>, SourceError> {
             Ok(Vec::new())
         }
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use promontory_model::{Cancel, Labels, ReadError, TimeRange};
+use promontory_promql::engine::Operator;
 use promontory_promql::error::{ParseError, QueryError};
+use promontory_promql::lint::Suggestion;
 use promontory_promql::value::QueryOutput;
 
 /// Something that answers PromQL. Calls block; they come from worker threads.
@@ -19,6 +21,15 @@ pub trait DataSource: Send + Sync {
     /// # Errors
     /// As [`DataSource::instant`].
     fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError>;
+
+    /// The values of `query` at every step, and what each operator of its plan did.
+    ///
+    /// # Errors
+    /// As [`DataSource::instant`].
+    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError>;
+
+    /// Probable mistakes of `query`, judged by the series of `range`; none where it does not parse.
+    fn suggestions(&self, query: &str, range: TimeRange, cancel: &Cancel) -> Vec<Suggestion>;
 
     /// Sorted values of a label over the series that match `selector` (all when `None`).
     ///

@@ -2,6 +2,8 @@
 
 use promontory_model::{Cancel, Labels, Matcher, TimeRange};
 use promontory_promql::ast::{Expr, VectorSelector};
+use promontory_promql::engine::Operator;
+use promontory_promql::lint::{Suggestion, lint};
 use promontory_promql::parser;
 use promontory_promql::value::{MatrixSeries, QueryOutput, QueryStats, SampleValue, Value, VectorSample};
 
@@ -129,6 +131,14 @@ impl DataSource for Synthetic {
             MatrixSeries { labels, floats, histograms: Vec::new() }
         };
         Ok(output(Value::Matrix(series_of(query)?.into_iter().map(one).collect())))
+    }
+
+    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+        Ok((self.range(query, steps, cancel)?, Vec::new()))
+    }
+
+    fn suggestions(&self, query: &str, _: TimeRange, _: &Cancel) -> Vec<Suggestion> {
+        parser::parse(query).map(|expr| lint(&expr, &())).unwrap_or_default()
     }
 
     fn label_values(

@@ -10,6 +10,7 @@ mod backend;
 mod body;
 mod histogram;
 mod json;
+mod language;
 mod layers;
 mod lifecycle;
 mod params;
@@ -36,6 +37,7 @@ pub use backend::{
     ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets,
     TsdbStatus,
 };
+pub(crate) use language::Known;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 
 /// What the API is made of.
@@ -116,6 +118,9 @@ fn api() -> Router<Arc<Http>> {
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
         .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/explain", get(language::explain).post(language::explain))
+        .route("/lint", get(language::suggestions).post(language::suggestions))
+        .route("/complete", get(language::completion).post(language::completion))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse_query).post(query::parse_query))
         .route("/labels", get(series::label_names).post(series::label_names))

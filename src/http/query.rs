@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use promontory_model::{Cancel, Cancelled};
 use promontory_promql::ast::{Expr, ValueType};
-use promontory_promql::engine::{Engine, EngineOptions};
+use promontory_promql::engine::{Engine, EngineOptions, Operator, Times};
 use promontory_promql::value::{QueryOutput, QueryStats, RangeSpec, Value};
 use promontory_promql::{parser, printer};
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::answer::{ApiError, ErrorType, Remarks, success, success_value};
 use super::backend::{Backend, QueryCost};
 use super::params::{Params, parse_duration};
-use super::{Http, body, json, tree};
+use super::{Http, body, json, language, tree};
 
 /// Steps of a range query, less one.
 const STEPS_MAX: i64 = 11_000;
@@ -25,11 +25,16 @@ pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Re
     let t_ms = params.time("time")?.unwrap_or_else(|| http.clock.now().0);
     let settings = Settings::read(&http, &params)?;
     let (expr, text) = parse(&params)?;
+    let measured = params.get("stats") == "all";
     let run = http.clone();
     let output = http
         .run_query(settings.timeout_ms, move |cancel| {
-            let output = settings.engine(&run).instant(&*run.data, &expr, t_ms, cancel)?;
-            Ok((output, text))
+            let engine = settings.engine(&run);
+            let (output, operators) = match measured {
+                true => engine.analyze(&*run.data, &expr, Times::At(t_ms), &|| run.clock.monotonic_ns(), cancel)?,
+                false => (engine.instant(&*run.data, &expr, t_ms, cancel)?, Vec::new()),
+            };
+            Ok(Answered { output, operators, text })
         })
         .await?;
     answer(&params, output, limit)
@@ -38,6 +43,45 @@ pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Re
 /// `/api/v1/query_range`.
 pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit("limit")?;
+    let steps = read_steps(&params)?;
+    let settings = Settings::read(&http, &params)?;
+    let (expr, text) = parse(&params)?;
+    let kind = expr.value_type();
+    if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
+        let kind = kind.as_str();
+        let reason = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", reason));
+    }
+    // As VictoriaMetrics names it: an answer made from stored samples alone.
+    let fresh = matches!(params.get("nocache"), "1" | "true");
+    let measured = params.get("stats") == "all";
+    let run = http.clone();
+    let output = http
+        .run_query(settings.timeout_ms, move |cancel| {
+            let engine = settings.engine(&run);
+            let (output, operators) = match (measured, fresh) {
+                // Kept steps would hide what the operators do.
+                (true, _) => {
+                    engine.analyze(&*run.data, &expr, Times::Range(steps), &|| run.clock.monotonic_ns(), cancel)?
+                }
+                (false, true) => (engine.range(&*run.data, &expr, steps, cancel)?, Vec::new()),
+                (false, false) => (run.results.range(&engine, &*run.data, &text, &expr, steps, cancel)?, Vec::new()),
+            };
+            Ok(Answered { output, operators, text })
+        })
+        .await?;
+    answer(&params, output, limit)
+}
+
+/// The value of a query, and its operators where they were measured.
+struct Answered {
+    output: QueryOutput,
+    operators: Vec<Operator>,
+    text: String,
+}
+
+/// The steps that `start`, `end` and `step` say.
+pub(super) fn read_steps(params: &Params) -> Result<RangeSpec, ApiError> {
     let start_ms = params.required_time("start")?;
     let end_ms = params.required_time("end")?;
     if end_ms < start_ms {
@@ -58,40 +102,18 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
              (?step=XX)",
         ));
     }
-    let settings = Settings::read(&http, &params)?;
-    let (expr, text) = parse(&params)?;
-    let kind = expr.value_type();
-    if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
-        let kind = kind.as_str();
-        let reason = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
-        return Err(ApiError::parameter("query", reason));
-    }
-    // As VictoriaMetrics names it: an answer made from stored samples alone.
-    let fresh = matches!(params.get("nocache"), "1" | "true");
-    let run = http.clone();
-    let output = http
-        .run_query(settings.timeout_ms, move |cancel| {
-            let steps = RangeSpec { start_ms, end_ms, step_ms };
-            let engine = settings.engine(&run);
-            let output = match fresh {
-                true => engine.range(&*run.data, &expr, steps, cancel)?,
-                false => run.results.range(&engine, &*run.data, &text, &expr, steps, cancel)?,
-            };
-            Ok((output, text))
-        })
-        .await?;
-    answer(&params, output, limit)
+    Ok(RangeSpec { start_ms, end_ms, step_ms })
 }
 
 /// What a request may say about its evaluation.
 #[derive(Debug, Clone, Copy)]
-struct Settings {
-    timeout_ms: i64,
+pub(super) struct Settings {
+    pub(super) timeout_ms: i64,
     lookback_ms: Option<i64>,
 }
 
 impl Settings {
-    fn read(http: &Http, params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn read(http: &Http, params: &Params) -> Result<Self, ApiError> {
         let server_ms = http.options.query_timeout.ms();
         let timeout_ms = params.duration("timeout")?.map_or(server_ms, |ms| ms.min(server_ms));
         let lookback_ms = match params.get("lookback_delta") {
@@ -104,21 +126,22 @@ impl Settings {
         Ok(Self { timeout_ms, lookback_ms: lookback_ms.filter(|ms| *ms > 0) })
     }
 
-    fn engine(self, http: &Http) -> Engine {
+    pub(super) fn engine(self, http: &Http) -> Engine {
         let options = http.backend.engine_options();
         let options = EngineOptions { lookback_ms: self.lookback_ms.unwrap_or(options.lookback_ms), ..options };
         Engine::with_pool(options, http.memory.clone())
     }
 }
 
-fn parse(params: &Params) -> Result<(Expr, String), ApiError> {
+pub(super) fn parse(params: &Params) -> Result<(Expr, String), ApiError> {
     let text = params.query()?;
     let expr = parser::parse(text).map_err(|e| ApiError::parameter("query", e))?;
     Ok((expr, text.to_owned()))
 }
 
-fn answer(params: &Params, ran: Ran<(QueryOutput, String)>, limit: Option<usize>) -> Result<Response, ApiError> {
-    let Ran { value: (QueryOutput { mut value, annotations, stats }, text), queue_ns, run_ns } = ran;
+fn answer(params: &Params, ran: Ran<Answered>, limit: Option<usize>) -> Result<Response, ApiError> {
+    let Ran { value: Answered { output, operators, text }, queue_ns, run_ns } = ran;
+    let QueryOutput { mut value, annotations, stats } = output;
     let mut remarks = Remarks::of(&annotations, &text);
     if truncate(&mut value, limit) {
         remarks.truncated();
@@ -132,7 +155,7 @@ fn answer(params: &Params, ran: Ran<(QueryOutput, String)>, limit: Option<usize>
                      release, use \"true\" or \"all\""
                 ));
             }
-            Some(show_stats(stats, queue_ns, run_ns))
+            Some(show_stats(stats, &operators, queue_ns, run_ns))
         }
     };
     Ok(body::answer(value, stats, &remarks))
@@ -154,9 +177,9 @@ fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
     n > limit
 }
 
-fn show_stats(stats: QueryStats, queue_ns: u64, run_ns: u64) -> String {
+fn show_stats(stats: QueryStats, operators: &[Operator], queue_ns: u64, run_ns: u64) -> String {
     let seconds = |ns: u64| ns as f64 / 1e9;
-    json!({
+    let mut shown = json!({
         "timings": {
             "evalTotalTime": seconds(run_ns),
             "resultSortTime": 0.0,
@@ -170,8 +193,12 @@ fn show_stats(stats: QueryStats, queue_ns: u64, run_ns: u64) -> String {
             "samplesRead": stats.samples_read,
             "peakSamples": stats.samples_peak,
         },
-    })
-    .to_string()
+        "memory": { "peakBytes": stats.bytes_peak },
+    });
+    if !operators.is_empty() {
+        shown["operators"] = language::operators(operators);
+    }
+    shown.to_string()
 }
 
 /// What a piece of blocking work answered, and how long it waited and ran.
@@ -215,14 +242,14 @@ impl Http {
     async fn run_query(
         self: &Arc<Self>,
         timeout_ms: i64,
-        work: impl FnOnce(&Cancel) -> Result<(QueryOutput, String), ApiError> + Send + 'static,
-    ) -> Result<Ran<(QueryOutput, String)>, ApiError> {
+        work: impl FnOnce(&Cancel) -> Result<Answered, ApiError> + Send + 'static,
+    ) -> Result<Ran<Answered>, ApiError> {
         let mut meter = Meter::new(&self.backend);
         let ran = self.run(timeout_ms, work).await?;
         meter.cost = QueryCost {
             queue_seconds: ran.queue_ns as f64 / 1e9,
             run_seconds: ran.run_ns as f64 / 1e9,
-            samples_read: ran.value.0.stats.samples_read,
+            samples_read: ran.value.output.stats.samples_read,
         };
         Ok(ran)
     }

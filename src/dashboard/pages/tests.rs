@@ -156,6 +156,11 @@ fn requests_get_what_they_ask_for() {
     check(&router, "/api/dashboards/uid/zz", 404, &["Dashboard not found"], &[]);
     check(&router, "/explore", 200, &["<textarea"], &["query-error"]);
     check(&router, "/explore?expr=sum(up)", 200, &["class=\"marks\"", "series"], &["query-error"]);
+    check(&router, "/explore?expr=sum(up)&tab=plan", 200, &["data wide plan", "Own time"], &["class=\"marks\""]);
+    let mistaken = "/explore?expr=histogram_quantile(0.9,sum(rate(a_bucket%5B5m%5D)))";
+    let better = "Use <code>sum by (le) (rate(a_bucket[5m]))</code>";
+    let mended = "expr=histogram_quantile%280.9%2Csum%20by%20%28le%29%20%28rate%28a_bucket%5B5m%5D%29%29%29";
+    check(&router, mistaken, 200, &["needs the label le", better, mended], &["query-error"]);
     check(&router, "/explore?expr=sum(up)&tab=table", 200, &["class=\"data wide\""], &["class=\"marks\""]);
     check(
         &router,

@@ -410,3 +410,45 @@ async fn the_admin_api_needs_its_flag() {
         assert_eq!((answer.status, answer.text().as_str()), (500, expected), "{path}");
     }
 }
+
+#[tokio::test]
+async fn plans_are_explained_and_measured() {
+    let w = world();
+    let plan = w.get("/api/v1/explain?query=sum(m)&time=90").await.json();
+    let operators = plan["data"]["operators"].as_array().unwrap().clone();
+    assert_eq!(operators.len(), 2, "{plan}");
+    assert_eq!((&operators[0]["name"], &operators[0]["detail"]), (&json!("select"), &json!("{__name__=\"m\"}")));
+    assert_eq!(operators[0]["estimate"]["series"], 2);
+    assert_eq!((&operators[1]["spans"], &operators[1]["cost"]), (&json!([[0, 6]]), &json!(null)));
+    let measured = w.get("/api/v1/explain?query=sum(m)&start=10&end=90&step=10&analyze=1").await.json();
+    assert_eq!(measured["data"]["operators"][1]["cost"]["values"], 9, "{measured}");
+    let stats = w.get("/api/v1/query_range?query=sum(m)&start=10&end=90&step=10&stats=all").await.json();
+    assert_eq!(stats["data"]["stats"]["operators"][1]["cost"]["samplesRead"], 18, "{stats}");
+}
+
+#[tokio::test]
+async fn probable_mistakes_are_named() {
+    let w = world();
+    let found = w.get("/api/v1/lint?query=m%7Bi%3D~%221%22,j%3D%22x%22%7D&time=90").await.json();
+    let rules: Vec<_> =
+        found["data"]["suggestions"].as_array().unwrap().iter().map(|s| s["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["literal-regex", "no-series"], "{found}");
+    assert_eq!(found["data"]["types"], json!([{ "span": [0, 15], "type": "instant vector" }]));
+}
+
+#[tokio::test]
+async fn words_names_and_values_are_completed() {
+    let w = world();
+    let texts = |answer: &serde_json::Value| -> Vec<String> {
+        let all = answer["data"]["candidates"].as_array().unwrap();
+        all.iter().map(|c| c["text"].as_str().unwrap().to_owned()).collect()
+    };
+    let names = w.get("/api/v1/complete?query=m").await.json();
+    assert!(texts(&names).starts_with(&["m".to_owned(), "min".to_owned()]), "{names}");
+    let labels = w.get("/api/v1/complete?query=m%7B").await.json();
+    assert_eq!((texts(&labels), &labels["data"]["replace"]), (vec!["i".to_owned()], &json!([2, 2])));
+    let values = w.get("/api/v1/complete?query=sum(m%7Bi%3D%22%22%7D)&at=9").await.json();
+    assert_eq!(texts(&values), ["0", "1"], "{values}");
+    let bad = w.get("/api/v1/complete?query=m&at=x").await;
+    assert_eq!((bad.status, bad.json()["errorType"].clone()), (400, json!("bad_data")));
+}
