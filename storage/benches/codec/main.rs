@@ -1,7 +1,8 @@
 //! How many bytes does a sample take, and how fast is it encoded and decoded?
 //!
 //! First a table of columns of 480 values (2 h at 15 s) of the kinds that exporters send, made from a fixed seed, next
-//! to XOR as in Prometheus' chunks. Speeds are millions of values per second of one core, the best of several passes.
+//! to XOR as in Prometheus' chunks. Buckets are measured once more as blocks write them, relative to the bucket below.
+//! Speeds are millions of values per second of processor time of this thread, the mean of many passes.
 //! With `RECORDED=<file>` (see `recorded.rs`) then the same over recorded groups, and the block that they make, index
 //! included. Run with `cargo bench -p promontory-storage --bench codec`.
 
@@ -14,8 +15,7 @@ use std::sync::Arc;
 
 use promontory_model::Cancel;
 use promontory_storage::block::{BlockReader, BlockWriter, ColumnInput, GroupInput, analyze, verify};
-use promontory_storage::clock::{Clock, SystemClock};
-use promontory_storage::codec;
+use promontory_storage::codec::{self, relative};
 use promontory_storage::ulid::Ulid;
 use promontory_storage::vfs::{RealVfs, Vfs};
 
@@ -23,13 +23,17 @@ mod kinds;
 mod recorded;
 mod xor;
 
-/// Passes over the data; the best one counts.
-const PASSES: usize = 9;
+/// Processor time that is spent on one figure at least: the system counts in steps of a few ms.
+const MEASURED_NS: u64 = 250_000_000;
 
 fn main() {
     println!("{:<24}{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}", "kind", "B/value", "enc M/s", "dec M/s", "XOR B", "enc", "dec");
     for (name, make) in kinds::KINDS {
-        print_row(name, &make(&mut kinds::Rng(7)));
+        let data = make(&mut kinds::Rng(7));
+        print_row(name, &data);
+        if name.starts_with("buckets") {
+            print_measured(&format!("{name}, relative"), &buckets(&data), &xor(&data), &data);
+        }
     }
     print_timestamps();
     if let Ok(path) = std::env::var("RECORDED") {
@@ -46,21 +50,70 @@ struct Measured {
     decode: f64,
 }
 
-/// Nanoseconds of the best pass.
-fn best(mut pass: impl FnMut()) -> f64 {
-    let clock = SystemClock::new();
-    let times = (0..PASSES).map(|_| {
-        let start = clock.monotonic_ns();
+/// Processor time of a pass, ns.
+fn mean_ns(mut pass: impl FnMut()) -> f64 {
+    let (start, mut n) = (processor_ns(), 0.0);
+    loop {
         pass();
-        clock.monotonic_ns() - start
+        n += 1.0;
+        let spent = processor_ns() - start;
+        if spent >= MEASURED_NS {
+            return spent as f64 / n;
+        }
+    }
+}
+
+/// Processor time that this thread has taken.
+fn processor_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux says how long a thread has run");
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("it starts with nanoseconds")
+}
+
+/// Buckets relative to the one below, which is decoded already, as when a histogram is read.
+fn buckets(columns: &[Vec<f64>]) -> Measured {
+    let n: usize = columns.iter().map(Vec::len).sum();
+    let is_first = |i: usize| i.is_multiple_of(kinds::BUCKETS);
+    let put = |i: usize, differences: &mut Vec<f64>, out: &mut Vec<u8>| {
+        differences.clear();
+        let is_relative = !is_first(i) && relative::differences(&columns[i], &columns[i - 1], differences);
+        codec::encode_after_first(if is_relative { differences } else { &columns[i] }, out);
+        is_relative
+    };
+    let (mut out, mut differences) = (Vec::new(), Vec::new());
+    let encode = mean_ns(|| {
+        for i in 0..columns.len() {
+            out.clear();
+            put(i, &mut differences, &mut out);
+        }
     });
-    times.min().unwrap_or(1).max(1) as f64
+    let encoded: Vec<(Vec<u8>, bool)> = (0..columns.len())
+        .map(|i| {
+            let mut out = Vec::new();
+            let is_relative = put(i, &mut differences, &mut out);
+            (out, is_relative)
+        })
+        .collect();
+    let (mut values, mut before) = (Vec::new(), Vec::new());
+    let mut get = |i: usize| {
+        std::mem::swap(&mut values, &mut before);
+        values.clear();
+        let (bytes, is_relative) = &encoded[i];
+        let first = if *is_relative { relative::difference(columns[i][0], before[0]) } else { columns[i][0] };
+        codec::decode_after_first(black_box(bytes), columns[i].len(), first, &mut values).expect("encoded just now");
+        if *is_relative {
+            relative::restore(&before, &mut values);
+        }
+        values.last().copied() == columns[i].last().copied()
+    };
+    let decode = mean_ns(|| assert!((0..columns.len()).all(&mut get), "values come back"));
+    let bytes = encoded.iter().map(|(bytes, _)| bytes.len()).sum();
+    Measured { bytes, encode: n as f64 / encode * 1e3, decode: n as f64 / decode * 1e3 }
 }
 
 fn columns(columns: &[Vec<f64>]) -> Measured {
     let n: usize = columns.iter().map(Vec::len).sum();
     let mut out = Vec::new();
-    let encode = best(|| {
+    let encode = mean_ns(|| {
         for values in columns {
             out.clear();
             codec::encode(black_box(values), &mut out);
@@ -75,7 +128,7 @@ fn columns(columns: &[Vec<f64>]) -> Measured {
         })
         .collect();
     let mut values = Vec::new();
-    let decode = best(|| {
+    let decode = mean_ns(|| {
         for (bytes, column) in encoded.iter().zip(columns) {
             values.clear();
             codec::decode(black_box(bytes), column.len(), &mut values).expect("encoded just now");
@@ -92,10 +145,10 @@ fn columns(columns: &[Vec<f64>]) -> Measured {
 
 fn xor(columns: &[Vec<f64>]) -> Measured {
     let n: usize = columns.iter().map(Vec::len).sum();
-    let encode = best(|| columns.iter().for_each(|v| drop(black_box(xor::encode(black_box(v))))));
+    let encode = mean_ns(|| columns.iter().for_each(|v| drop(black_box(xor::encode(black_box(v))))));
     let encoded: Vec<Vec<u8>> = columns.iter().map(|v| xor::encode(v)).collect();
     let mut values = Vec::new();
-    let decode = best(|| {
+    let decode = mean_ns(|| {
         for (bytes, column) in encoded.iter().zip(columns) {
             values.clear();
             xor::decode(black_box(bytes), column.len(), &mut values);
@@ -111,8 +164,11 @@ fn xor(columns: &[Vec<f64>]) -> Measured {
 }
 
 fn print_row(name: &str, data: &[Vec<f64>]) {
+    print_measured(name, &columns(data), &xor(data), data);
+}
+
+fn print_measured(name: &str, ours: &Measured, xor: &Measured, data: &[Vec<f64>]) {
     let n = data.iter().map(Vec::len).sum::<usize>() as f64;
-    let (ours, xor) = (columns(data), xor(data));
     println!(
         "{name:<24}{:>8.3}{:>8.0}{:>8.0} |{:>8.3}{:>8.0}{:>8.0}",
         ours.bytes as f64 / n,

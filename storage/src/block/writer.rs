@@ -12,7 +12,7 @@ use promontory_model::{HistogramSample, Labels, TimeRange, Timestamp};
 
 use super::index::build::{IndexBuilder, TooLarge};
 use super::index::{GroupEntry, Page, Span};
-use super::order::{are_buckets_of_one, column_order};
+use super::order::{column_order, continues};
 use super::section::{self, Kind};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, META_FILE, SPAN_ROWS_MAX, mini, remove_if_there, tmp_path};
 use crate::canary::{Bug, is_planted};
@@ -108,9 +108,9 @@ impl Joined {
     }
 }
 
-/// Of each column whether it is a bucket of the histogram that the column before it is one of.
+/// Of each column whether it continues the histogram of the column before it.
 pub(crate) fn similar_to_the_one_before(columns: &[Labels]) -> Vec<bool> {
-    (0..columns.len()).map(|i| i > 0 && are_buckets_of_one(&columns[i - 1], &columns[i])).collect()
+    (0..columns.len()).map(|i| i > 0 && continues(&columns[i - 1], &columns[i])).collect()
 }
 
 /// A block under construction.

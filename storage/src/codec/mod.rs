@@ -9,7 +9,7 @@ mod histogram;
 mod ints;
 mod map;
 mod pack;
-pub(crate) mod relative;
+pub mod relative;
 mod timestamps;
 mod xor;
 

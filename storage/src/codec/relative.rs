@@ -3,7 +3,8 @@
 //! A difference of zero stands for the same bits, so that both columns may hold the same odd values.
 
 /// What takes `before` to `value`: nothing when their bits are the same.
-pub(crate) fn difference(value: f64, before: f64) -> f64 {
+#[must_use]
+pub fn difference(value: f64, before: f64) -> f64 {
     if value.to_bits() == before.to_bits() { 0.0 } else { value - before }
 }
 
@@ -13,7 +14,7 @@ fn add(before: f64, difference: f64) -> f64 {
 
 /// Appends the differences of `values` to as many values of another column. `false` when one of the values would not
 /// come back bit for bit, or the differences look no smaller than the values: then what is appended is of no use.
-pub(crate) fn differences(values: &[f64], before: &[f64], out: &mut Vec<f64>) -> bool {
+pub fn differences(values: &[f64], before: &[f64], out: &mut Vec<f64>) -> bool {
     debug_assert_eq!(values.len(), before.len());
     let start = out.len();
     out.extend(values.iter().zip(before).map(|(v, b)| difference(*v, *b)));
@@ -29,7 +30,7 @@ fn weight(values: &[f64]) -> u64 {
 }
 
 /// Turns differences into values again.
-pub(crate) fn restore(before: &[f64], differences: &mut [f64]) {
+pub fn restore(before: &[f64], differences: &mut [f64]) {
     for (d, b) in differences.iter_mut().zip(before) {
         *d = add(*b, *d);
     }

@@ -26,7 +26,7 @@ fn check(sim: &SimVfs, ulid: Ulid, model: &Model, what: &str) -> bool {
         return false;
     };
     let cancel = Cancel::new();
-    let matchers = [Matcher::equal("__name__", "metric_1")];
+    let matchers = [Matcher::equal("__name__", "metric_1_bucket")];
     let select = Select { range: TimeRange::ALL, matchers: &matchers, cancel: &cancel };
     if let Ok(one) = read_all(&*block, &matchers, TimeRange::ALL) {
         assert!(one == naive(model, &matchers, TimeRange::ALL), "{what}: wrong value");

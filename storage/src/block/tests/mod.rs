@@ -128,7 +128,7 @@ fn labels() -> impl Strategy<Value = Labels> {
     let value = || proptest::option::of(prop_oneof![4 => "[ab]{1,2}", 1 => "\\PC{1,5}"]);
     let bound = proptest::sample::select(&[None, None, Some("0.5"), Some("5"), Some("10"), Some("+Inf")]);
     (0u8..4, value(), value(), value(), bound).prop_map(|(metric, a, b, c, bound)| {
-        let metric = ["", "up", "http_requests_total", "é"][usize::from(metric)].to_owned();
+        let metric = ["", "up_bucket", "http_requests_total", "up_count"][usize::from(metric)].to_owned();
         let pairs = [("__name__", Some(metric)), ("a", a), ("b", b), ("job", c), ("le", bound.map(str::to_owned))];
         Labels::from_pairs(pairs.into_iter().filter_map(|(n, v)| Some((n, v?))))
     })
@@ -266,7 +266,7 @@ pub(crate) fn wide_group(start: i64, rows: usize, columns: usize, instance: &str
     let columns = (0..columns)
         .map(|c| {
             let set = Labels::from_pairs([
-                ("__name__", format!("metric_{}", c % 7)),
+                ("__name__", format!("metric_{}_bucket", c % 7)),
                 ("instance", instance.to_owned()),
                 ("le", format!("{c:05}")),
             ]);
@@ -290,7 +290,7 @@ fn wide_and_long_groups_span_pages_and_spans() {
     let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
     for matchers in [
         vec![],
-        vec![Matcher::equal("__name__", "metric_3")],
+        vec![Matcher::equal("__name__", "metric_3_bucket")],
         vec![
             Matcher::new("instance", MatchOp::Regex, "b:.*").unwrap(),
             Matcher::new("le", MatchOp::NotRegex, "0001.|00020").unwrap(),
