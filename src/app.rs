@@ -348,7 +348,8 @@ impl Server {
         shared.config.store(Arc::new(Config { storage: config.storage, ..Config::default() }));
         shared.reload()?;
         let router = router(&shared, cors_origin);
-        let maintenance = Maintenance::start(db)
+        let told_by = shared.manager.clone();
+        let maintenance = Maintenance::start(db, move || told_by.metadata())
             .map_err(|source| AppError::System { op: "start the maintenance threads", source })?;
         Ok(Self { shared, listeners, router, maintenance })
     }
@@ -386,6 +387,11 @@ impl Server {
             serving.abort_all();
         }
         signals.abort();
+        let (db, told) = (shared.db.clone(), shared.manager.metadata());
+        let remembered = tokio::task::spawn_blocking(move || maintenance::remember(&db, &told)).await;
+        if remembered.is_err() {
+            tracing::error!("what targets say of their metrics is not kept");
+        }
         shared.manager.stop().await;
         maintenance.stop();
         let db = shared.db.clone();

@@ -67,7 +67,10 @@ impl Backend for ServerBackend {
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
-        self.0.manager.metadata()
+        // What targets say now goes before what they said.
+        let mut all = self.0.db.metadata();
+        all.extend(self.0.manager.metadata());
+        all
     }
 
     fn config_yaml(&self) -> String {

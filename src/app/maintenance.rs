@@ -1,15 +1,24 @@
 //! The threads that keep the database in shape: one seals, cuts blocks and applies retention, the other merges.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use promontory_model::MetricMetadata;
 use promontory_storage::Db;
+
+/// Type, unit and help by name of the metric family.
+type Families = BTreeMap<String, Vec<MetricMetadata>>;
 
 /// Time between two looks at what is due.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Time between two looks for blocks to merge.
 const MERGE_INTERVAL: Duration = Duration::from_secs(10);
+/// Looks at what is due between two times at which the database is told what targets say of their metrics: the first
+/// minute is enough for most targets to be scraped once.
+const TICKS_BETWEEN_METADATA: u64 = 150;
+const TICKS_TO_FIRST_METADATA: u64 = 30;
 
 /// The running threads.
 #[derive(Debug)]
@@ -19,11 +28,18 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn start(db: Db) -> std::io::Result<Self> {
+    /// `told` gives what targets say of their metrics now.
+    pub(super) fn start(db: Db, told: impl Fn() -> Families + Send + 'static) -> std::io::Result<Self> {
         let mut started = Self { db, threads: Vec::new() };
-        started.thread("promontory-tick", |db, stopped| {
-            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        started.thread("promontory-tick", move |db, stopped| {
+            for n in 0u64.. {
+                if stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
                 tick(db);
+                if n % TICKS_BETWEEN_METADATA == TICKS_TO_FIRST_METADATA {
+                    remember(db, &told());
+                }
             }
         })?;
         started.thread("promontory-merge", |db, stopped| {
@@ -34,7 +50,7 @@ impl Maintenance {
         Ok(started)
     }
 
-    fn thread(&mut self, name: &str, run: fn(&Db, &Receiver<()>)) -> std::io::Result<()> {
+    fn thread(&mut self, name: &str, run: impl FnOnce(&Db, &Receiver<()>) + Send + 'static) -> std::io::Result<()> {
         let (stop, stopped) = mpsc::channel();
         let db = self.db.clone();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&db, &stopped))?;
@@ -51,6 +67,17 @@ impl Maintenance {
                 tracing::error!("a maintenance thread had ended early");
             }
         }
+    }
+}
+
+/// Keeps what targets say of their metrics for the time when they are gone.
+pub(super) fn remember(db: &Db, told: &Families) {
+    match db.set_metadata(told) {
+        Ok(0) => {}
+        Ok(left_out) => {
+            tracing::warn!(left_out, "types and help texts of some metrics are not kept: there are too many")
+        }
+        Err(error) => tracing::warn!(%error, "types and help texts of metrics are not kept"),
     }
 }
 

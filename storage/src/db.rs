@@ -20,6 +20,7 @@ use crate::head::read::HeadSnapshot;
 use crate::head::writer::GroupWriter;
 use crate::head::{Head, lock};
 use crate::maintain;
+use crate::metadata::Metadata;
 use crate::options::{DbOptions, DbSettings, FsyncPolicy};
 use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) merging: Mutex<Merging>,
     pub(crate) progress: Progress,
     pub(crate) counters: maintain::Counters,
+    pub(crate) metadata: Metadata,
     /// Taken for no other lock.
     settings: Mutex<DbSettings>,
     /// Stops merges at the end.
@@ -109,6 +111,7 @@ impl Db {
             merging: Mutex::default(),
             progress: Progress::default(),
             counters: maintain::Counters::default(),
+            metadata: opened.metadata,
             settings: Mutex::new(settings),
             cancel: Cancel::new(),
             random: std::hash::RandomState::new(),

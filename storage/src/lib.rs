@@ -24,6 +24,7 @@ mod known;
 mod maintain;
 mod manifest;
 mod mapped;
+mod metadata;
 pub mod offline;
 mod options;
 pub mod prometheus;

@@ -28,6 +28,7 @@ use crate::head::segment::{self, Segment, Segments};
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
 use crate::manifest::{self, Manifest};
+use crate::metadata::Metadata;
 use crate::options::{DbOptions, FsyncPolicy};
 use crate::prometheus;
 use crate::sample::read_histogram;
@@ -59,6 +60,7 @@ pub(crate) struct Opened {
     /// How much of the index the series file holds; `None` when it has to be written anew.
     pub(crate) mark: Option<Mark>,
     pub(crate) filed: Filed,
+    pub(crate) metadata: Metadata,
     pub(crate) recovery: Recovery,
 }
 
@@ -144,8 +146,9 @@ pub(crate) fn open(
     let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
     let bytes_max = head.options.wal_segment_bytes;
     let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, (last + 1, last_bytes), bytes_max, wal_bytes);
+    let metadata = Metadata::load(&**vfs, dir, &mut |text| recovery.note(text))?;
     head.start_log(wal);
-    Ok(Opened { head, blocks, manifest, mark, filed, recovery })
+    Ok(Opened { head, blocks, manifest, mark, filed, metadata, recovery })
 }
 
 /// Numbers of the files that `number` recognises, ascending.

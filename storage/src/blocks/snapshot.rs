@@ -12,6 +12,7 @@ use crate::db::{Db, Inner};
 use crate::error::WriteError;
 use crate::head::lock;
 use crate::maintain::write_block;
+use crate::metadata;
 use crate::recovery::BLOCKS_DIR;
 use crate::vfs::{Vfs, VfsError};
 
@@ -88,6 +89,10 @@ impl Inner {
             };
             write_block(self, &blocks_dir, self.new_ulid(), TimeRange::new(floor, i64::MAX), seq)?;
         }
+        match link(vfs, &self.dir.join(metadata::NAME), &to.join(metadata::NAME)) {
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => {}
+        }
         vfs.sync_dir(&blocks_dir)?;
         Ok(vfs.sync_dir(to)?)
     }
@@ -114,17 +119,17 @@ fn link_all(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), VfsError> {
             link_all(vfs, &from, &to)?;
             continue;
         }
-        match vfs.hard_link(&from, &to) {
-            Ok(()) => {}
-            // Gone, not unable to have two names.
-            Err(e) if e.is_not_found() => return Err(e),
-            Err(_) => copy(vfs, &from, &to)?,
-        }
+        link(vfs, &from, &to)?;
     }
     vfs.sync_dir(to)
 }
 
-fn copy(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), VfsError> {
+/// Gives a file a second name; where the file system cannot do that, makes a copy.
+fn link(vfs: &dyn Vfs, from: &Path, to: &Path) -> Result<(), VfsError> {
+    match vfs.hard_link(from, to) {
+        Err(e) if !e.is_not_found() => {}
+        done => return done,
+    }
     let bytes = vfs.map_read(from)?;
     let file = vfs.create(to)?;
     for part in bytes.chunks(COPY_BYTES) {
