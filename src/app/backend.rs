@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use promontory_model::{MetricMetadata, MetricType};
+use promontory_model::{Matcher, MetricMetadata, MetricType, TimeRange};
 use promontory_promql::cache::CacheStats;
 use promontory_promql::engine::EngineOptions;
 
 use super::{Shared, visible};
 use crate::cli;
 use crate::http::{
-    ActiveTarget, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets, TsdbStatus,
+    ActiveTarget, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RuntimeInfo,
+    SeriesExemplars, Targets, TsdbStatus,
 };
 use crate::scrape;
 use crate::telemetry::{Figures, Labelled, QuerySlice};
@@ -71,6 +72,16 @@ impl Backend for ServerBackend {
         let mut all = self.0.db.metadata();
         all.extend(self.0.manager.metadata());
         all
+    }
+
+    fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        let shown =
+            |e: promontory_storage::Exemplar| Exemplar { labels: e.labels, value: e.value, t_ms: e.timestamp.0 };
+        let of_series = |s: promontory_storage::SeriesExemplars| SeriesExemplars {
+            labels: s.labels,
+            exemplars: s.exemplars.into_iter().map(shown).collect(),
+        };
+        self.0.db.exemplars(selectors, range).into_iter().map(of_series).collect()
     }
 
     fn config_yaml(&self) -> String {

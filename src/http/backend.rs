@@ -22,6 +22,9 @@ pub trait Backend: Send + Sync {
     /// What targets say of their metrics, by metric name; each entry once per metric.
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>>;
 
+    /// Exemplars inside `range` of the series that pass all matchers of one of `selectors`, by labels.
+    fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars>;
+
     /// The effective configuration as YAML, secrets masked.
     fn config_yaml(&self) -> String;
 
@@ -90,6 +93,26 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// Why it failed; there is none then.
     fn snapshot(&self, skip_head: bool) -> Result<String, String>;
+}
+
+/// Exemplars of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesExemplars {
+    /// Labels of the series.
+    pub labels: Labels,
+    /// Ascending in time.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// An observation and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// What is known of it.
+    pub labels: Labels,
+    /// What was observed.
+    pub value: f64,
+    /// When, in ms.
+    pub t_ms: i64,
 }
 
 /// What a query took.

@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 mod backend;
 mod body;
+mod exemplars;
 mod histogram;
 mod json;
 mod language;
@@ -34,8 +35,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 pub use backend::{
-    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Health, QueryCost, Readiness, RuntimeInfo, Targets,
-    TsdbStatus,
+    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RuntimeInfo,
+    SeriesExemplars, Targets, TsdbStatus,
 };
 pub(crate) use language::Known;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
@@ -117,7 +118,7 @@ fn api() -> Router<Arc<Http>> {
     Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
-        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/query_exemplars", get(exemplars::query).post(exemplars::query))
         .route("/explain", get(language::explain).post(language::explain))
         .route("/lint", get(language::suggestions).post(language::suggestions))
         .route("/complete", get(language::completion).post(language::completion))

@@ -307,9 +307,3 @@ pub(crate) async fn parse_query(params: Params) -> Result<Response, ApiError> {
     let (expr, _) = parse(&params)?;
     Ok(success_value(&tree::of(&expr)))
 }
-
-/// `/api/v1/query_exemplars`: exemplars are not stored, so there are none.
-pub(crate) async fn exemplars(params: Params) -> Result<Response, ApiError> {
-    parser::parse(params.query()?).map_err(|e| ApiError::bad_data(e.to_string()))?;
-    Ok(success_value(&json!([])))
-}

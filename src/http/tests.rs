@@ -259,6 +259,25 @@ impl Backend for FakeBackend {
         BTreeMap::from([("a".to_owned(), vec![entry("one"), entry("two")]), ("b".to_owned(), vec![entry("three")])])
     }
 
+    fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        let trace = |id: &str| Labels::from_pairs([("trace_id", id)]);
+        let all = [("m", 1500, 0.5, "a"), ("m", 2000, f64::INFINITY, "b\"c"), ("n", 3000, 1e21, "")];
+        let mut out: Vec<SeriesExemplars> = Vec::new();
+        for (name, t_ms, value, id) in all {
+            let labels = Labels::from_pairs([("__name__", name)]);
+            let passes = |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches_labels(&labels));
+            if !selectors.iter().any(passes) || !range.contains(Timestamp(t_ms)) {
+                continue;
+            }
+            let exemplar = Exemplar { labels: trace(id), value, t_ms };
+            match out.last_mut().filter(|s| s.labels == labels) {
+                Some(series) => series.exemplars.push(exemplar),
+                None => out.push(SeriesExemplars { labels, exemplars: vec![exemplar] }),
+            }
+        }
+        out
+    }
+
     fn config_yaml(&self) -> String {
         "global: {}\n".to_owned()
     }

@@ -55,6 +55,9 @@ pub(super) struct TimeSeries {
     pub(super) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     pub(super) samples: Vec<Sample>,
+    /// Never sent.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) exemplars: Vec<Exemplar>,
     #[prost(message, repeated, tag = "4")]
     pub(super) histograms: Vec<Histogram>,
 }
@@ -72,6 +75,16 @@ pub(super) struct Sample {
     #[prost(double, tag = "1")]
     pub(super) value: f64,
     #[prost(int64, tag = "2")]
+    pub(super) timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    pub(super) value: f64,
+    #[prost(int64, tag = "3")]
     pub(super) timestamp: i64,
 }
 
@@ -204,7 +217,8 @@ fn run(
             .ok_or_else(|| limit("sample limit read_samples_max", READ_SAMPLES_MAX))?;
         if !samples.is_empty() || !histograms.is_empty() {
             let labels = labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect();
-            prost::encoding::message::encode(1, &TimeSeries { labels, samples, histograms }, &mut result);
+            let series = TimeSeries { labels, samples, exemplars: Vec::new(), histograms };
+            prost::encoding::message::encode(1, &series, &mut result);
         }
     }
     Ok(result)

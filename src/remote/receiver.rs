@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use promontory_model::{HistogramSample, Labels, METRIC_NAME, Timestamp};
-use promontory_storage::{AppendError, Appended, Db, GroupWriter, SeriesRef};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended, GroupWriter, SeriesRef};
 
 use super::histogram;
 use super::known::{Id, KnownSeries};
@@ -39,6 +39,8 @@ pub(crate) struct Received {
     /// Native histograms that break a rule, and what is wrong with the first.
     pub(crate) invalid_histograms: u64,
     pub(crate) invalid: Option<String>,
+    /// Exemplars; those that are not kept are no error, for nobody could do anything about it.
+    pub(crate) exemplars: ExemplarsAppended,
 }
 
 /// Why nothing of a request was appended, or not all that could have been.
@@ -79,8 +81,10 @@ struct Source {
     key: (String, String),
     writer: GroupWriter,
     n_series: usize,
+    is_touched: bool,
     pending: Vec<(SeriesRef, Timestamp, f64)>,
     pending_histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
+    pending_exemplars: Vec<(SeriesRef, Exemplar)>,
 }
 
 impl Receiver {
@@ -122,7 +126,7 @@ impl Receiver {
                 break;
             }
             let (samples, histograms) = (&series.samples, &series.histograms);
-            if samples.is_empty() && histograms.is_empty() {
+            if samples.is_empty() && histograms.is_empty() && series.exemplars.is_empty() {
                 continue;
             }
             let found = if series.is_expected { expected } else { self.series.find(series.labels) };
@@ -151,7 +155,7 @@ impl Receiver {
             let known = self.series.value(id);
             known.used_ms = now_ms;
             let source = &mut self.sources[known.source];
-            if source.pending.is_empty() && source.pending_histograms.is_empty() {
+            if !std::mem::replace(&mut source.is_touched, true) {
                 self.touched.push(known.source);
             }
             for &(t, v) in samples {
@@ -171,6 +175,11 @@ impl Receiver {
                     }
                 }
             }
+            let exemplars = series.exemplars.iter().filter_map(|bytes| wire::exemplar(bytes));
+            source.pending_exemplars.extend(exemplars.map(|e| {
+                let (labels, timestamp) = (Labels::from_pairs(e.labels), Timestamp(e.t));
+                (known.series, Exemplar { labels, value: e.value, timestamp, has_timestamp: true })
+            }));
         }
         received.n_samples = request.n_samples();
         Ok(())
@@ -187,6 +196,15 @@ impl Receiver {
                     Err(e) => result = Err(e),
                 }
             }
+            let mut exemplars = std::mem::take(&mut source.pending_exemplars);
+            if is_wanted && result.is_ok() && !exemplars.is_empty() {
+                exemplars.sort_by_key(|(_, e)| e.timestamp);
+                match source.writer.append_exemplars(exemplars) {
+                    Ok(appended) => received.exemplars.add(appended),
+                    Err(e) => result = Err(e),
+                }
+            }
+            source.is_touched = false;
             source.pending.clear();
             source.pending_histograms.clear();
         }
@@ -228,8 +246,10 @@ impl Receiver {
             key: key.clone(),
             writer: self.db.writer(),
             n_series: 0,
+            is_touched: false,
             pending: Vec::new(),
             pending_histograms: Vec::new(),
+            pending_exemplars: Vec::new(),
         };
         let at = match self.free.pop() {
             Some(at) => {

@@ -27,6 +27,7 @@ pub(super) mod messages {
         TimeSeries {
             labels: labels.iter().map(label).collect(),
             samples: samples.iter().map(|&(timestamp, value)| Sample { value, timestamp }).collect(),
+            exemplars: Vec::new(),
             histograms: Vec::new(),
         }
     }
@@ -211,7 +212,7 @@ async fn requests_that_are_not_understood_say_why() {
 fn series_that_nobody_sends_are_forgotten() {
     let w = World::new(true);
     let mut receiver = Receiver::new(w.db.clone());
-    let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0 };
+    let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0, exemplars: 0 };
     let mut send = |name: &str, job: &str| {
         let request =
             WriteRequest { timeseries: vec![series(&[("__name__", name), ("job", job)], &[(w.clock.now().0, 1.0)])] };
@@ -340,4 +341,30 @@ async fn refused_histograms_are_named_and_the_others_stored() {
     assert_eq!(got, (400, "duplicate sample for timestamp (1 of 1)\n".to_owned()));
     let read = w.read(vec![query(NOW_MS - 1000, NOW_MS + 1000, &[(0, "__name__", "h")])]).await;
     assert_eq!(read[0].timeseries[0].histograms, [histogram_at(NOW_MS, 1)]);
+}
+
+#[tokio::test]
+async fn exemplars_are_kept_with_and_without_samples() {
+    let w = World::new(true);
+    let of = |name: &str, exemplars: &[(i64, &str)]| {
+        let exemplar = |&(t, id): &(i64, &str)| read::Exemplar {
+            labels: vec![read::Label { name: "trace_id".to_owned(), value: id.to_owned() }],
+            value: 0.5,
+            timestamp: NOW_MS + t,
+        };
+        let samples: &[(i64, f64)] = if name == "a" { &[(NOW_MS, 1.0)] } else { &[] };
+        TimeSeries { exemplars: exemplars.iter().map(exemplar).collect(), ..series(&[("__name__", name)], samples) }
+    };
+    let too_long = "x".repeat(121);
+    let written = vec![of("a", &[(2, "second"), (1, "first")]), of("b", &[(1, "x"), (2, &too_long)])];
+    assert_eq!(w.write(written).await, (204, String::new()));
+    // Older ones and repeats are left out without an error.
+    assert_eq!(w.write(vec![of("a", &[(2, "second"), (0, "zero")])]).await, (204, String::new()));
+    let kept = w.db.exemplars(&[vec![]], TimeRange::ALL);
+    let show = |s: &promontory_storage::SeriesExemplars| {
+        let ids =
+            s.exemplars.iter().map(|e| format!(" {}:{}", e.timestamp.0 - NOW_MS, e.labels.get("trace_id").unwrap()));
+        s.labels.metric_name().to_owned() + &ids.collect::<String>()
+    };
+    assert_eq!(kept.iter().map(show).collect::<Vec<_>>(), ["a 1:first 2:second", "b 1:x"]);
 }

@@ -104,6 +104,8 @@ pub(crate) struct Series<'a> {
     pub(crate) samples: Vec<(i64, f64)>,
     /// Messages of native histograms.
     pub(crate) histograms: Vec<&'a [u8]>,
+    /// Messages of exemplars.
+    pub(crate) exemplars: Vec<&'a [u8]>,
 }
 
 /// How much a request may hold.
@@ -113,6 +115,7 @@ pub(crate) struct Limits {
     /// Histograms included.
     pub(crate) samples: usize,
     pub(crate) histogram_bytes: usize,
+    pub(crate) exemplars: usize,
 }
 
 /// Why a request cannot be taken apart.
@@ -131,12 +134,13 @@ pub(crate) struct Request<'a> {
     limits: Limits,
     n_series: usize,
     n_samples: usize,
+    n_exemplars: usize,
     histogram_bytes: usize,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(bytes: &'a [u8], limits: Limits) -> Self {
-        Self { fields: Scanner::new(bytes), limits, n_series: 0, n_samples: 0, histogram_bytes: 0 }
+        Self { fields: Scanner::new(bytes), limits, n_series: 0, n_samples: 0, n_exemplars: 0, histogram_bytes: 0 }
     }
 
     /// Samples so far, histograms included.
@@ -157,6 +161,7 @@ impl<'a> Request<'a> {
             self.n_series += 1;
             out.samples.clear();
             out.histograms.clear();
+            out.exemplars.clear();
             match expected_sample(message, expected) {
                 Some(sample) => {
                     self.count_sample()?;
@@ -197,7 +202,15 @@ impl<'a> Request<'a> {
                     }
                     out.histograms.push(histogram);
                 }
-                // Exemplars (3) are not kept.
+                (3, Value::Bytes(exemplar)) => {
+                    let max = self.limits.exemplars;
+                    if self.n_exemplars == max {
+                        let (what, limit) = ("exemplars", "write_exemplars_max");
+                        return Err(ScanError::Limit { what, max, limit });
+                    }
+                    self.n_exemplars += 1;
+                    out.exemplars.push(exemplar);
+                }
                 _ => {}
             }
         }
@@ -254,6 +267,28 @@ fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
     Ok((t, v))
 }
 
+/// An exemplar; the time in ms.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Exemplar<'a> {
+    pub(crate) labels: Vec<(&'a str, &'a str)>,
+    pub(crate) value: f64,
+    pub(crate) t: i64,
+}
+
+/// Reads an exemplar; `None` when it is damaged.
+pub(crate) fn exemplar(bytes: &[u8]) -> Option<Exemplar<'_>> {
+    let mut out = Exemplar { labels: labels(bytes)?, value: 0.0, t: 0 };
+    let mut fields = Scanner::new(bytes);
+    while let Some((number, value)) = fields.next().ok()? {
+        match (number, value) {
+            (2, Value::Fixed64(bits)) => out.value = f64::from_bits(bits),
+            (3, Value::Varint(n)) => out.t = n as i64,
+            _ => {}
+        }
+    }
+    Some(out)
+}
+
 /// The label pairs in the bytes of [`Series::labels`]; `None` when one is no UTF-8 or damaged.
 pub(crate) fn labels(bytes: &[u8]) -> Option<Vec<(&str, &str)>> {
     let mut pairs = Vec::new();
@@ -298,7 +333,7 @@ mod tests {
     }
 
     fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Vec<Series<'_>>, ScanError> {
-        read(bytes, Limits { series, samples, histogram_bytes: 9 }, &[])
+        read(bytes, Limits { series, samples, histogram_bytes: 9, exemplars: 1 }, &[])
     }
 
     #[test]
@@ -352,6 +387,7 @@ mod tests {
             for series in scan(&bytes, 100, 100).into_iter().flatten() {
                 labels(series.labels);
             }
+            exemplar(&bytes);
             labels(&bytes);
         }
 
@@ -373,7 +409,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            let limits = Limits { series: 9, samples: 9, histogram_bytes: 9 };
+            let limits = Limits { series: 9, samples: 9, histogram_bytes: 9, exemplars: 9 };
             let text = |series: &[Series<'_>]| {
                 let of = |s: &Series<'_>| {
                     let samples: Vec<_> = s.samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();

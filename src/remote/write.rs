@@ -8,12 +8,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use super::receiver::{ReceiveError, Received};
 use super::{
-    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX,
-    WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
+    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_EXEMPLARS_MAX, WRITE_HISTOGRAM_BYTES_MAX,
+    WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
 };
 
-const LIMITS: wire::Limits =
-    wire::Limits { series: WRITE_SERIES_MAX, samples: WRITE_SAMPLES_MAX, histogram_bytes: WRITE_HISTOGRAM_BYTES_MAX };
+const LIMITS: wire::Limits = wire::Limits {
+    series: WRITE_SERIES_MAX,
+    samples: WRITE_SAMPLES_MAX,
+    histogram_bytes: WRITE_HISTOGRAM_BYTES_MAX,
+    exemplars: WRITE_EXEMPLARS_MAX,
+};
 
 /// Stores the samples of a request and answers 204 once they are safe.
 pub(super) async fn write(

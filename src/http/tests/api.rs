@@ -268,7 +268,21 @@ async fn status_tells_about_the_server() {
     check_error(&w.get("/api/v1/status/tsdb?limit=0").await, 400, "bad_data", "limit must be a positive number");
     check_data(&w.get("/api/v1/rules").await, json!({"groups": []}));
     check_data(&w.get("/api/v1/alerts").await, json!({"alerts": []}));
-    check_data(&w.get("/api/v1/query_exemplars?query=m").await, json!([]));
+}
+
+#[tokio::test]
+async fn exemplars_of_all_selectors_of_a_query_are_listed() {
+    let w = world();
+    let answer = w.get("/api/v1/query_exemplars?query=rate(m[5m])/on()n&start=1.5&end=3").await;
+    assert_eq!(
+        answer.text(),
+        r#"{"status":"success","data":[{"seriesLabels":{"__name__":"m"},"exemplars":[{"labels":{"trace_id":"a"},"value":"0.5","timestamp":1.500},{"labels":{"trace_id":"b\"c"},"value":"+Inf","timestamp":2}]},{"seriesLabels":{"__name__":"n"},"exemplars":[{"labels":{},"value":"1e+21","timestamp":3}]}]}"#,
+    );
+    check_data(&w.post("/api/v1/query_exemplars", "query=m&start=5").await, json!([]));
+    assert_eq!(w.get("/api/v1/query_exemplars?query=1").await.status, 204);
+    let order = "end timestamp must not be before start timestamp";
+    check_error(&w.get("/api/v1/query_exemplars?query=m&start=2&end=1").await, 400, "bad_data", order);
+    assert_eq!(w.get("/api/v1/query_exemplars?query=m{").await.status, 400);
 }
 
 #[tokio::test]
