@@ -11,8 +11,8 @@ use promontory_model::Duration;
 mod tsdb;
 
 pub use tsdb::{
-    AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, SelectArgs, TextFormat, TsdbCommand,
-    VerifyArgs,
+    AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, RepairArgs, SelectArgs, TextFormat,
+    TsdbCommand, VerifyArgs,
 };
 
 /// Metrics for model serving: scraper, time series database, PromQL and dashboards in one binary.

@@ -16,6 +16,8 @@ pub enum TsdbCommand {
     List(ListArgs),
     /// Check every checksum and invariant of every file; changes nothing
     Verify(VerifyArgs),
+    /// Put damaged files aside and keep what can still be read
+    Repair(RepairArgs),
     /// Write samples as text to standard output
     Dump(DumpArgs),
     /// Write samples into a file or into blocks that Prometheus reads
@@ -69,8 +71,22 @@ pub struct ListArgs {
 #[command(after_help = "\
 Reads and decodes everything: manifest, write-ahead log, head, blocks. Each damage is named by file and offset. A torn \
 end of the log is what a crash leaves and no damage: the next start cuts it. The exit code is 1 when something is \
-damaged.")]
+damaged; `promontory tsdb repair` then keeps what can be read.")]
 pub struct VerifyArgs {
+    /// Data folder
+    #[arg(default_value = "data")]
+    pub path: PathBuf,
+}
+
+/// Flags of `tsdb repair`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deletes nothing: damaged blocks, and head and log when they are damaged, are moved into the folder `quarantine` beside \
+the data. What can still be read of head and log is written into blocks first. The server must be stopped.")]
+pub struct RepairArgs {
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
     /// Data folder
     #[arg(default_value = "data")]
     pub path: PathBuf,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use promontory_model::{Cancel, Cancelled, ReadError};
 use promontory_storage::block::BlockError;
 use promontory_storage::clock::SystemClock;
-use promontory_storage::offline::ReadOnlyDb;
+use promontory_storage::offline::{ReadOnlyDb, RepairError};
 use promontory_storage::prometheus::PrometheusError;
 use promontory_storage::vfs::{RealVfs, VfsError};
 use promontory_storage::{BackfillError, Db, DbOptions, OpenError, WriteError};
@@ -23,6 +23,7 @@ mod dump;
 mod export;
 mod import;
 mod list;
+mod repair;
 mod text;
 mod verify;
 
@@ -60,6 +61,9 @@ pub enum TsdbError {
     /// Blocks of Prometheus could not be read or written.
     #[error(transparent)]
     Prometheus(#[from] PrometheusError),
+    /// The data folder could not be repaired.
+    #[error(transparent)]
+    Repair(#[from] RepairError),
     /// The data folder could not be closed.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -90,6 +94,7 @@ impl TsdbError {
         matches!(
             self,
             Self::Read(ReadError::Cancelled(_))
+                | Self::Repair(RepairError::Read(ReadError::Cancelled(_)))
                 | Self::Prometheus(
                     PrometheusError::Read(ReadError::Cancelled(_))
                         | PrometheusError::Block(BlockError::Read(ReadError::Cancelled(_)))
@@ -126,6 +131,7 @@ pub fn run(command: &TsdbCommand, out: &mut dyn Write) -> Result<bool, TsdbError
         TsdbCommand::Import(args) => import::run(args, out, &cancel),
         TsdbCommand::Analyze(args) => analyze::run(args, out, &cancel),
         TsdbCommand::Verify(args) => verify::run(args, out, &cancel),
+        TsdbCommand::Repair(args) => repair::run(args, out, &cancel),
         TsdbCommand::Export(args) => export::run(args, out, &cancel),
     }?;
     out.flush()?;

@@ -16,6 +16,12 @@ use crate::status::Recovery;
 use crate::vfs::{OverlayVfs, RealVfs, Vfs as _, VfsLock};
 use crate::{manifest, recovery};
 
+mod repair;
+mod verify;
+
+pub use repair::{Repair, RepairError, repair};
+pub use verify::{Finding, verify};
+
 /// A file that Prometheus has in its data folder and we never have.
 const FOREIGN_DIR: &str = "chunks_head";
 /// Times that opening is tried while the owner of the folder replaces and removes files.
@@ -119,3 +125,14 @@ pub fn blocks_folder(dir: &Path) -> std::path::PathBuf {
     let inside = dir.join(recovery::BLOCKS_DIR);
     if RealVfs.read_dir(&inside).is_ok() { inside } else { dir.to_owned() }
 }
+
+impl ReadOnlyDb {
+    /// As [`ReadOnlyDb::open`], over files that somebody has changed in memory, for a folder whose lock the caller has.
+    fn over(vfs: &OverlayVfs, clock: Arc<dyn Clock>, dir: &Path) -> Result<Self, OpenError> {
+        let (db, recovery) = Db::open(Arc::new(vfs.clone()), clock, dir, options())?;
+        Ok(Self { db, recovery, is_in_use: false, _lock: None })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -167,5 +167,31 @@ fn an_analysis_names_metrics_labels_and_pairs() {
         assert!(report.contains(expected), "{expected:?} is not in {report}");
     }
     refused(&["analyze", "--block", "01JD0Q2V6Y3QJ1Z3W8T6M4K9NB", path(&data)], &["--block", "tsdb list"]);
-    assert!(run(&["verify", path(&data)]).contains("0 damaged"));
+}
+
+#[test]
+fn damage_is_named_and_repaired_without_deleting_anything() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().join("data");
+    run(&["import", "--format", "openmetrics", path(&history(dir.path())), path(&data)]);
+    assert!(run(&["verify", path(&data)]).ends_with("all is well\n"));
+    assert!(run(&["repair", path(&data)]).contains("nothing is damaged"));
+    let list = run(&["list", path(&data)]);
+    let block = list.lines().nth(1).and_then(|l| l.split(' ').next()).expect("a block");
+    let file = data.join("blocks").join(block).join("data");
+    let mut bytes = std::fs::read(&file).expect("the block has data");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&file, &bytes).expect("the folder can be written");
+    let output = tsdb(&["verify", path(&data)]);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(report.contains(&format!("damaged: read {} at", file.display())), "{report}");
+    assert!(report.contains("promontory tsdb repair"), "{report}");
+    assert!(run(&["repair", "--dry-run", path(&data)]).contains("to be moved"));
+    let report = run(&["repair", path(&data)]);
+    let moved = report.lines().find(|l| l.starts_with("moved: ")).expect("a block was moved");
+    let to = moved.split(" to ").nth(1).expect("where it went");
+    assert_eq!(std::fs::read(Path::new(to).join("data")).expect("it is there"), bytes);
+    assert!(run(&["verify", path(&data)]).ends_with("all is well\n"));
 }
