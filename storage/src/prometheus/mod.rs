@@ -1,7 +1,8 @@
 //! Blocks of Prometheus' own format: read where they are, written on request, taken over into blocks of ours.
 //!
 //! They are the exchange format: Prometheus, promtool and Thanos read what [`export`] writes. Blocks that others wrote
-//! are never changed or removed here. All their bytes are hostile.
+//! are never removed here, nor changed but for what is deleted from them. All their bytes are hostile. Described in
+//! `docs/format/prometheus.md`.
 
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::block::PrometheusBlock;
 use super::histogram::tests::histograms;
 use super::writer::Writer;
+use crate::documented::{bytes_of, fenced};
 use crate::select::{self, NamedSource};
 use crate::source::Source;
 use crate::ulid::Ulid;
@@ -249,4 +250,19 @@ fn chunks_may_lie_in_several_segments() {
     assert!(vfs.read_dir(&path.join("chunks")).unwrap().len() > 10);
     let block = PrometheusBlock::open(&vfs, &path).unwrap();
     assert_eq!(select(&block, &[], TimeRange::ALL), series);
+}
+
+/// The example of `docs/format/prometheus.md`.
+#[test]
+fn documented_block_is_what_is_written() {
+    let page = include_str!("../../docs/format/prometheus.md");
+    let vfs = SimVfs::new();
+    let samples = vec![(0, Value::Float(1f64.to_bits())), (15_000, Value::Float(2f64.to_bits()))];
+    let series = vec![(Labels::from_pairs([("a", "b")]), samples)];
+    let path = write(&vfs, Path::new("out"), Ulid::new(1, 2), &series);
+    for (name, file) in [("prometheus-index", "index"), ("prometheus-chunks", "chunks/000001")] {
+        let written = crate::vfs::read(&vfs, &path.join(file)).unwrap();
+        let documented = bytes_of(fenced(page, name));
+        assert_eq!(written, documented, "{file}: {written:02x?}");
+    }
 }
