@@ -6,7 +6,8 @@
 //! database says of its parts and what is left of the allocated bytes (`other`). Series have 10 labels; targets have 1,000
 //! series (40 % constant, 40 % counters, 15 % gauges of hundredths, 5 % fractions that do not compress), each with values
 //! of its own, and a row each 15 s. A restart is timed from before the folder is opened until it has been, and the parts
-//! are those right after it; CPU is of all threads. Run with `cargo bench -p promontory-storage --bench memory`, or with
+//! are those right after it; CPU is of all threads, and what the opening thread waited for a CPU tells how busy the machine
+//! was. Run with `cargo bench -p promontory-storage --bench memory`, or with
 //! parts of names of scenarios after `--`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the answer")]
@@ -33,7 +34,7 @@ const SCENARIO: &str = "PROMONTORY_BENCH_SCENARIO";
 const FOLDER: &str = "PROMONTORY_BENCH_FOLDER";
 
 /// What a scenario does; names are those of the table.
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 17] = [
     ("100 k series, 17 min", Scenario::steady(100, 67)),
     ("100 k series, truncated after 4 h", Scenario::steady(100, 960)),
     ("1 M series, 17 min", Scenario::steady(1000, 67)),
@@ -49,6 +50,10 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("100 k, times of 50 series each", Scenario { series_per_time: 50, ..Scenario::steady(100, 67) }),
     ("10 k, times of each series", Scenario { series_per_time: 1, ..Scenario::steady(10, 67) }),
     ("200 k, killed after 16 min and reopened", Scenario { restart: true, ..Scenario::steady(200, 65) }),
+    (
+        "1 M, killed after 16 min, all just sealed, and reopened",
+        Scenario { restart: true, ..Scenario::steady(1000, 65) },
+    ),
     ("1 M, killed after 2 h and reopened", Scenario { restart: true, ..Scenario::steady(1000, 480) }),
 ];
 
@@ -196,6 +201,13 @@ fn cpu_s() -> f64 {
     ticks as f64 / 100.0
 }
 
+/// How long this thread has had a CPU, and waited for one that others had, ms.
+fn scheduled_ms() -> [f64; 2] {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("this is Linux");
+    let mut fields = stat.split_whitespace().map(|f| f.parse::<u64>().expect("a number") as f64 / 1e6);
+    [fields.next().expect("time on a CPU"), fields.next().expect("time in the queue")]
+}
+
 /// Fills the database; gives the highest anonymous memory seen, and the targets as they live on.
 fn fill(db: &Db, clock: &ManualClock, scenario: &Scenario) -> (u64, Vec<Target>) {
     let mut targets: Vec<Target> = (0..scenario.targets).map(|number| Target::new(db, number, 0)).collect();
@@ -260,12 +272,12 @@ fn run(name: &str, scenario: &Scenario, dir: &Path) {
 /// Opens what a killed process left.
 fn reopen(name: &str, scenario: &Scenario, dir: &Path) {
     let clock = SystemClock::new();
-    let (start, cpu) = (clock.monotonic_ns(), cpu_s());
+    let (start, cpu, [_, waited]) = (clock.monotonic_ns(), cpu_s(), scheduled_ms());
     let (db, _) = open(dir);
-    let (ms, cpu) = ((clock.monotonic_ns() - start) as f64 / 1e6, cpu_s() - cpu);
+    let (ms, cpu, waited) = ((clock.monotonic_ns() - start) as f64 / 1e6, cpu_s() - cpu, scheduled_ms()[1] - waited);
     let status = db.status();
     assert_eq!(status.head_series, (scenario.targets * scenario.series) as u64);
-    eprintln!("{name}: ready after {ms:.0} ms, {:.0} ms of CPU", cpu * 1e3);
+    eprintln!("{name}: ready after {ms:.0} ms, {waited:.0} of them for want of a CPU, {:.0} ms of CPU", cpu * 1e3);
     print_line(name, scenario, of_process("RssAnon:"), &status);
 }
 

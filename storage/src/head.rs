@@ -20,7 +20,7 @@ use crate::options::DbOptions;
 use crate::tombstone::Tombstones;
 use crate::wal::{Wal, record};
 
-mod append;
+pub(crate) mod append;
 pub(crate) mod chunk;
 pub(crate) mod deleted;
 pub(crate) mod dict;

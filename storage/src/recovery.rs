@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::exemplars;
 use crate::exemplars::file::Filed;
+use crate::head::append;
 use crate::head::chunk::Kind;
 use crate::head::group::{Group, LateCell};
 use crate::head::histograms::HistogramCell;
@@ -45,6 +46,9 @@ use index::{LoggedSeries, SeriesFile};
 
 /// Notes in a [`Recovery`]; what happens more often is only counted.
 const NOTES_MAX: usize = 100;
+
+/// Times the rows and bytes after which a group is sealed that are left open when they are replayed.
+const REPLAYED_SEALS_MAX: usize = 3;
 
 /// Folders inside the data folder.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -518,7 +522,7 @@ fn apply_row(
         return Ok(());
     }
     if record.is_keyframe
-        && group.rows.len() >= head.options.rows_max
+        && must_seal(group, head.options.rows_max, record.body.n_columns())
         && let Err(e) = head.seal_rows(record.group, group)
     {
         // On a full disk the rows stay open and in the log, and the store opens read-only.
@@ -536,6 +540,13 @@ fn apply_row(
     group.last_t = record.t;
     group.rows_wal.get_or_insert(segment);
     Ok(())
+}
+
+/// Whether so much is open that it must be sealed before there are answers. What the log has beyond a manifest is
+/// encoded later, when its group gets a row or maintenance comes by: it took most of the time that opening takes.
+fn must_seal(group: &Group, rows_max: usize, n_columns: usize) -> bool {
+    let bytes_max = REPLAYED_SEALS_MAX * append::open_bytes_max(n_columns);
+    group.rows.len() >= REPLAYED_SEALS_MAX * rows_max || group.rows.bytes() > bytes_max
 }
 
 fn apply_late(group: &mut Group, segment: u64, first_no: u64, cells: &[(i64, u32, f64)]) {

@@ -145,8 +145,12 @@ fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: 
 /// Whether the open rows of a group are due to be sealed, by number or by bytes.
 fn is_full(group: &Group, rows_max: usize) -> bool {
     let rows = &group.rows;
-    let bytes_max = (group.columns.len() * OPEN_BYTES_PER_COLUMN).max(OPEN_BYTES_MIN);
-    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && rows.bytes() > bytes_max)
+    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && rows.bytes() > open_bytes_max(group.columns.len()))
+}
+
+/// Bytes of open rows after which a group is sealed.
+pub(crate) fn open_bytes_max(n_columns: usize) -> usize {
+    (n_columns * OPEN_BYTES_PER_COLUMN).max(OPEN_BYTES_MIN)
 }
 
 /// Judges each sample; those that are taken fill an open row or become late cells.

@@ -237,6 +237,11 @@ impl Index {
         if let Ok(entry) = self.table.find_entry(hash, |&s| s == series) {
             entry.remove();
         }
+        self.forget(series);
+    }
+
+    /// Takes out a series that the table does not have.
+    fn forget(&mut self, series: u32) {
         for &pair in self.series.ids(series) {
             self.postings[pair as usize].remove(series);
         }
@@ -377,7 +382,8 @@ impl Index {
 }
 
 /// Adds series one after the other. A pair that follows itself, as those of a target do, is entered into its posting once
-/// for the whole run.
+/// for the whole run, and series are entered into the table when all are there, neighbours together: a table of many
+/// series lies in no cache.
 pub(crate) struct Bulk<'a> {
     index: &'a mut Index,
     /// By position of a label: the pair of the last series and since which it was there.
@@ -390,21 +396,9 @@ impl Bulk<'_> {
         self.index
     }
 
-    /// Makes room for so many series.
-    pub(crate) fn reserve(&mut self, n: usize) {
-        let Index { table, hasher, series, .. } = &mut *self.index;
-        table.reserve(n, |&s| hash_ids(hasher, series.ids(s)));
-    }
-
-    /// Adds the series with these pairs at this place, or moves it there when it exists; `None` when numbers ran out.
-    pub(crate) fn upsert(&mut self, ids: &[u32], place: Place) -> Option<u32> {
-        let (series, is_new) = self.index.entry(ids, place)?;
-        if !is_new {
-            if !self.index.earlier(series).contains(&place) {
-                self.index.move_to(series, place);
-            }
-            return Some(series);
-        }
+    /// Adds a series with these pairs at this place, known or not; `None` when numbers ran out.
+    pub(crate) fn push(&mut self, ids: &[u32], place: Place) -> Option<u32> {
+        let series = self.index.series.push(ids, place)?;
         let kept = self.runs.len().min(ids.len());
         for (run, &pair) in self.runs.iter_mut().zip(ids).filter(|(run, pair)| run.0 != **pair) {
             let (old, since) = std::mem::replace(run, (pair, series));
@@ -416,15 +410,58 @@ impl Bulk<'_> {
         self.runs.extend(ids[kept..].iter().map(|&pair| (pair, series)));
         Some(series)
     }
+
+    /// Ends it. Series that were known, or were added twice, move to their last place; `each` hears of these.
+    pub(crate) fn finish(mut self, mut each: impl FnMut(u32, Place)) {
+        let index = &mut *self.index;
+        let end = index.n_numbers();
+        for (pair, since) in self.runs.drain(..) {
+            index.postings[pair as usize].insert_run(since, end - 1);
+        }
+        index.live.insert_range(self.first_new..end);
+        let Index { table, hasher, series: all, .. } = index;
+        let of = |s: u32| hash_ids(hasher, all.ids(s));
+        table.reserve((end - self.first_new) as usize, |&s| of(s));
+        let mut known: Vec<(u32, u32)> = Vec::new();
+        for_hashes_by_part((self.first_new..end).map(|s| (of(s), s)), table.capacity(), |hash, series| {
+            match table.entry(hash, |&s| all.ids(s) == all.ids(series), |&s| of(s)) {
+                Entry::Occupied(old) => known.push((series, *old.get())),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(series);
+                }
+            }
+        });
+        known.sort_unstable();
+        for (new, old) in known {
+            let place = index.place(new);
+            index.forget(new);
+            if !index.earlier(old).contains(&place) {
+                index.move_to(old, place);
+            }
+            each(old, place);
+        }
+    }
 }
 
-impl Drop for Bulk<'_> {
-    fn drop(&mut self) {
-        let end = self.index.n_numbers();
-        for (pair, since) in self.runs.drain(..) {
-            self.index.postings[pair as usize].insert_run(since, end - 1);
-        }
-        self.index.live.insert_range(self.first_new..end);
+/// Calls `each` with all hashes, those whose places in a table of this size are close together one after the other, and
+/// those of one hash in their order.
+fn for_hashes_by_part(
+    hashes: impl ExactSizeIterator<Item = (u64, u32)>,
+    capacity: usize,
+    mut each: impl FnMut(u64, u32),
+) {
+    // A part takes as many bytes of the table as a cache has nearby.
+    const PART: usize = 1 << 14;
+    let n_parts = (capacity / PART).next_power_of_two();
+    // A table finds places by the low bits.
+    let mask = (n_parts * PART - 1) as u64;
+    let mut parts: Vec<Vec<(u64, u32)>> = Vec::new();
+    parts.resize_with(n_parts, || Vec::with_capacity(hashes.len() / n_parts * 9 / 8 + 8));
+    for (hash, series) in hashes {
+        parts[(hash & mask) as usize / PART].push((hash, series));
+    }
+    for part in parts {
+        part.into_iter().for_each(|(hash, series)| each(hash, series));
     }
 }
 

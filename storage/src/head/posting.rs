@@ -44,7 +44,9 @@ impl Posting {
                 *self = Self::Many(Box::new(bitmap));
             }
             Self::Many(bitmap) if first == last => {
-                bitmap.insert(first);
+                if bitmap.try_push(first).is_err() {
+                    bitmap.insert(first);
+                }
             }
             Self::Many(bitmap) => {
                 bitmap.insert_range(first..=last);

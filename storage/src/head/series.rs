@@ -8,7 +8,7 @@ use super::index::Place;
 /// Series of a page: few enough that a survivor among the dead holds little, many enough that a page costs nothing.
 const PAGE: usize = 512;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Page {
     /// Ends of the series' slices of `ids`.
     ends: Vec<u32>,
@@ -19,6 +19,16 @@ struct Page {
 }
 
 impl Page {
+    fn with_capacity(n_ids: usize) -> Self {
+        Self {
+            ends: Vec::with_capacity(PAGE),
+            ids: Vec::with_capacity(n_ids),
+            places: Vec::with_capacity(PAGE),
+            owners: Vec::with_capacity(PAGE),
+            n_dead: 0,
+        }
+    }
+
     fn slice(&self, i: usize) -> &[u32] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         &self.ids[start..self.ends[i] as usize]
@@ -47,7 +57,9 @@ impl SeriesTable {
     pub(crate) fn push(&mut self, ids: &[u32], place: Place) -> Option<u32> {
         let series = Some(self.len).filter(|&n| n < u32::MAX)?;
         if split(series).1 == 0 {
-            self.pages.push(Some(Box::default()));
+            // Neighbours have about as many labels.
+            let n_ids = self.pages.last().and_then(Option::as_ref).map_or(0, |page| page.ids.len());
+            self.pages.push(Some(Box::new(Page::with_capacity(n_ids))));
         }
         let page = self.pages.last_mut()?.as_mut()?;
         let end = u32::try_from(page.ids.len() + ids.len()).ok()?;
@@ -144,7 +156,7 @@ mod tests {
     #[test]
     fn pages_without_series_take_no_memory() {
         let mut table = SeriesTable::default();
-        let n = 3 * PAGE as u32 + 7;
+        let n = 9 * PAGE as u32 + 7;
         for i in 0..n {
             assert_eq!(table.push(&[i, i + 1], Place { group: 1, column: i }), Some(i));
         }

@@ -114,7 +114,7 @@ pub(crate) struct Loaded {
     pub(crate) is_exact: bool,
 }
 
-/// Loads a series file into an empty index; `each` hears of every place of every series.
+/// Loads a series file into an empty index; `each` hears of every place of every series. Its last word on a place counts.
 pub(crate) fn load(bytes: &[u8], index: &mut Index, mut each: impl FnMut(u32, Place)) -> Loaded {
     let mut loaded = Loaded::default();
     if bytes.get(..FILE_HEADER_BYTES).is_none_or(|h| h != file_header()) {
@@ -188,11 +188,22 @@ fn load_batch(
     }
     let n = r.count(r.remaining())?;
     let mut bulk = index.bulk();
-    bulk.reserve(n);
+    let read = read_series(&mut r, n, maps, &mut bulk, each);
+    bulk.finish(each);
+    read
+}
+
+fn read_series(
+    r: &mut Reader<'_>,
+    n: usize,
+    maps: &Maps,
+    bulk: &mut Bulk<'_>,
+    each: &mut impl FnMut(u32, Place),
+) -> Result<(), WireError> {
     let mut entry = Entry::default();
     for _ in 0..n {
-        if entry.read(&mut r, maps, &bulk)? {
-            let series = bulk.upsert(&entry.ids, entry.place).ok_or(r.error("too many series"))?;
+        if entry.read(r, maps, bulk)? {
+            let series = bulk.push(&entry.ids, entry.place).ok_or(r.error("too many series"))?;
             each(series, entry.place);
         }
     }
@@ -262,8 +273,11 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
     use promontory_model::Labels;
+
+    use super::*;
 
     fn index() -> (Index, Vec<u8>, Vec<usize>) {
         let mut index = Index::default();
@@ -297,11 +311,14 @@ mod tests {
     fn an_index_comes_back() {
         let (index, bytes, _) = index();
         let mut again = Index::default();
-        let mut heard = 0;
-        let loaded = load(&bytes, &mut again, |_, _| heard += 1);
+        let mut heard = BTreeMap::new();
+        let loaded = load(&bytes, &mut again, |series, place| {
+            heard.insert(place, series);
+        });
         assert_eq!(loaded, Loaded { damage: vec![], is_exact: true });
         assert_eq!(places(&again), places(&index));
-        assert_eq!(heard, 9 + 2);
+        let all = |s| again.earlier(s).iter().copied().chain([again.place(s)]).map(move |p| (p, s));
+        assert_eq!(heard, again.live().iter().flat_map(all).collect());
     }
 
     #[test]
