@@ -14,6 +14,7 @@ mod keys;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash};
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -77,6 +78,8 @@ pub struct Batch<R> {
     pub row: Vec<(R, f64)>,
     /// Samples with timestamps in ms of known series.
     pub timed: Vec<(R, i64, f64)>,
+    /// Exemplars of samples of known series: explicit timestamp of the sample in ms, and where in the body they are.
+    pub exemplars: Vec<(R, Option<i64>, NonZeroU32)>,
     /// Series that the last committed scrape had and this one has not.
     pub stale: Vec<R>,
     /// Numbers for the report series.
@@ -86,7 +89,36 @@ pub struct Batch<R> {
 
 impl<R> Default for Batch<R> {
     fn default() -> Self {
-        Self { row: Vec::new(), timed: Vec::new(), stale: Vec::new(), counts: Counts::default(), new: Vec::new() }
+        Self {
+            row: Vec::new(),
+            timed: Vec::new(),
+            exemplars: Vec::new(),
+            stale: Vec::new(),
+            counts: Counts::default(),
+            new: Vec::new(),
+        }
+    }
+}
+
+impl<R> Batch<R> {
+    /// Forgets the samples.
+    pub fn clear(&mut self) {
+        self.row.clear();
+        self.timed.clear();
+        self.exemplars.clear();
+    }
+
+    fn push(&mut self, series: R, value: f64, timestamp: Option<i64>, exemplar: Option<NonZeroU32>)
+    where
+        R: Copy,
+    {
+        match timestamp {
+            None => self.row.push((series, value)),
+            Some(t) => self.timed.push((series, t, value)),
+        }
+        if let Some(at) = exemplar {
+            self.exemplars.push((series, timestamp, at));
+        }
     }
 }
 
@@ -284,8 +316,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         batch: &mut Batch<R>,
         families: &Families,
     ) -> Result<(), ReadError> {
-        batch.row.clear();
-        batch.timed.clear();
+        batch.clear();
         batch.stale.clear();
         batch.new.clear();
         batch.counts = Counts::default();
@@ -330,7 +361,8 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     /// # Errors
     /// What the table answers; the scrape is then to be aborted.
     pub fn resolve<T: SeriesTable<Ref = R>>(&mut self, batch: &mut Batch<R>, table: &mut T) -> Result<(), T::Error> {
-        for new in batch.new.drain(..) {
+        let mut all = std::mem::take(&mut batch.new);
+        for new in all.drain(..) {
             let line = &mut self.lines[new.line as usize];
             let series = match line.what {
                 // Twice in the same scrape, with different timestamps.
@@ -338,11 +370,9 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 _ => table.resolve(&new.labels)?,
             };
             line.what = What::Series(series);
-            match new.tail.timestamp_ms {
-                Some(t) => batch.timed.push((series, t, new.tail.value)),
-                None => batch.row.push((series, new.tail.value)),
-            }
+            batch.push(series, new.tail.value, new.tail.timestamp_ms, new.tail.exemplar);
         }
+        batch.new = all;
         Ok(())
     }
 
@@ -475,10 +505,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         r.batch.counts.added += u64::from(known.seen < self.committed);
         known.seen = self.scrape;
         known.tracked = timestamp.is_none() || r.rules.track_timestamps_staleness;
-        match timestamp {
-            None => r.batch.row.push((series, tail.value)),
-            Some(t) => r.batch.timed.push((series, t, tail.value)),
-        }
+        r.batch.push(series, tail.value, timestamp, tail.exemplar);
     }
 
     /// Takes the line at hand if it is a known one at another place.

@@ -11,10 +11,11 @@ use std::time::Duration as StdDuration;
 use promontory_config::scrape::ScrapeConfig;
 use promontory_model::{Labels, Timestamp, stale_nan};
 use promontory_storage::clock::Clock;
-use promontory_storage::{AppendError, Appended, Db, GroupWriter, SeriesRef};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef};
 use tokio::sync::watch;
 
 use super::client::{self, Client, FetchError, JobClient, NegotiateError};
+use super::exposition;
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError, SeriesTable};
 use super::metadata::Families;
 use super::own_metrics::ScrapeMetrics;
@@ -353,8 +354,7 @@ impl ScrapeLoop {
         if result.is_ok() && batch.counts.scraped + batch.counts.missed > 0 {
             self.cache.commit(batch, &mut self.writer, &self.state.families);
         } else {
-            batch.row.clear();
-            batch.timed.clear();
+            batch.clear();
             self.cache.abort(&mut batch.stale, &mut self.writer, &self.state.families);
         }
         report.is_up = result.is_ok();
@@ -394,10 +394,34 @@ impl ScrapeLoop {
             appended.out_of_bounds += (batch.timed.len() - timed.len()) as u64;
             appended.add(self.writer.append_at(&timed)?);
         }
+        if !batch.exemplars.is_empty() {
+            self.append_exemplars(at, scratch)?;
+        }
         for series in self.carried.drain(..) {
             self.writer.release(series);
         }
         Ok(appended)
+    }
+
+    /// Exemplars without a time of their own get that of their sample.
+    fn append_exemplars(&mut self, at: Timestamp, scratch: &mut Scratch) -> Result<(), AppendError> {
+        let Scratch { body, batch } = scratch;
+        let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
+        let found = batch.exemplars.drain(..).filter_map(|(series, sample_ms, place)| {
+            let found = exposition::exemplar_at(body, place)?;
+            let timestamp = found.timestamp_ms.or(sample_ms).map_or(at, Timestamp);
+            let has_timestamp = found.timestamp_ms.is_some();
+            let exemplar =
+                Exemplar { labels: Labels::from_pairs(found.labels), value: found.value, timestamp, has_timestamp };
+            (timestamp.0 <= latest).then_some((series, exemplar))
+        });
+        let mut exemplars: Vec<_> = found.collect();
+        exemplars.sort_by_key(|(_, e)| e.timestamp);
+        let appended = self.writer.append_exemplars(exemplars)?;
+        if appended.out_of_order > 0 && appended.accepted == 0 {
+            tracing::debug!(target = %self.order.target.url, n = appended.out_of_order, "exemplars out of order");
+        }
+        Ok(())
     }
 
     /// Ends the series of a retired cache that the new reading of the lines has not brought again.

@@ -1,10 +1,13 @@
 //! Lines of both formats: what a line is, values and timestamps of samples, metadata.
 
+use std::num::NonZeroU32;
+
 use promontory_model::MetricType;
 
 use super::series::{self, Failure, expected};
 use super::{
-    Fault, Format, Item, Metadata, ParseError, Parser, Tail, name_len, number, quoted_len, skip_blanks, unescape,
+    Exemplar, Fault, Format, Item, Metadata, ParseError, Parser, Tail, name_len, number, quoted_len, skip_blanks,
+    unescape,
 };
 
 /// Which metadata a line begins to give.
@@ -211,8 +214,8 @@ fn text_tail(body: &[u8], key_end: usize) -> Result<(Tail, usize), Failure> {
     let value = number::parse_float(&body[start..end]).map_err(|fault| (start, fault))?;
     let at = skip_blanks(body, end);
     match body.get(at) {
-        None => return Ok((Tail { value, timestamp_ms: None }, at)),
-        Some(b'\n') => return Ok((Tail { value, timestamp_ms: None }, at + 1)),
+        None => return Ok((Tail::plain(value), at)),
+        Some(b'\n') => return Ok((Tail::plain(value), at + 1)),
         _ => {}
     }
     let sign = usize::from(body[at] == b'-');
@@ -223,7 +226,7 @@ fn text_tail(body: &[u8], key_end: usize) -> Result<(Tail, usize), Failure> {
     let end = at + sign + digits;
     let text = String::from_utf8_lossy(&body[at..end]);
     let timestamp = text.parse().map_err(|_| (at, Fault::TimestampRange(text.clone().into_owned())))?;
-    let tail = Tail { value, timestamp_ms: Some(timestamp) };
+    let tail = Tail { timestamp_ms: Some(timestamp), ..Tail::plain(value) };
     let at = skip_blanks(body, end);
     match body.get(at) {
         None => Ok((tail, at)),
@@ -236,12 +239,12 @@ fn openmetrics_tail(body: &[u8], key_end: usize) -> Result<(Tail, usize), Failur
     let (value_at, at) =
         openmetrics_token(body, key_end).ok_or_else(|| expected(body, key_end, "value after metric"))?;
     let value = number::parse_float(&body[value_at..at]).map_err(|fault| (value_at, fault))?;
-    let mut tail = Tail { value, timestamp_ms: None };
+    let mut tail = Tail::plain(value);
     if body.get(at) == Some(&b'\n') {
         return Ok((tail, at + 1));
     }
     if body[at..].starts_with(b" # {") {
-        return Ok((tail, exemplar(body, at + 4)?));
+        return with_exemplar(body, at + 4, tail);
     }
     let (stamp_at, at) = openmetrics_token(body, at).ok_or_else(|| expected(body, at, "timestamp or new record"))?;
     tail.timestamp_ms = Some(openmetrics_timestamp(body, stamp_at, at, Fault::Timestamp)?);
@@ -249,7 +252,7 @@ fn openmetrics_tail(body: &[u8], key_end: usize) -> Result<(Tail, usize), Failur
         return Ok((tail, at + 1));
     }
     if body[at..].starts_with(b" # {") {
-        return Ok((tail, exemplar(body, at + 4)?));
+        return with_exemplar(body, at + 4, tail);
     }
     Err(expected(body, at, "next entry after timestamp"))
 }
@@ -273,20 +276,26 @@ fn openmetrics_timestamp(body: &[u8], start: usize, end: usize, fault: fn(String
     Ok((seconds * 1000.0) as i64)
 }
 
-/// Reads an exemplar from behind its opening brace; its content is checked and not kept.
-fn exemplar(body: &[u8], at: usize) -> Result<usize, Failure> {
-    let at = series::exemplar_labels(body, at)?;
+fn with_exemplar(body: &[u8], at: usize, tail: Tail) -> Result<(Tail, usize), Failure> {
+    let (_, next) = exemplar(body, at)?;
+    Ok((Tail { exemplar: u32::try_from(at).ok().and_then(NonZeroU32::new), ..tail }, next))
+}
+
+/// Reads an exemplar from behind its opening brace, and the start of the next line.
+pub(super) fn exemplar(body: &[u8], at: usize) -> Result<(Exemplar<'_>, usize), Failure> {
+    let (labels, at) = series::exemplar_labels(body, at)?;
     let (value_at, at) =
         openmetrics_token(body, at).ok_or_else(|| expected(body, at, "value after exemplar labels"))?;
-    number::parse_float(&body[value_at..at]).map_err(|fault| (value_at, fault))?;
+    let value = number::parse_float(&body[value_at..at]).map_err(|fault| (value_at, fault))?;
+    let mut exemplar = Exemplar { labels, value, timestamp_ms: None };
     if body.get(at) == Some(&b'\n') {
-        return Ok(at + 1);
+        return Ok((exemplar, at + 1));
     }
     let (stamp_at, at) =
         openmetrics_token(body, at).ok_or_else(|| expected(body, at, "timestamp or next entry after exemplar"))?;
-    openmetrics_timestamp(body, stamp_at, at, Fault::ExemplarTimestamp)?;
+    exemplar.timestamp_ms = Some(openmetrics_timestamp(body, stamp_at, at, Fault::ExemplarTimestamp)?);
     if body.get(at) == Some(&b'\n') {
-        return Ok(at + 1);
+        return Ok((exemplar, at + 1));
     }
     Err(expected(body, at, "next entry after exemplar timestamp"))
 }

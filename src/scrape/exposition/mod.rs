@@ -10,6 +10,7 @@ mod number;
 mod series;
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 pub use error::{Fault, ParseError};
@@ -67,6 +68,31 @@ pub struct Tail {
     pub value: f64,
     /// Explicit timestamp in ms.
     pub timestamp_ms: Option<i64>,
+    /// Where in the body an exemplar is, for [`exemplar_at`].
+    pub exemplar: Option<NonZeroU32>,
+}
+
+impl Tail {
+    fn plain(value: f64) -> Self {
+        Self { value, timestamp_ms: None, exemplar: None }
+    }
+}
+
+/// A single observation behind a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar<'a> {
+    /// In the order of the line.
+    pub labels: Vec<Pair<'a>>,
+    /// What was observed.
+    pub value: f64,
+    /// When, in ms, if that is said.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Reads the exemplar that a [`Tail`] of the same body points to.
+#[must_use]
+pub fn exemplar_at(body: &[u8], at: NonZeroU32) -> Option<Exemplar<'_>> {
+    line::exemplar(body, at.get() as usize).ok().map(|(exemplar, _)| exemplar)
 }
 
 /// Label name and value; borrowed from the body unless they held escapes.
@@ -150,7 +176,7 @@ impl<'a> Parser<'a> {
             && let Some((value, len)) = number::parse_start(&self.body[key_end + 1..])
             && self.body.get(key_end + 1 + len) == Some(&b'\n')
         {
-            return Some((Tail { value, timestamp_ms: None }, key_end + len + 2));
+            return Some((Tail::plain(value), key_end + len + 2));
         }
         let separated = match self.body.get(key_end) {
             Some(b' ') => true,

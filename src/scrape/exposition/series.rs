@@ -57,11 +57,12 @@ fn refuse_repeated(start: usize, labels: &[Pair<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Passes over the labels of an exemplar, whose opening brace has been read, and returns where they end.
-pub(super) fn exemplar_labels(body: &[u8], at: usize) -> Result<usize, Failure> {
+/// Reads the labels of an exemplar, whose opening brace has been read, and where they end.
+pub(super) fn exemplar_labels(body: &[u8], at: usize) -> Result<(Vec<Pair<'_>>, usize), Failure> {
     let mut labels = Vec::new();
-    Braces { body, format: Format::OpenMetrics, kind: MetricType::Unknown, exemplar: true, named: true }
-        .read(at, &mut labels)
+    let braces = Braces { body, format: Format::OpenMetrics, kind: MetricType::Unknown, exemplar: true, named: true };
+    let end = braces.read(at, &mut labels)?;
+    Ok((labels, end))
 }
 
 /// What stands between braces. OpenMetrics allows no blank there and wants commas between pairs; Prometheus text

@@ -238,3 +238,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn exemplars_are_found_again() {
+    let body = b"a_total 1 5 # {b=\"x\\\"\",\"c d\"=\"\"} 2e3 1.5\nb 1 # {} -1\nc 1\n# EOF\n";
+    let mut parser = Parser::new(body, Format::OpenMetrics);
+    let mut found = Vec::new();
+    while let Item::Sample { tail, .. } = parser.next_item().unwrap() {
+        found.push(tail.exemplar.map(|at| exemplar_at(body, at).unwrap()));
+    }
+    let pairs: Vec<Pair<'_>> = vec![("b".into(), "x\"".into()), ("c d".into(), "".into())];
+    assert_eq!(
+        found,
+        [
+            Some(Exemplar { labels: pairs, value: 2000.0, timestamp_ms: Some(1500) }),
+            Some(Exemplar { labels: vec![], value: -1.0, timestamp_ms: None }),
+            None,
+        ]
+    );
+}

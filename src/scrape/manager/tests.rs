@@ -449,3 +449,34 @@ async fn own_metrics_bear_prometheus_names() {
     assert_eq!(value("prometheus_target_interval_length_seconds", "_sum"), 30.0);
     assert_eq!(value("prometheus_target_scrape_pools_total", ""), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn exemplars_of_openmetrics_are_kept() {
+    let lab = Lab::new();
+    let n = AtomicUsize::new(0);
+    lab.network.serve("t:1", move |_| {
+        let n = n.fetch_add(1, Ordering::Relaxed);
+        // The first series' exemplar has no time and stays the same; that of the second moves on, then goes.
+        let stamp = START_MS / 1000 + n as i64;
+        let second = if n < 2 { format!(" # {{trace_id=\"t{n}\"}} 0.5 {stamp}.25") } else { String::new() };
+        let body = format!(
+            "# TYPE a counter\na_total{{x=\"1\"}} 1 # {{trace_id=\"same\"}} 2\na_total{{x=\"2\"}} {n}{second}\n# EOF\n"
+        );
+        let kind = "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        vec![answer("200 OK", kind, body.as_bytes())]
+    });
+    lab.manager.apply(&[job(&["t:1"])]);
+    lab.secs(50.0).await;
+    lab.check("a_total", "{x=\"1\"} 0=1 15=1 30=1\n{x=\"2\"} 0=0 15=1 30=2");
+    let scraped_ms = samples(&lab.db).into_values().flatten().map(|s| s.0).min().unwrap();
+    let found = lab.db.exemplars(&[vec![]], promontory_model::TimeRange::ALL);
+    let show = |s: &promontory_storage::SeriesExemplars| {
+        let one = |e: &promontory_storage::Exemplar| {
+            format!(" {}={}@{}", e.labels.get("trace_id").unwrap(), e.value, e.timestamp.0)
+        };
+        s.labels.get("x").unwrap().to_owned() + &s.exemplars.iter().map(one).collect::<String>()
+    };
+    let expected =
+        [format!("1 same=2@{scraped_ms}"), format!("2 t0=0.5@{} t1=0.5@{}", START_MS + 250, START_MS + 1250)];
+    assert_eq!(found.iter().map(show).collect::<Vec<_>>(), expected);
+}
