@@ -284,10 +284,33 @@ impl Inner {
     fn cut_blocks(&self, state: &mut State) -> Result<u64, WriteError> {
         let mut cut = 0;
         while let Some(end) = self.cut_is_due() {
-            self.cut_block(state, end)?;
+            if !self.cut_block(state, end)? {
+                self.skip_gap()?;
+            }
             cut += 1;
         }
         Ok(cut)
+    }
+
+    /// Goes on to the block of the next sample: between two of one chunk there may be more empty blocks than can be cut
+    /// one by one.
+    fn skip_gap(&self) -> Result<(), WriteError> {
+        let head = &self.head;
+        let _gate = head.gate_alone();
+        let Some(maxt) = head.max_t() else { return Ok(()) };
+        // What can still arrive is not skipped.
+        let mut next = maxt.saturating_sub(head.window_ms().max(0));
+        for cell in head.all_groups() {
+            let t = lock(&cell.state).min_t_exact(head.floor())?;
+            next = t.map_or(next, |t| next.min(t));
+        }
+        let block_ms = head.options.block_ms.max(1);
+        let floor = next.div_euclid(block_ms).saturating_mul(block_ms);
+        if floor > head.floor() {
+            head.set_append_floor(floor);
+            head.set_floor(floor);
+        }
+        Ok(())
     }
 
     /// End of the next block, if it is due.
@@ -300,7 +323,8 @@ impl Inner {
         (is_long && maxt.saturating_sub(self.head.window_ms().max(0)) >= end).then_some(end)
     }
 
-    fn cut_block(&self, state: &mut State, end: i64) -> Result<(), WriteError> {
+    /// Whether there was anything to cut.
+    fn cut_block(&self, state: &mut State, end: i64) -> Result<bool, WriteError> {
         let head = &self.head;
         {
             // Appends that are under way finish first; later ones are refused before `end`.
@@ -321,11 +345,12 @@ impl Inner {
                     .map_err(|e| block_error("open the block cut from the head", &e))?,
             ),
         };
+        let has_samples = reader.is_some();
         let _gate = head.gate_alone();
         self.change_blocks(|blocks| blocks.extend(reader.map(|r| r as Arc<dyn Block>)));
         head.set_floor(end);
         count(&self.counters.compactions);
-        Ok(())
+        Ok(has_samples)
     }
 
     /// Lets the head forget what is in blocks, as far as no snapshot reads it there.

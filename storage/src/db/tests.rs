@@ -306,3 +306,17 @@ fn changes_of_the_settled_past_are_told() {
     let cut = db.tick().unwrap().blocks_cut;
     assert!(cut > 0 && !news().is_empty(), "{cut} blocks cut");
 }
+
+#[test]
+fn years_between_two_samples_are_not_cut_one_by_one() {
+    let db = open(&SimVfs::new(), DbOptions { seal_age_ms: 0, retention_ms: None, ..options() });
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    let years = 56 * 365 * 86_400_000;
+    w.append(Timestamp(1), &[(a, 1.0)]).unwrap();
+    w.append(Timestamp(years), &[(a, 2.0)]).unwrap();
+    // Both are sealed in one chunk first.
+    assert!(db.tick().unwrap().blocks_cut < 10);
+    check(&db, TimeRange::ALL, &[], &["a 1:1 1766016000000:2"]);
+    assert_eq!(w.append(Timestamp(years - 60_000), &[(a, 1.5)]).unwrap().accepted, 1, "what is late has its place");
+}

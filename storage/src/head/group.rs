@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use promontory_model::ReadError;
+
 use super::chunk::Column;
 use super::histograms::GroupHistograms;
 use super::index::Place;
@@ -125,6 +127,18 @@ impl Group {
         let sealed = self.chunks.iter().chain(&*self.late_chunks).filter(|c| c.header.maxt >= floor);
         let histogram = self.histograms.as_ref().and_then(|h| h.min_t(floor));
         sealed.map(|c| c.header.mint.max(floor)).chain(row).chain(late).chain(histogram).min()
+    }
+
+    /// The same, but exact where a chunk holds samples before and after `floor`: decodes their times.
+    pub(crate) fn min_t_exact(&self, floor: i64) -> Result<Option<i64>, ReadError> {
+        let open_histogram = self.histograms.as_ref().and_then(|h| h.open_min_t(floor));
+        let row = self.rows.rows().iter().map(|row| row.t).find(|&t| t >= floor);
+        let late = self.late.range((floor, 0)..).next().map(|(&(t, _), _)| t);
+        let mut min = row.into_iter().chain(late).chain(open_histogram).min();
+        for chunk in self.sealed() {
+            min = min.into_iter().chain(chunk.first_t(floor)?).min();
+        }
+        Ok(min)
     }
 
     /// Newest sample.

@@ -91,6 +91,10 @@ impl<'a> Body<'a> {
         if r.is_empty() { Ok(Self { timestamps, columns }) } else { Err(r.error("bytes left over")) }
     }
 
+    pub(super) fn into_timestamps(self) -> Vec<i64> {
+        self.timestamps
+    }
+
     /// Calls `each` with row, time and histogram of a column, ascending.
     pub(crate) fn column(
         &self,

@@ -118,8 +118,13 @@ impl GroupHistograms {
         self.n_times >= rows_max || self.open.len() >= OPEN_CELLS_MAX
     }
 
+    /// Oldest open histogram at or after `floor`.
+    pub(crate) fn open_min_t(&self, floor: i64) -> Option<i64> {
+        self.open.range((floor, 0)..).next().map(|(&(t, _), _)| t)
+    }
+
     pub(crate) fn min_t(&self, floor: i64) -> Option<i64> {
-        let open = self.open.range((floor, 0)..).next().map(|(&(t, _), _)| t);
+        let open = self.open_min_t(floor);
         let sealed = self.chunks.iter().filter(|c| c.header.maxt >= floor).map(|c| c.header.mint.max(floor));
         sealed.chain(open).min()
     }

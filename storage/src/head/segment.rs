@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use promontory_model::ReadError;
 
-use super::chunk::{Body, HEADER_BYTES, Header, MAGIC};
+use super::chunk::{Body, HEADER_BYTES, Header, Kind, MAGIC};
+use super::histogram_chunk;
 use super::lock;
 use crate::canary::{Bug, is_planted};
 use crate::vfs::{Mapped, Vfs, VfsError, VfsFile};
@@ -151,6 +152,22 @@ impl Chunk {
             self.is_verified.store(true, Ordering::Relaxed);
         }
         Ok(ChunkBytes { view, start, end })
+    }
+
+    /// The first time at or after `floor`.
+    pub(crate) fn first_t(&self, floor: i64) -> Result<Option<i64>, ReadError> {
+        if self.header.mint >= floor || self.header.maxt < floor {
+            return Ok((self.header.mint >= floor).then_some(self.header.mint));
+        }
+        let bytes = self.bytes()?;
+        let mut times = Vec::new();
+        match self.header.kind {
+            Kind::Rows | Kind::Late => {
+                self.body(&bytes)?.timestamps(&mut times).map_err(|e| self.malformed(e))?;
+            }
+            Kind::Histograms => times = histogram_chunk::Body::of(self, &bytes)?.into_timestamps(),
+        }
+        Ok(times.into_iter().find(|&t| t >= floor))
     }
 
     pub(crate) fn body<'a>(&self, bytes: &'a ChunkBytes) -> Result<Body<'a>, ReadError> {
