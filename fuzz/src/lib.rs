@@ -6,7 +6,7 @@ use std::path::Path;
 
 use promontory::scrape::exposition::{Format, Item, Parser};
 use promontory_promql::{parser, printer};
-use promontory_storage::{block, codec};
+use promontory_storage::{block, codec, fuzz};
 
 /// Any text parses or is refused; what parses, printed, parses to the same text again.
 pub fn promql_parse(bytes: &[u8]) {
@@ -64,4 +64,34 @@ pub fn block_index(bytes: &[u8]) {
 /// Any bytes are a mini-block of as many rows as the first two say at most, or are refused.
 pub fn mini_block(bytes: &[u8]) {
     block::fuzz_mini_block(bytes);
+}
+
+/// The bytes are records of the log: all come back from a segment, and a database opens with them.
+pub fn wal(bytes: &[u8]) {
+    fuzz::wal(bytes);
+}
+
+/// Any head segment, its checksums mended, is opened, read and maintained, or damage.
+pub fn head_segment(bytes: &[u8]) {
+    fuzz::head_segment(bytes);
+}
+
+/// Any series file, its checksums mended, is opened and used, or damage.
+pub fn series_file(bytes: &[u8]) {
+    fuzz::series(bytes);
+}
+
+/// Any manifest, its checksum mended, is opened with or refused; what is read is written as it was.
+pub fn manifest(bytes: &[u8]) {
+    fuzz::manifest(bytes);
+}
+
+/// Any list of tombstones, its checksum mended, is obeyed or refused; what is read is written as it was.
+pub fn tombstones(bytes: &[u8]) {
+    fuzz::tombstones(bytes);
+}
+
+/// Any meta file of a block, its CRC mended, is read or refused; what is read is written as it was.
+pub fn block_meta(bytes: &[u8]) {
+    fuzz::block_meta(bytes);
 }

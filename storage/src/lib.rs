@@ -17,6 +17,8 @@ mod db;
 mod documented;
 mod error;
 mod exemplars;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod head;
 mod health;
 mod histogram_column;

@@ -14,11 +14,17 @@ type Property = fn(&[u8]);
 /// Each fuzz target and what it runs.
 const TARGETS: &[(&str, Property)] = &[
     ("block_index", properties::block_index),
+    ("block_meta", properties::block_meta),
     ("codec_decode", properties::codec_decode),
     ("config_yaml", properties::config_yaml),
     ("exposition", properties::exposition),
+    ("head_segment", properties::head_segment),
+    ("manifest", properties::manifest),
     ("mini_block", properties::mini_block),
     ("promql_parse", properties::promql_parse),
+    ("series_file", properties::series_file),
+    ("tombstones", properties::tombstones),
+    ("wal", properties::wal),
 ];
 
 fn fuzz() -> PathBuf {

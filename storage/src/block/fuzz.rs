@@ -5,6 +5,7 @@ use std::path::Path;
 use promontory_model::{Cancel, MatchOp, Matcher};
 
 use super::index::read::Index;
+use super::meta::BlockMeta;
 use super::mini::MiniBlock;
 use super::section;
 use crate::vfs::Mapped;
@@ -46,4 +47,15 @@ pub fn fuzz_mini_block(data: &[u8]) {
         let _ = mini.histograms(&mut at, &mut histograms);
         assert!(histograms.len() <= rows && at.iter().all(|r| *r < rows));
     }
+}
+
+/// Reads the bytes as a meta file, its CRC mended; what is read is written as it was read.
+pub(crate) fn fuzz_meta(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let body = text.trim_end_matches('\n').rfind('\n').map_or("", |i| &text[..=i]);
+    let bytes = format!("{body}crc {:08x}\n", crc32fast::hash(body.as_bytes()));
+    if let Ok(meta) = BlockMeta::parse(bytes.as_bytes()) {
+        assert_eq!(BlockMeta::parse(meta.to_text().as_bytes()).ok(), Some(meta));
+    }
+    let _ = BlockMeta::parse(data);
 }

@@ -25,6 +25,8 @@ mod writer;
 
 pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, analyze};
 #[cfg(any(test, feature = "testing"))]
+pub(crate) use fuzz::fuzz_meta;
+#[cfg(any(test, feature = "testing"))]
 pub use fuzz::{fuzz_index, fuzz_mini_block};
 pub use meta::BlockMeta;
 pub use reader::BlockReader;

@@ -1,0 +1,4 @@
+//! Any manifest, its checksum mended, is opened with or refused; what is read is written as it was.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| promontory_fuzz::manifest(bytes));
