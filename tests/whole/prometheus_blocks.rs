@@ -424,17 +424,6 @@ fn check_listed(dir: &Path, blocks: &[Exported]) {
     assert!(analysis.contains("Series: "), "{analysis}");
 }
 
-fn copy_blocks(from: &Path, to: &Path) -> usize {
-    let mut n = 0;
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        if entry.path().join("meta.json").exists() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-            n += 1;
-        }
-    }
-    n
-}
-
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a writable folder");
     for entry in std::fs::read_dir(from).expect("a folder").flatten() {
@@ -480,12 +469,21 @@ fn blocks_of_prometheus_are_read_imported_and_exported_without_loss() {
     let theirs = dump(&snapshot);
     let n_dumped = check_dump("dump of their block", &theirs, &expected);
 
-    let in_place = at("in-place");
-    assert_eq!(copy_blocks(&snapshot, &in_place), 1);
-    let db = open(&in_place);
+    // Their whole data folder becomes ours, and still is theirs afterwards.
+    let shared = at("shared");
+    copy(&snapshot, &shared);
+    let db = open(&shared);
     let in_place = all(&db);
     check_same("in place", &all_without_empty_buckets(&in_place), &all_without_empty_buckets(&expected));
     expected = in_place;
+    db.tick().expect("maintenance works");
+    db.close().expect("the database closes");
+    drop(db);
+    let server = Prometheus::start(dir.path(), &shared);
+    assert_eq!(server.samples("h", end), histograms);
+    drop(server);
+    let db = open(&shared);
+    check_same("in place again", &all(&db), &expected);
     drop(db);
 
     let db = open(&at("imported"));
