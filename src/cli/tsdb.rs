@@ -118,8 +118,9 @@ pub enum TextFormat {
 /// Flags of `tsdb dump`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Series come in the order of their labels, samples in the order of their times. Staleness markers and native histograms \
-have no form in text; they are left out and counted.
+Series come in the order of their labels, samples in the order of their times; OpenMetrics has the metrics of a family \
+together, with its type, unit and help where they are known. Staleness markers and native histograms have no form in \
+text; they are left out and counted. Exemplars are left out.
 
 Examples:
   promontory tsdb dump --match 'up' --min-time 2026-11-20T00:00:00Z
@@ -182,7 +183,8 @@ An OpenMetrics file has one sample a line, with its time in seconds, in any orde
   requests_total{job=\"api\"} 17 1700000000.250
   # EOF
 
-A sample that the data folder has already stays as it is. All samples are taken in or, on an error or Ctrl-C, none. \
+Type, unit and help of families that are not known yet are kept; exemplars are not. A sample that the data folder has \
+already stays as it is. All samples are taken in or, on an error or Ctrl-C, none. \
 The server must be stopped. It removes what is older than its --storage.tsdb.retention.time (15d when nothing is set) \
 when it is started again: set that first.
 

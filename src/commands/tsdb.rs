@@ -21,6 +21,7 @@ use crate::cli::TsdbCommand;
 mod analyze;
 mod dump;
 mod export;
+mod families;
 mod import;
 mod list;
 mod repair;

@@ -72,10 +72,13 @@ fn an_export_that_is_imported_again_is_equal() {
     assert!(report.contains("samples of 5 series imported"), "{report}");
     let before = run(&["dump", path(&a)]);
     let exported = dir.path().join("export.om");
-    std::fs::write(&exported, run(&["dump", "--format", "openmetrics", path(&a)])).expect("the folder can be written");
+    let text = run(&["dump", "--format", "openmetrics", path(&a)]);
+    assert!(text.contains("# HELP requests Requests answered.\n# TYPE requests counter\nrequests_total{"), "{text}");
+    std::fs::write(&exported, &text).expect("the folder can be written");
     run(&["import", "--format", "openmetrics", path(&exported), path(&b)]);
     assert_eq!(run(&["dump", path(&b)]), before);
     assert!(before.contains("odd{text=\"a\\\"b\\\\c\\nd\"} -0 1700000004000\n"), "{before}");
+    assert_eq!(run(&["dump", "--format", "openmetrics", path(&b)]), text);
     // Once more into the same folder: nothing is new.
     run(&["import", "--format", "openmetrics", path(&exported), path(&b)]);
     assert_eq!(run(&["dump", path(&b)]), before);

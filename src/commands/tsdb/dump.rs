@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promontory_model::{
-    Cancel, Columns, Labels, METRIC_NAME, Matcher, Queryable as _, Select, SeriesBatch, Snapshot, TimeRange, is_stale,
+    Cancel, Columns, Labels, METRIC_NAME, Matcher, MetricType, Queryable as _, Select, SeriesBatch, Snapshot,
+    TimeRange, is_stale,
 };
 use promontory_promql::parser;
 
+use super::families::{self, Families};
 use super::text::TextWriter;
 use super::{TsdbError, count, open_to_read, short};
 use crate::cli::{DumpArgs, SelectArgs, TextFormat};
@@ -67,6 +69,8 @@ pub(super) fn write(
     let db = open_to_read(path)?;
     let snapshot = db.db().snapshot()?;
     let mut dump = Dump {
+        families: (format == TextFormat::Openmetrics).then(|| Families::new(db.db().metadata())),
+        family: None,
         snapshot: &*snapshot,
         range,
         cancel,
@@ -105,6 +109,9 @@ pub(super) fn range(select: &SelectArgs) -> TimeRange {
 }
 
 struct Dump<'a> {
+    /// What is said of families, where the format says it, and the family that was spoken of last.
+    families: Option<Families>,
+    family: Option<String>,
     snapshot: &'a dyn Snapshot,
     range: TimeRange,
     cancel: &'a Cancel,
@@ -124,6 +131,10 @@ impl Dump<'_> {
         }
         out.sort_unstable();
         out.dedup();
+        if let Some(families) = &self.families {
+            // All of a family stands together.
+            out.sort_by_cached_key(|metric| (families.of(metric).0, metric.clone()));
+        }
         Ok(out)
     }
 
@@ -144,6 +155,19 @@ impl Dump<'_> {
         // A series that several selectors name is whole in the answer to each of them.
         series.sort_unstable();
         series.dedup_by(|b, a| a.0 == b.0);
+        let mut lines = None;
+        if let Some(families) = &self.families
+            && !metric.is_empty()
+        {
+            let (family, mut known) = families.of(metric);
+            // The metric with the bounds is the first of its family.
+            if !families::bounds_are_canonical(series.iter().map(|s| &s.0)) {
+                known.kind = MetricType::Unknown;
+            }
+            if self.family.as_ref() != Some(&family) {
+                lines = Some((families::lines(&family, &known), family));
+            }
+        }
         let mut rest = series.as_slice();
         while let Some((_, b, first)) = rest.first() {
             let batch = &batches[*b];
@@ -154,7 +178,7 @@ impl Dump<'_> {
             let (some, after) = rest.split_at(n_series);
             for (i, (labels, _, _)) in some.iter().enumerate() {
                 self.cancel.check()?;
-                self.one(labels, i)?;
+                self.one(labels, i, &mut lines)?;
             }
             rest = after;
             let within = 1.0 - rest.len() as f64 / series.len() as f64;
@@ -166,8 +190,8 @@ impl Dump<'_> {
         Ok(())
     }
 
-    /// Writes the samples of column `i`.
-    fn one(&mut self, labels: &Labels, i: usize) -> Result<(), TsdbError> {
+    /// Writes the samples of column `i`, and before the first the lines of a new family.
+    fn one(&mut self, labels: &Labels, i: usize, lines: &mut Option<(String, String)>) -> Result<(), TsdbError> {
         let column = self.columns.column(i);
         self.written.n_histograms += column.histograms.len() as u64;
         let mut is_named = false;
@@ -178,6 +202,10 @@ impl Dump<'_> {
                 continue;
             }
             if !is_named {
+                if let Some((text, family)) = lines.take() {
+                    self.writer.lines(&text)?;
+                    self.family = Some(family);
+                }
                 self.writer.series(labels);
                 self.written.n_series += 1;
                 is_named = true;

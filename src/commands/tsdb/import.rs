@@ -1,10 +1,10 @@
 //! `promontory tsdb import`: samples of any age from a file or from Prometheus' blocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use promontory_model::{Cancel, LabelsBuilder, MetricType};
+use promontory_model::{Cancel, LabelsBuilder, MetricMetadata, MetricType};
 use promontory_storage::prometheus;
 use promontory_storage::vfs::{RealVfs, Vfs as _};
 use promontory_storage::{Backfill, BackfillSeries, Backfilled};
@@ -14,7 +14,7 @@ use super::dump::rate;
 use super::{TsdbError, bytes, count, open_to_write, short, utc};
 use crate::cli::{ExchangeFormat, ImportArgs};
 use crate::commands::progress::Progress;
-use crate::scrape::exposition::{Format, Item, ParseError, Parser};
+use crate::scrape::exposition::{Format, Item, Metadata, ParseError, Parser};
 
 /// Lines between two looks at cancellation and progress.
 const LINES_AT_ONCE: u64 = 10_000;
@@ -68,11 +68,19 @@ fn openmetrics(args: &ImportArgs, out: &mut dyn Write, cancel: &Cancel) -> Resul
         known: HashMap::default(),
         last: None,
         n_samples: 0,
+        families: BTreeMap::new(),
     };
     reader.read(&mut progress, cancel)?;
-    let Reader { backfill, n_samples, .. } = reader;
+    let Reader { backfill, n_samples, families, .. } = reader;
     let mut report = |done: f64| progress.report(READING + done * (1.0 - READING), || "writing blocks".to_owned());
     let done = backfill.finish(&mut report, cancel)?;
+    // What a server has been told of a family stays.
+    let known = db.metadata();
+    let new = families.into_iter().filter(|(name, of)| !known.contains_key(name) && *of != MetricMetadata::default());
+    let left_out = db.set_metadata(&new.map(|(name, of)| (name, vec![of])).collect())?;
+    if left_out > 0 {
+        eprintln!("warning: types and helps of {} families are left out, there are too many", count(left_out as u64));
+    }
     db.close()?;
     tell(&done, n_samples, progress.seconds(), out)?;
     Ok(true)
@@ -113,6 +121,7 @@ struct Reader<'a> {
     /// The last of them: most files have the samples of a series together.
     last: Option<(MetricType, &'a [u8], BackfillSeries)>,
     n_samples: u64,
+    families: BTreeMap<String, MetricMetadata>,
 }
 
 impl<'a> Reader<'a> {
@@ -133,8 +142,16 @@ impl<'a> Reader<'a> {
             }
             match parser.next_item().map_err(|e| self.refused(&e))? {
                 Item::End => return Ok(()),
-                // A comment costs no sample, and many of them would not let the work be stopped.
-                Item::Metadata { .. } => cancel.check()?,
+                Item::Metadata { family, text, .. } => {
+                    // A file of nothing else can be stopped as well.
+                    cancel.check()?;
+                    let known = self.families.entry(family).or_default();
+                    match text {
+                        Metadata::Type(kind) => known.kind = kind,
+                        Metadata::Help(help) => known.help = help,
+                        Metadata::Unit(unit) => known.unit = unit,
+                    }
+                }
                 Item::Sample { key, tail } => {
                     let Some(t) = tail.timestamp_ms else {
                         let what = "the sample has no time; write it in Unix seconds behind the value";

@@ -21,6 +21,11 @@ impl<'a> TextWriter<'a> {
         Self { out, format, key: String::new(), line: String::new() }
     }
 
+    /// Writes whole lines.
+    pub(super) fn lines(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())
+    }
+
     /// Samples are those of this series from here on.
     pub(super) fn series(&mut self, labels: &Labels) {
         self.key.clear();
