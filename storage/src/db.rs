@@ -57,6 +57,9 @@ pub(crate) struct Inner {
     pub(crate) cancel: Cancel,
     pub(crate) random: std::hash::RandomState,
     pub(crate) ulids: AtomicU64,
+    /// Blocks that this process has shown or begun to make: those of others were put into the folder by somebody.
+    /// Taken after all other locks.
+    pub(crate) seen: Mutex<HashSet<Ulid>>,
     wal_corruptions: u64,
     stop: Arc<Stop>,
     /// The committer, and the thread that syncs what it wrote.
@@ -116,6 +119,7 @@ impl Db {
             cancel: Cancel::new(),
             random: std::hash::RandomState::new(),
             ulids: AtomicU64::new(0),
+            seen: Mutex::default(),
             wal_corruptions: opened.recovery.wal_corruptions,
             stop: Arc::default(),
             threads: Mutex::default(),

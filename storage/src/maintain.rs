@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use promontory_model::{Columns, HistogramSample, Labels, TimeRange, Timestamp};
 
-use crate::block::{BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
+use crate::block::{self, BlockError, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
 use crate::blocks::{self, Block};
 use crate::canary::{Bug, is_planted};
 use crate::db::Inner;
@@ -385,6 +385,7 @@ impl Inner {
         let mut blocks = (**list).clone();
         change(&mut blocks);
         blocks.sort_by_key(|b| (b.meta().range.mint, b.meta().ulid));
+        lock(&self.seen).extend(blocks.iter().map(|b| b.meta().ulid));
         let before = std::mem::replace(&mut *list, Arc::new(blocks));
         // Cuts and merges change no sample, but are rare enough to be taken for changes too.
         for (some, others) in [(&before, &*list), (&*list, &before)] {
@@ -393,7 +394,7 @@ impl Inner {
         }
     }
 
-    /// Finds Prometheus' blocks that were put into the data folder or taken out of it.
+    /// Finds blocks that were put into the data folder, and Prometheus' blocks that were taken out of it.
     fn look_for_blocks(&self, state: &mut State, done: &mut Maintenance) {
         let now = self.head.clock.monotonic_ns();
         if now < state.look_after_ns {
@@ -401,10 +402,18 @@ impl Inner {
         }
         state.look_after_ns = now.saturating_add(LOOK_NS);
         let known = self.blocks();
-        let found = match prometheus::look(&*self.vfs, &self.dir, &known) {
+        let mut found = match prometheus::look(&*self.vfs, &self.dir, &known) {
             Ok(found) => found,
             Err(e) => return done.warnings.push(e.to_string()),
         };
+        match self.new_own_blocks(&mut found.bad) {
+            Ok(own) if own.is_empty() => {}
+            Ok(own) => {
+                tracing::info!(blocks = own.len(), "blocks were put into the data folder");
+                self.change_blocks(|blocks| blocks.extend(own));
+            }
+            Err(e) => done.warnings.push(e.to_string()),
+        }
         let is_foreign = |b: &Arc<dyn Block>| Arc::clone(b).native().is_none();
         let before: Vec<Ulid> = known.iter().filter(|b| is_foreign(b)).map(|b| b.meta().ulid).collect();
         let after: Vec<Ulid> = found.blocks.iter().map(|b| b.meta().ulid).collect();
@@ -422,6 +431,27 @@ impl Inner {
             }
         }
         state.bad_blocks.retain(|path| found.bad.iter().any(|(p, _)| p == path));
+    }
+
+    /// Blocks of the own format that this process neither made nor has shown before, as somebody put them there.
+    fn new_own_blocks(&self, bad: &mut Vec<(PathBuf, String)>) -> Result<Vec<Arc<dyn Block>>, BlockError> {
+        let mut out = Vec::new();
+        for listed in block::list(&*self.vfs, &self.dir.join(BLOCKS_DIR))? {
+            if lock(&self.seen).contains(&listed.ulid) {
+                continue;
+            }
+            // One that is still being copied is looked at again.
+            match listed.meta.and_then(|_| blocks::open(&*self.vfs, &listed.path)) {
+                Ok(block) => out.push(block),
+                Err(e) => bad.push((listed.path, e.to_string())),
+            }
+        }
+        // What is in another block as well was left behind by a merge elsewhere.
+        let listed = self.blocks();
+        let metas: Vec<BlockMeta> = listed.iter().chain(&out).map(|b| b.meta().clone()).collect();
+        let obsolete = block::obsolete(&metas);
+        out.retain(|b| !obsolete.contains(&b.meta().ulid));
+        Ok(out)
     }
 
     /// Only blocks of the own format: what others wrote is theirs to delete.
@@ -486,7 +516,9 @@ impl Inner {
         let ms = u64::try_from(self.head.clock.now().0).unwrap_or(0);
         let n = self.ulids.fetch_add(1, Ordering::Relaxed);
         let random = |salt: u64| u128::from(self.random.hash_one((salt, n)));
-        Ulid::new(ms, random(0) << 64 | random(1))
+        let ulid = Ulid::new(ms, random(0) << 64 | random(1));
+        lock(&self.seen).insert(ulid);
+        ulid
     }
 
     /// Seals and writes everything and ends all writing.

@@ -218,3 +218,33 @@ fn snapshots_hold_what_there_was_and_can_be_opened() {
     db.write_snapshot("next", SnapshotOf::Blocks).unwrap();
     assert!(vfs.read_dir(unfinished).is_err());
 }
+
+#[test]
+fn blocks_that_are_put_into_the_folder_are_found_once() {
+    let vfs = SimVfs::new();
+    let clock = Arc::new(ManualClock::new(Timestamp(0)));
+    let open = |dir: &str| Db::open(Arc::new(vfs.clone()), Arc::clone(&clock) as _, Path::new(dir), options());
+    let (from, db) = (open("from").unwrap().0, open("data").unwrap().0);
+    append_hours(&from, 7);
+    db.tick().unwrap();
+    let block = Arc::clone(&from.0.blocks()[0]);
+    let to = Path::new("data/blocks").join(block.meta().ulid.to_string());
+    vfs.create_dir_all(&to).unwrap();
+    let look = || {
+        clock.advance(2 * 60_000);
+        db.tick().unwrap().warnings.len()
+    };
+    // Half copied: told once, and looked at again.
+    vfs.hard_link(&block.path().join("meta"), &to.join("meta")).unwrap();
+    assert_eq!((look(), look(), db.status().blocks_loaded), (1, 0, 0));
+    for file in ["index", "data"] {
+        vfs.hard_link(&block.path().join(file), &to.join(file)).unwrap();
+    }
+    assert_eq!((look(), look(), db.status().blocks_loaded), (0, 0, 1));
+    let before = TimeRange::new(0, 2 * HOUR_MS - 1);
+    assert_eq!(all_of(&db), dump(&*from.snapshot().unwrap(), before, &[]));
+    // What a deletion removed does not come back.
+    db.delete_series(&[vec![]], TimeRange::ALL).unwrap();
+    db.clean_tombstones().unwrap();
+    assert_eq!((look(), db.status().blocks_loaded), (0, 0));
+}
