@@ -73,7 +73,7 @@ impl Inner {
         let mut next = known.clone();
         next.extend(told.iter().map(|(name, entries)| (name.clone(), entries.clone())));
         let mut left_out = 0;
-        if bytes_of(&next) > bytes_max {
+        if text_bytes(&next) > bytes_max {
             next.retain(|name, _| told.contains_key(name));
             let mut bytes = 0;
             next.retain(|name, entries| {
@@ -99,7 +99,7 @@ fn family_bytes(name: &str, entries: &[MetricMetadata]) -> usize {
     name.len() + entries.iter().map(|e| e.help.len() + e.unit.len() + 1).sum::<usize>()
 }
 
-fn bytes_of(families: &Families) -> usize {
+fn text_bytes(families: &Families) -> usize {
     families.iter().map(|(name, entries)| family_bytes(name, entries)).sum()
 }
 
@@ -171,6 +171,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Families, WireError> {
 mod tests {
     use super::*;
     use crate::db::tests::{open, options};
+    use crate::documented::{bytes_of, fenced};
     use crate::vfs::SimVfs;
     use crate::vfs::sim::Survival;
 
@@ -197,10 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn documented_metadata_is_what_is_written_and_read() {
+        let documented = bytes_of(fenced(include_str!("../docs/format/metadata.md"), "metadata"));
+        let gauge = MetricMetadata { kind: MetricType::Gauge, unit: String::new(), help: "Target up".to_owned() };
+        let families = Families::from([("up".to_owned(), vec![gauge]), family("x_seconds", MetricType::Histogram, "")]);
+        assert_eq!(encode(&families), documented, "{:02x?}", encode(&families));
+        assert_eq!(decode(&documented).unwrap(), families);
+    }
+
+    #[test]
     fn families_that_nobody_speaks_of_go_first() {
         let db = open(&SimVfs::new(), options());
         let told = Families::from([family("a", MetricType::Counter, "12345"), family("b", MetricType::Counter, "")]);
-        let bytes = bytes_of(&told);
+        let bytes = text_bytes(&told);
         assert_eq!(db.0.set_metadata(&told, bytes).unwrap(), 0);
         let newer = Families::from([family("b", MetricType::Counter, ""), family("c", MetricType::Counter, "12345")]);
         assert_eq!(db.0.set_metadata(&newer, bytes).unwrap(), 0);

@@ -262,6 +262,7 @@ pub(crate) fn contain(ranges: &[TimeRange], t: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documented::{bytes_of, fenced};
     use crate::vfs::SimVfs;
 
     fn bits(members: &[u32]) -> RoaringBitmap {
@@ -296,6 +297,16 @@ mod tests {
         assert_eq!(all.of(0, 1), []);
         all.forget_before(61);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn documented_tombstones_are_what_is_written_and_read() {
+        let documented = bytes_of(fenced(include_str!("../docs/format/tombstones.md"), "tombstones"));
+        let mut list = Tombstones::default();
+        list.add(0, TimeRange::new(1000, 31_000), bits(&[0, 1, 2, 7]));
+        list.add(0, TimeRange::new(-5, i64::MAX), bits(&[3]));
+        assert_eq!(list.encode(), documented, "{:02x?}", list.encode());
+        assert_eq!(Tombstones::decode(&documented).unwrap(), list);
     }
 
     #[test]
