@@ -357,7 +357,9 @@ fn check(store: &Store, text: &str, start_ms: i64, step_ms: i64, n: i64, delayed
     // Some combinations are no queries, a set operator with `group_left` for one.
     let Ok(expr) = parse(text) else { return Ok(()) };
     let cancel = Cancel::new();
-    let range = RangeSpec { start_ms, end_ms: start_ms + step_ms * n, step_ms };
+    // The end is on a step or not.
+    let end_ms = start_ms + step_ms * n + start_ms % 3 * 1_111;
+    let range = RangeSpec { start_ms, end_ms, step_ms };
     let (one, three) = (engine(1, delayed), engine(3, delayed));
     let want = reference(delayed).range(store, &expr, range, &cancel);
     let got = one.range(store, &expr, range, &cancel);

@@ -155,10 +155,14 @@ impl Engine {
         let o = &self.options;
         let is_range = matches!(times, Times::Range(_));
         let grid = times.grid(expr)?;
+        let end = match times {
+            Times::At(t_ms) => t_ms,
+            Times::Range(range) => range.end_ms,
+        };
         let budget = budget::Budget::new(o.max_samples, o.memory_bytes_max, self.pool.clone());
         // Every operator holds its steps at least once; a query of too many is refused before they are listed.
         drop(budget.charge(0, (grid.n as u64).saturating_mul(8))?);
-        let plan = plan::build(expr, PlanOptions { grid, is_range, subquery_step_ms: o.subquery_step_ms.max(1) })?;
+        let plan = plan::build(expr, PlanOptions { grid, end, is_range, subquery_step_ms: o.subquery_step_ms.max(1) })?;
         let steps = plan.nodes.iter().map(|p| p.grid.n as u64).max().unwrap_or(0);
         drop(budget.charge(0, steps.saturating_mul(64))?);
         let snapshot = queryable.snapshot()?;

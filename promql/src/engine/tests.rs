@@ -155,7 +155,9 @@ fn ranges_must_have_steps_and_a_vector() {
 #[track_caller]
 fn check_plan(text: &str, want: &str) {
     let grid = Grid { start: 0, step: 1000, n: 10 };
-    let plan = build(&parse(text).unwrap(), PlanOptions { grid, is_range: true, subquery_step_ms: 60_000 }).unwrap();
+    let plan =
+        build(&parse(text).unwrap(), PlanOptions { grid, end: grid.end(), is_range: true, subquery_step_ms: 60_000 })
+            .unwrap();
     let kind = |node: &Node| match node {
         Node::Number(bits) => f64::from_bits(*bits).to_string(),
         node => format!("{node:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or("").to_owned(),

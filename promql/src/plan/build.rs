@@ -21,6 +21,8 @@ const SUBQUERY_STEPS_MAX: i64 = 1 << 26;
 pub(crate) struct PlanOptions {
     /// Steps of the query.
     pub(crate) grid: Grid,
+    /// What `end()` means, ms; the last step may be before it.
+    pub(crate) end: i64,
     /// Whether it is a range query.
     pub(crate) is_range: bool,
     /// Step of subqueries that name none, ms.
@@ -33,9 +35,8 @@ pub(crate) struct PlanOptions {
 /// Durations that are not allowed, and functions that do not go with `anchored` or `smoothed`.
 pub(crate) fn build(expr: &Expr, options: PlanOptions) -> Result<Plan, QueryError> {
     let grid = options.grid;
-    let last = grid.end();
     let shape = if options.is_range {
-        QueryShape { step_secs: grid.step as f64 / 1000.0, range_secs: (last - grid.start) as f64 / 1000.0 }
+        QueryShape { step_secs: grid.step as f64 / 1000.0, range_secs: (options.end - grid.start) as f64 / 1000.0 }
     } else {
         QueryShape { step_secs: 0.0, range_secs: 0.0 }
     };
@@ -201,7 +202,7 @@ impl Builder {
         let at = modifiers.at.map(|at| match at {
             At::Time(t) => t,
             At::Start => self.options.grid.start,
-            At::End => self.options.grid.end(),
+            At::End => self.options.end,
         });
         Ok(When { at, offset })
     }
@@ -256,7 +257,7 @@ impl Builder {
             FunctionId::Time => return Ok(self.add(Node::Time, grid, ValueType::Scalar, site)),
             FunctionId::Pi => return Ok(self.number(std::f64::consts::PI, grid, call.span)),
             FunctionId::Start => return Ok(self.number(self.options.grid.start as f64 / 1000.0, grid, call.span)),
-            FunctionId::End => return Ok(self.number(self.options.grid.end() as f64 / 1000.0, grid, call.span)),
+            FunctionId::End => return Ok(self.number(self.options.end as f64 / 1000.0, grid, call.span)),
             FunctionId::Step => return Ok(self.number(self.shape.step_secs, grid, call.span)),
             FunctionId::Range => return Ok(self.number(self.shape.range_secs, grid, call.span)),
             FunctionId::Timestamp | FunctionId::StartTimestamp => {
