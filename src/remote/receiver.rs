@@ -188,10 +188,12 @@ impl Receiver {
     /// Appends what is pending, or drops it.
     fn store(&mut self, received: &mut Received, is_wanted: bool) -> Result<(), AppendError> {
         let mut result = Ok(());
+        let mut bounds = None;
         for at in self.touched.drain(..) {
             let source = &mut self.sources[at];
             if is_wanted && result.is_ok() {
-                match source.writer.append_at_with_histograms(&source.pending, &source.pending_histograms) {
+                let bounds = *bounds.get_or_insert_with(|| source.writer.time_bounds());
+                match source.writer.append_at_within(bounds, &source.pending, &source.pending_histograms) {
                     Ok(appended) => received.appended.add(appended),
                     Err(e) => result = Err(e),
                 }

@@ -48,6 +48,6 @@ pub use blocks::{Matched, MergeStatus, SnapshotOf};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use exemplars::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar, ExemplarStatus, ExemplarsAppended, SeriesExemplars};
-pub use head::writer::{GroupWriter, SeriesRef};
+pub use head::writer::{GroupWriter, SeriesRef, TimeBounds};
 pub use options::{DbOptions, DbSettings, FsyncPolicy};
 pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery};

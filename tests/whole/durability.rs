@@ -6,41 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prost::Message;
-
 use crate::client::{self, with_params};
 use crate::server::{Server, flag};
-
-/// Remote write 1.0, as far as this test writes it; kept apart from the server's own messages.
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
+use crate::write;
 
 const N_SERIES: usize = 40;
 const STEP_MS: i64 = 1000;
@@ -56,26 +24,18 @@ fn value(series: usize, step: i64) -> f64 {
 }
 
 fn batch(step: i64, start_ms: i64) -> Vec<u8> {
-    let label = |name: &str, value: String| Label { name: name.to_owned(), value };
-    let timeseries = (0..N_SERIES)
+    let all = (0..N_SERIES)
         // Series come and go, so that restarts meet series of every age.
         .filter(|s| s % 5 != 0 || (step / 50 + *s as i64) % 3 != 0)
-        .map(|s| TimeSeries {
-            labels: vec![label("__name__", "crash".to_owned()), label("series", s.to_string())],
-            samples: vec![Sample { value: value(s, step), timestamp: start_ms + step * STEP_MS }],
-        })
-        .collect();
-    let raw = WriteRequest { timeseries }.encode_to_vec();
-    snap::raw::Encoder::new().compress_vec(&raw).expect("a small body")
+        .map(|s| {
+            let labels = [("__name__", "crash"), ("series", &s.to_string())];
+            write::series(&labels, &[(start_ms + step * STEP_MS, value(s, step))])
+        });
+    write::body(all.collect())
 }
 
 fn sent(addr: SocketAddr, step: i64, start_ms: i64) -> bool {
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ];
-    client::request(addr, "POST", "/api/v1/write", &headers, &batch(step, start_ms)).is_ok_and(|r| r.status / 100 == 2)
+    write::send(addr, &batch(step, start_ms))
 }
 
 /// All stored samples: (series, step) to value.

@@ -10,3 +10,5 @@ mod prometheus_blocks;
 mod reload;
 mod server;
 mod tsdb;
+mod write;
+mod written;

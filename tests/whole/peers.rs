@@ -150,7 +150,7 @@ const REACH_S: i64 = 12;
 /// From the samples to the time of a query.
 const HALF_STEP_MS: i64 = 500;
 
-struct Peer(Child);
+pub(crate) struct Peer(Child);
 
 impl Drop for Peer {
     fn drop(&mut self) {
@@ -159,18 +159,18 @@ impl Drop for Peer {
     }
 }
 
-fn free_addr() -> SocketAddr {
+pub(crate) fn free_addr() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
 }
 
-fn spawn(program: &str, args: &[String]) -> Peer {
+pub(crate) fn spawn(program: &str, args: &[String]) -> Peer {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Peer(command.spawn().unwrap_or_else(|e| panic!("{program} starts: {e}")))
 }
 
 /// `data.result` of an instant query, labels to value; matrices give label set to samples.
-fn instant(addr: SocketAddr, query: &str, t_ms: i64) -> Value {
+pub(crate) fn instant(addr: SocketAddr, query: &str, t_ms: i64) -> Value {
     let t = format!("{}.{:03}", t_ms / 1000, t_ms % 1000);
     let path = with_params("/api/v1/query", &[("query", query), ("time", &t)]);
     client::get(addr, &path).expect("the server answers").json()
@@ -219,7 +219,7 @@ fn phase(times: &[i64]) -> i64 {
     counts.into_iter().max_by_key(|(_, n)| *n).expect("at least one scrape").0
 }
 
-fn close(a: f64, b: f64) -> bool {
+pub(crate) fn close(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
 }
 
@@ -230,7 +230,7 @@ fn series_set(addr: SocketAddr) -> BTreeSet<String> {
 }
 
 /// A label set as text. Prometheus 3 writes `le` and `quantile` as OpenMetrics does, `1.0` where 2.42 keeps `1`.
-fn label_text(labels: &Value) -> String {
+pub(crate) fn label_text(labels: &Value) -> String {
     let pairs = labels.as_object().expect("labels").iter().map(|(name, value)| {
         let value = value.as_str().expect("a text");
         let whole = (name == "le" || name == "quantile") && value.bytes().all(|b| b.is_ascii_digit());

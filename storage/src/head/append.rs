@@ -49,6 +49,11 @@ impl Bounds {
 }
 
 impl Bounds {
+    /// The same, with nothing before `floor`.
+    pub(crate) fn not_before(self, floor: i64) -> Self {
+        Self { in_order_min: self.in_order_min.max(floor), late_min: self.late_min.map(|min| min.max(floor)), ..self }
+    }
+
     /// The same without samples out of order.
     pub(crate) fn in_order_only(self) -> Self {
         Self { late_min: None, ..self }

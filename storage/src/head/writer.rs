@@ -24,6 +24,10 @@ use crate::wal::{page, record};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesRef(pub u32);
 
+/// The oldest times that could be appended at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeBounds(Bounds);
+
 /// A slot that was released.
 const FREE: u32 = u32::MAX;
 
@@ -234,6 +238,26 @@ impl GroupWriter {
         samples: &[(SeriesRef, Timestamp, f64)],
         histograms: &[(SeriesRef, Timestamp, HistogramSample)],
     ) -> Result<Appended, AppendError> {
+        self.append_at_within(self.time_bounds(), samples, histograms)
+    }
+
+    /// The oldest times that may be appended now. A request that is appended in pieces takes them once, as Prometheus
+    /// does, so that its older samples are not late because of its newer ones.
+    #[must_use]
+    pub fn time_bounds(&self) -> TimeBounds {
+        TimeBounds(Bounds::of(&self.head))
+    }
+
+    /// As [`GroupWriter::append_at_with_histograms`], by the bounds of an earlier moment.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_at_within(
+        &mut self,
+        bounds: TimeBounds,
+        samples: &[(SeriesRef, Timestamp, f64)],
+        histograms: &[(SeriesRef, Timestamp, HistogramSample)],
+    ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
         head.check_writable()?;
         let _gate = head.gate_shared();
@@ -243,6 +267,8 @@ impl GroupWriter {
         }
         let mut sorted: Vec<(i64, SeriesRef, f64)> = samples.iter().map(|&(s, t, v)| (t.0, s, v)).collect();
         sorted.sort_by_key(|&(t, _, _)| t);
+        // Under the gate, so that a block that is being cut misses no sample.
+        let bounds = bounds.0.not_before(head.append_floor());
         let seq = head.next_seq();
         let mut counts = Appended::default();
         let mut sorted_histograms: Vec<&(SeriesRef, Timestamp, HistogramSample)> = histograms.iter().collect();
@@ -255,7 +281,6 @@ impl GroupWriter {
             let row;
             (row, histograms) = histograms.split_at(histograms.iter().take_while(|h| h.1.0 == t).count());
             self.stage_histograms(row.iter().map(|h| (h.0, &h.2)))?;
-            let bounds = Bounds::of(&self.head);
             self.append_staged(t, seq, bounds, &mut counts);
             head.changes.appended(t, t);
         }
