@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use crate::server::{Server, flag};
+use crate::server::{Server, flag, wait_until};
 
 const START_S: i64 = 1_700_000_000;
 
@@ -197,4 +198,40 @@ fn damage_is_named_and_repaired_without_deleting_anything() {
     let to = moved.split(" to ").nth(1).expect("where it went");
     assert_eq!(std::fs::read(Path::new(to).join("data")).expect("it is there"), bytes);
     assert!(run(&["verify", path(&data)]).ends_with("all is well\n"));
+}
+
+#[test]
+fn an_import_that_is_interrupted_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (file, data) = (dir.path().join("long.om"), dir.path().join("data"));
+    let mut text = String::new();
+    for row in 0..300_000 {
+        text += &format!("long{{job=\"a\"}} {row} {}\n", START_S + row);
+    }
+    std::fs::write(&file, text + "# EOF\n").expect("the folder can be written");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promontory"))
+        .args(["tsdb", "import", "--format", "openmetrics", path(&file), path(&data)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let names = || std::fs::read_dir(data.join("blocks")).map_or(0, Iterator::count);
+    wait_until("the import to begin", Duration::from_secs(60), &mut || names() > 0);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().expect("stderr is piped"), &mut stderr).expect("text");
+    // A quick machine may be done before it is asked to stop: then everything is there.
+    match child.wait().expect("the process ends").code() {
+        Some(130) => {
+            assert!(stderr.contains("nothing half done is left behind"), "{stderr}");
+            assert_eq!(names(), 0);
+            assert_eq!(run(&["dump", path(&data)]), "");
+        }
+        code => {
+            assert_eq!(code, Some(0), "{stderr}");
+            assert_eq!(run(&["dump", path(&data)]).lines().count(), 300_000);
+        }
+    }
 }
