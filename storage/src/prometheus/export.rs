@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use promontory_model::{Cancel, Columns, Labels, Matcher, Queryable as _, ReadError, Select, SeriesBatch, TimeRange};
 
+use super::folder;
 use super::windows::windows;
 use super::writer::Writer;
 use super::{Progress, PrometheusError};
@@ -68,7 +69,7 @@ pub fn export(
     progress: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Vec<Exported>, PrometheusError> {
-    vfs.create_dir_all(dir)?;
+    folder::create(&**vfs, dir)?;
     let windows = windows(&db.ranges(), options.range, options.block_ms.max(BLOCK_MS_MIN));
     let mut out = Vec::new();
     let mut n_samples = 0;
@@ -109,7 +110,7 @@ pub fn export_block(
     progress: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Option<Exported>, PrometheusError> {
-    vfs.create_dir_all(dir)?;
+    folder::create(&**vfs, dir)?;
     let (ulid, range) = (block.meta().ulid, block.meta().range);
     let select = Select { range, matchers: &[], cancel };
     let source = NamedSource { source: Arc::clone(block) as _, name: None };

@@ -5,6 +5,7 @@ use promontory_model::{Queryable as _, Timestamp};
 use super::*;
 use crate::clock::ManualClock;
 use crate::prometheus::{ExportOptions, Imported, PrometheusError, export, import};
+use crate::vfs::sim::Survival;
 use crate::{Db, DbOptions};
 
 const DIR: &str = "data";
@@ -265,4 +266,67 @@ fn folders_without_blocks_are_refused() {
     write(&vfs, Path::new("in"), Ulid::new(1, 1), &one("a", 0..10));
     assert!(import(&db, Path::new("in"), &mut |_| {}, &cancel).is_err());
     assert_eq!(all(&db), Series::new());
+}
+
+const SURVIVALS: [Survival; 4] = [Survival::All, Survival::Synced, Survival::Prefix, Survival::TornSector];
+
+#[test]
+fn an_import_that_crashes_anywhere_is_done_again() {
+    let (vfs, clock) = (SimVfs::new(), clock());
+    // Three days, of which each becomes a block.
+    let samples = (0..36i64).map(|i| (i * 7_200_000, Value::Float(i.cast_unsigned()))).collect();
+    let series: Series = vec![(Labels::from_pairs([("n", "a")]), samples)];
+    write(&vfs, Path::new("in"), Ulid::new(1, 1), &series);
+    vfs.sync_dir(Path::new("")).unwrap();
+    let db = open(&vfs, &clock);
+    vfs.keep_moments();
+    take(&db, "in");
+    let moments = vfs.take_moments();
+    assert!(moments.len() > 30, "{}", moments.len());
+    for (op, moment) in moments {
+        for survival in SURVIVALS {
+            let after = moment.crash(survival, op);
+            let db = open(&after, &clock);
+            for (labels, samples) in all(&db) {
+                assert_eq!(labels, series[0].0);
+                assert!(samples.iter().all(|s| series[0].1.contains(s)), "{survival:?} at operation {op}");
+            }
+            take(&db, "in");
+            assert_eq!(all(&db), series, "{survival:?} at operation {op}");
+        }
+    }
+}
+
+#[test]
+fn an_export_that_crashes_anywhere_leaves_whole_blocks() {
+    let (vfs, clock) = (SimVfs::new(), clock());
+    let series = one("a", 0..1000);
+    write(&vfs, Path::new(DIR), Ulid::new(1, 1), &series);
+    let db = open(&vfs, &clock);
+    let labels = Labels::empty();
+    let options = ExportOptions { range: TimeRange::ALL, matchers: &[], block_ms: 7_200_000, external_labels: &labels };
+    let to = SimVfs::new();
+    to.keep_moments();
+    let shared: Arc<dyn Vfs> = Arc::new(to.clone());
+    let blocks = export(&shared, &db, Path::new("some/out"), &options, &mut |_| {}, &Cancel::new()).unwrap();
+    assert_eq!(blocks.len(), 3);
+    let read_all = |vfs: &SimVfs| {
+        let mut found = Vec::new();
+        for entry in vfs.read_dir(Path::new("some/out")).unwrap_or_default() {
+            if entry.name.parse::<Ulid>().is_ok() {
+                let block = PrometheusBlock::open(vfs, &Path::new("some/out").join(entry.name)).unwrap();
+                found.extend(select(&block, &[], TimeRange::ALL).into_iter().flat_map(|s| s.1));
+            }
+        }
+        found.sort_by_key(|s: &(i64, Value)| s.0);
+        found
+    };
+    for (op, moment) in to.take_moments() {
+        for survival in SURVIVALS {
+            let found = read_all(&moment.crash(survival, op));
+            assert!([0, 480, 960, 1000].contains(&found.len()), "{survival:?} at operation {op}: {}", found.len());
+            assert_eq!(found[..], series[0].1[..found.len()]);
+        }
+    }
+    assert_eq!(read_all(&to.crash(Survival::Synced, 0)), series[0].1);
 }
