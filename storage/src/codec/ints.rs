@@ -466,9 +466,15 @@ impl Blocks {
                         *s = (z >> 1).cast_signed() ^ -((z & 1).cast_signed());
                     }
                 }
+                // A small centre is added here, where it costs less than along a slope.
+                let centre = i32::try_from(self.centre).unwrap_or(i32::MAX);
+                let mut slope = self.centre.wrapping_mul(self.factor);
+                if centre.unsigned_abs() < 1 << pack::NARROW_WIDTH_MAX {
+                    steps.iter_mut().for_each(|s| *s = s.wrapping_add(centre));
+                    slope = 0;
+                }
                 running_sum_narrow(&mut steps);
                 let (base, scale) = (self.at as f64, self.factor as f64);
-                let slope = self.centre.wrapping_mul(self.factor);
                 let sum = self.factor.wrapping_mul(i64::from(steps[len - 1]));
                 self.at = self.at.wrapping_add(slope.wrapping_mul(len as i64)).wrapping_add(sum);
                 emit(Run::Narrow { base, slope: slope as f64, scale, steps: &steps[..len] });

@@ -104,6 +104,9 @@ impl Map {
         match *run {
             Run::Ints(ints) if self == Self::Bits => out.extend(ints.iter().map(|m| f64::from_bits(unordered(*m)))),
             Run::Ints(ints) => self.scaled(ints.iter().map(|m| to_float(*m)), out),
+            Run::Narrow { base, slope: 0.0, scale, steps } => {
+                self.scaled(steps.iter().map(|step| base + scale * f64::from(*step)), out);
+            }
             Run::Narrow { base, slope, scale, steps } => {
                 let along = |(i, step): (usize, &i32)| base + slope * (i as i32 + 1) as f64 + scale * f64::from(*step);
                 self.scaled(steps.iter().enumerate().map(along), out);

@@ -14,8 +14,8 @@ use crate::wire::Reader;
 pub(super) const BLOCK: usize = 128;
 /// Widest block that is laid out in lanes.
 const LANE_WIDTH_MAX: u32 = 32;
-/// Widest numbers that [`get_narrow`] gives: 128 of them add up to less than 2^31.
-pub(super) const NARROW_WIDTH_MAX: u32 = 23;
+/// Widest numbers that [`get_narrow`] gives: 128 of them add up to less than 2^30.
+pub(super) const NARROW_WIDTH_MAX: u32 = 22;
 /// Bit of the block header that says that patches follow.
 const PATCHED: u8 = 0x80;
 
@@ -195,6 +195,9 @@ impl<'a> Block<'a> {
         } else {
             get_contiguous(self.payload, self.width, &mut out[..self.n]);
         }
+        if self.positions.is_empty() {
+            return;
+        }
         let mut high = [0; BLOCK];
         get_contiguous(self.extras, self.extra, &mut high[..self.positions.len()]);
         for (at, high) in self.positions.iter().zip(high) {
@@ -207,6 +210,9 @@ impl<'a> Block<'a> {
             get_lanes(self.payload, self.width, out);
         } else {
             get_narrow_contiguous(self.payload, self.width, &mut out[..self.n]);
+        }
+        if self.positions.is_empty() {
+            return;
         }
         let mut high = [0; BLOCK];
         get_narrow_contiguous(self.extras, self.extra, &mut high[..self.positions.len()]);
