@@ -18,6 +18,7 @@ use crate::vfs::{SimVfs, Vfs};
 
 mod database;
 mod hostile;
+mod version1;
 
 /// A float by its bits, or a histogram.
 #[derive(Clone)]
