@@ -537,14 +537,14 @@ impl Inner {
     }
 }
 
-/// Series of each group, those that moved on included: column and labels.
-fn members(head: &Head) -> BTreeMap<u32, Vec<(u32, Labels)>> {
+/// Series of each group, those that moved on included: column and series. Labels would be a multiple of what the head
+/// keeps of them.
+fn members(head: &Head) -> BTreeMap<u32, Vec<(u32, u32)>> {
     let index = head.index();
-    let mut out: BTreeMap<u32, Vec<(u32, Labels)>> = BTreeMap::new();
+    let mut out: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
     for series in index.live() {
-        let labels = index.labels(series);
         for place in index.earlier(series).iter().chain([&index.place(series)]) {
-            out.entry(place.group).or_default().push((place.column, labels.clone()));
+            out.entry(place.group).or_default().push((place.column, series));
         }
     }
     out
@@ -569,15 +569,22 @@ pub(crate) fn write_block(
         if view.rows_max(range) == 0 {
             continue;
         }
-        let columns: Vec<u32> = members.iter().map(|(column, _)| *column).collect();
+        let (columns, labels): (Vec<u32>, Vec<Labels>) = {
+            let index = db.head.index();
+            let live = members.into_iter().filter(|(_, series)| index.is_live(*series));
+            live.map(|(column, series)| (column, index.labels(series))).unzip()
+        };
+        if columns.is_empty() {
+            continue;
+        }
         let view = deleted::masked(&tombstones, group, columns.iter().copied(), view);
         view.read(&columns, range, &mut read)?;
         let histograms: Vec<Vec<(usize, HistogramSample)>> =
-            (0..members.len()).map(|i| read.column(i).histogram_samples().collect()).collect();
-        let inputs: Vec<ColumnInput<'_>> = members
+            (0..columns.len()).map(|i| read.column(i).histogram_samples().collect()).collect();
+        let inputs: Vec<ColumnInput<'_>> = labels
             .into_iter()
             .enumerate()
-            .map(|(i, (_, labels))| {
+            .map(|(i, labels)| {
                 let column = read.column(i);
                 let (values, presence) = (column.values, column.presence);
                 ColumnInput { labels, values, presence, histograms: &histograms[i] }
