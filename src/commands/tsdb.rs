@@ -206,7 +206,7 @@ fn short(n: f64) -> String {
         n if n >= 1e9 => format!("{:.1} G", n / 1e9),
         n if n >= 1e6 => format!("{:.1} M", n / 1e6),
         n if n >= 1e3 => format!("{:.1} k", n / 1e3),
-        n => format!("{n:.0} "),
+        n => format!("{n:.0}"),
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
     fn numbers_are_written_for_people() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
-        assert_eq!([3.0, 3100.0, 3.1e6].map(short), ["3 ", "3.1 k", "3.1 M"]);
+        assert_eq!([3.0, 3100.0, 3.1e6].map(short), ["3", "3.1 k", "3.1 M"]);
         assert_eq!(utc(1_700_000_000_000), "2023-11-14T22:13:20Z");
     }
 }

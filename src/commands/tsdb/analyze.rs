@@ -24,7 +24,7 @@ pub(super) fn run(args: &AnalyzeArgs, out: &mut dyn Write, cancel: &Cancel) -> R
     let db = open_to_read(&args.path)?;
     let mut report = |done: f64, n: u64| {
         let seconds = progress.seconds();
-        progress.report(done, || format!("{}samples{}", short(n as f64), rate(n, seconds)));
+        progress.report(done, || format!("{} samples{}", short(n as f64), rate(n, seconds)));
     };
     let found = db.db().analyze(only, args.limit, &mut report, cancel)?;
     if let Some(ulid) = only.filter(|_| found.parts.is_empty()) {
@@ -51,8 +51,7 @@ fn summary(found: &Analysis, out: &mut dyn Write) -> Result<(), TsdbError> {
     let index: [u64; 4] = [0, 1, 2, 3].map(|i| sum(&|p| p.index_bytes[i]));
     let all = values + times + index.iter().sum::<u64>();
     let hours = (found.range.maxt.ms() - found.range.mint.ms()) as f64 / HOUR_MS;
-    let per_hour =
-        |n: u64| if hours > 0.0 { format!("{}/h", short(n as f64 / hours).trim_end()) } else { "0/h".to_owned() };
+    let per_hour = |n: u64| if hours > 0.0 { format!("{}/h", short(n as f64 / hours)) } else { "0/h".to_owned() };
     let rows = [
         ("parts", format!("{head}{n_blocks} blocks")),
         ("from", utc(found.range.mint.ms())),

@@ -184,7 +184,7 @@ impl Dump<'_> {
             let within = 1.0 - rest.len() as f64 / series.len() as f64;
             let (samples, seconds) = (self.written.n_samples, self.progress.seconds());
             self.progress.report((number + within) / n, || {
-                format!("{}samples", short(samples as f64)) + &rate(samples, seconds)
+                format!("{} samples", short(samples as f64)) + &rate(samples, seconds)
             });
         }
         Ok(())

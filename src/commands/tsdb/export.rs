@@ -91,7 +91,7 @@ fn blocks(args: &ExportArgs, out: &mut dyn Write, cancel: &Cancel) -> Result<boo
     let mut report = |p: prometheus::Progress| {
         let seconds = progress.seconds();
         progress.report(p.done, || {
-            format!("{}samples, {} blocks{}", short(p.n_samples as f64), p.n_blocks, rate(p.n_samples, seconds))
+            format!("{} samples, {} blocks{}", short(p.n_samples as f64), p.n_blocks, rate(p.n_samples, seconds))
         });
     };
     let written = prometheus::export(&vfs, db.db(), &args.output, &options, &mut report, cancel)?;

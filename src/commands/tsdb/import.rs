@@ -36,7 +36,7 @@ fn blocks(args: &ImportArgs, out: &mut dyn Write, cancel: &Cancel) -> Result<boo
         n_read = p.n_samples;
         let seconds = progress.seconds();
         progress.report(p.done, || {
-            format!("{}samples, {} blocks{}", short(n_read as f64), p.n_blocks, rate(n_read, seconds))
+            format!("{} samples, {} blocks{}", short(n_read as f64), p.n_blocks, rate(n_read, seconds))
         });
     };
     let done = prometheus::import(&db, &args.input, &mut report, cancel)?;
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
                 cancel.check()?;
                 let done = parser.position() as f64 / self.body.len().max(1) as f64;
                 let (n, seconds) = (self.n_samples, progress.seconds());
-                progress.report(done * READING, || format!("{}samples{}", short(n as f64), rate(n, seconds)));
+                progress.report(done * READING, || format!("{} samples{}", short(n as f64), rate(n, seconds)));
             }
             let start = parser.position();
             if let Some((series, t, value)) = self.known_line(&mut parser, start) {
