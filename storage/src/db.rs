@@ -440,6 +440,8 @@ mod exemplar_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod query_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
 mod workload;

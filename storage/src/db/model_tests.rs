@@ -88,8 +88,13 @@ pub(super) fn labels(series: u8) -> Labels {
 
 /// Everything that a snapshot sees in a range.
 pub(super) fn samples(snapshot: &dyn Snapshot, range: TimeRange) -> Samples {
+    samples_of(snapshot, &[], range)
+}
+
+/// Everything of series that pass the matchers.
+pub(super) fn samples_of(snapshot: &dyn Snapshot, matchers: &[Matcher], range: TimeRange) -> Samples {
     let cancel = Cancel::new();
-    let found = snapshot.select(&Select { range, matchers: &[], cancel: &cancel }).unwrap();
+    let found = snapshot.select(&Select { range, matchers, cancel: &cancel }).unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
     let mut columns = Columns::default();
     let mut out = Samples::new();
