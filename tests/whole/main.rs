@@ -5,6 +5,7 @@ mod bad_input;
 mod client;
 mod corpus;
 mod durability;
+mod histograms;
 mod layers;
 mod peers;
 mod prometheus_blocks;

@@ -1,0 +1,139 @@
+//! Native histograms and exemplars through the whole server: remote write, kill -9, queries.
+
+use std::net::SocketAddr;
+
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::client::{self, with_params};
+use crate::server::{Server, flag};
+
+/// Remote write 1.0, as far as this test writes it; kept apart from the server's own messages.
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<Exemplar>,
+    #[prost(message, repeated, tag = "4")]
+    histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Histogram {
+    #[prost(uint64, tag = "1")]
+    count: u64,
+    #[prost(double, tag = "3")]
+    sum: f64,
+    #[prost(sint32, tag = "4")]
+    schema: i32,
+    #[prost(message, repeated, tag = "11")]
+    positive_spans: Vec<Span>,
+    #[prost(sint64, repeated, tag = "12")]
+    positive_deltas: Vec<i64>,
+    #[prost(int64, tag = "15")]
+    timestamp: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Span {
+    #[prost(sint32, tag = "1")]
+    offset: i32,
+    #[prost(uint32, tag = "2")]
+    length: u32,
+}
+
+fn label(name: &str, value: &str) -> Label {
+    Label { name: name.to_owned(), value: value.to_owned() }
+}
+
+/// After `minute` minutes: as many observations in (1, 2], and twice as many in (2, 4].
+fn histogram(minute: i64, start_ms: i64) -> Histogram {
+    Histogram {
+        count: 3 * minute.unsigned_abs(),
+        sum: 7.5 * minute as f64,
+        schema: 0,
+        positive_spans: vec![Span { offset: 1, length: 2 }],
+        positive_deltas: vec![minute, minute],
+        timestamp: start_ms + minute * 60_000,
+    }
+}
+
+fn send(addr: SocketAddr, series: TimeSeries) {
+    let raw = WriteRequest { timeseries: vec![series] }.encode_to_vec();
+    let body = snap::raw::Encoder::new().compress_vec(&raw).expect("a small body");
+    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
+    let answer = client::request(addr, "POST", "/api/v1/write", &headers, &body).expect("the server answers");
+    assert_eq!(answer.status, 204, "{}", answer.text());
+}
+
+#[track_caller]
+fn check(addr: SocketAddr, at_ms: i64, query: &str, expected: &Value) {
+    let time = (at_ms / 1000).to_string();
+    let answer = client::get(addr, &with_params("/api/v1/query", &[("query", query), ("time", &time)]));
+    let answer = answer.expect("the server answers").json();
+    let sample = &answer["data"]["result"][0];
+    let found = if sample["histogram"].is_null() { &sample["value"][1] } else { &sample["histogram"][1] };
+    assert_eq!(found, expected, "{query}: {answer}");
+}
+
+#[test]
+fn histograms_and_exemplars_survive_kill_9_and_are_queried() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let args = [flag("storage.tsdb.path", dir.path()), "--web.enable-remote-write-receiver".to_owned()];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let start_ms = crate::peers::now_ms() / 60_000 * 60_000 - 2 * 3_600_000;
+    let labels = vec![label("__name__", "h"), label("job", "j")];
+    let server = Server::start(&args);
+    for minute in 1..=30 {
+        let exemplar =
+            Exemplar { labels: vec![label("trace_id", "abc")], value: 3.0, timestamp: start_ms + minute * 60_000 };
+        let series = TimeSeries {
+            labels: labels.clone(),
+            exemplars: vec![exemplar],
+            histograms: vec![histogram(minute, start_ms)],
+        };
+        send(server.addr, series);
+    }
+    server.kill();
+
+    let server = Server::start(&args);
+    let at = start_ms + 30 * 60_000;
+    let whole = json!({"count": "90", "sum": "225", "buckets": [[0, "1", "2", "30"], [0, "2", "4", "60"]]});
+    check(server.addr, at, "h", &whole);
+    check(server.addr, at, "histogram_count(h)", &json!("90"));
+    check(server.addr, at, "histogram_sum(increase(h[10m])) / histogram_count(increase(h[10m]))", &json!("2.5"));
+    check(server.addr, at, "histogram_fraction(0, 2, rate(h[10m]))", &json!("0.3333333333333333"));
+    check(server.addr, at, "count_over_time(h[30m])", &json!("30"));
+    let path = with_params("/api/v1/query_exemplars", &[("query", "rate(h[5m])")]);
+    let answer = client::get(server.addr, &path).expect("the server answers").json();
+    let exemplars = answer["data"][0]["exemplars"].as_array().expect("a list");
+    assert_eq!((&answer["data"][0]["seriesLabels"]["job"], exemplars.len()), (&json!("j"), 30));
+    let expected = json!({"labels": {"trace_id": "abc"}, "value": "3", "timestamp": at / 1000});
+    assert_eq!(exemplars[29], expected);
+    assert_eq!(server.terminate(), 0);
+}
