@@ -50,8 +50,7 @@ pub enum Finding {
 /// Memory: that of a start, and the label pairs and widest group of one block.
 ///
 /// # Errors
-/// [`OpenError`] when there is no data or the system refuses; [`ReadError::Cancelled`] inside of it does not occur, the
-/// check just ends early then.
+/// [`OpenError`] when there is no data or the system refuses. A cancelled check ends early and answers what it found.
 pub fn verify(
     clock: Arc<dyn Clock>,
     dir: &Path,
