@@ -100,6 +100,7 @@ impl Db {
             filed: opened.filed,
             checkpointed_layout: opened.head.layout(),
             checkpointed_ns: clock.monotonic_ns(),
+            checkpointed_wal_bytes: 0,
             retired: Vec::new(),
             look_after_ns: clock.monotonic_ns().saturating_add(maintain::LOOK_NS),
             bad_blocks: HashSet::new(),
