@@ -169,8 +169,15 @@ fn append_cells(
     records: &mut Vec<u8>,
 ) {
     let mut taken: Vec<(u32, f64)> = Vec::new();
+    let is_rest = is_rest_of_last(group, row.t, bounds);
+    let last_presence = if is_rest { group.rows.last_presence() } else { Vec::new() };
     for column in row.columns() {
         let value = row.values[column];
+        if is_rest && last_presence.get(column / 64).is_none_or(|word| word >> (column % 64) & 1 == 0) {
+            Outcome::Store.count(counts);
+            taken.push((column as u32, value));
+            continue;
+        }
         let outcome = judge(head, group, column as u32, row.t, &Value::Float(value), bounds);
         outcome.count(counts);
         if matches!(outcome, Outcome::Store) {
@@ -206,6 +213,17 @@ fn append_cells(
     {
         head.health.failed(&e);
     }
+}
+
+/// Whether what comes at `t` is the rest of the newest row, a scrape that its sender cut in two: nothing of the group is
+/// as new but that row, so columns without a sample there take one without a search for their last.
+fn is_rest_of_last(group: &Group, t: i64, bounds: Bounds) -> bool {
+    t >= bounds.in_order_min
+        && group.rows.last().is_some_and(|row| row.t == t)
+        && group.earlier.is_empty()
+        && group.histograms.is_none()
+        && group.late.range((t, 0)..).next().is_none()
+        && group.late_chunks.iter().chain(&*group.chunks).all(|chunk| chunk.header.maxt < t)
 }
 
 /// Histograms of one append at one time.

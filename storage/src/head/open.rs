@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::row::{Body, Row, TILE, put_body};
+use super::row::{Body, Row, TILE, put_body, put_extended};
 use crate::wire::WireError;
 
 /// A row that is not sealed.
@@ -145,6 +145,13 @@ impl OpenRows {
         }
     }
 
+    /// Which columns have a sample in the newest row.
+    pub(crate) fn last_presence(&self) -> Vec<u64> {
+        let Some(last) = self.rows.last() else { return Vec::new() };
+        let body = last.body();
+        (0..body.n_tiles()).map(|tile| body.read_tile_head(tile).expect("decoded when the row was taken")).collect()
+    }
+
     /// The sample of a column in the row at `index`.
     pub(crate) fn get(&self, index: usize, column: u32) -> Option<f64> {
         let column = column as usize;
@@ -167,9 +174,39 @@ impl OpenRows {
         self.get(index, column as u32).map(|value| (row.t, value))
     }
 
-    /// Adds samples to the row at `index`, which lacks them. The rows are written anew: a sample that comes late
-    /// changes what those after it are written against.
+    /// Adds samples to the row at `index`, which lacks them.
     pub(crate) fn patch(&mut self, index: usize, cells: &[(u32, f64)]) {
+        if index + 1 == self.rows.len() {
+            self.extend_last(cells);
+        } else {
+            self.patch_older(index, cells);
+        }
+    }
+
+    /// Adds samples to the newest row: the rest of a scrape that a sender cut in two.
+    fn extend_last(&mut self, cells: &[(u32, f64)]) {
+        let Some((last, earlier)) = self.rows.split_last() else { return };
+        let mut added = Row::default();
+        cells.iter().for_each(|&(column, value)| added.set(column as usize, value));
+        let mut body = Vec::with_capacity(last.bytes.len() + 4 * cells.len());
+        let mut tile = Tile::default();
+        let before = |at: usize| {
+            if last.is_keyframe {
+                return [0.0; TILE];
+            }
+            tile.read(earlier, at);
+            tile.state
+        };
+        put_extended(&mut body, last.body(), &added, &mut self.state, before).expect("decoded when the row was taken");
+        let n_columns = last.n_columns.max(added.values.len() as u32);
+        let row = OpenRow { n_columns, bytes: body.into(), ..**last };
+        self.bytes = self.bytes - last.bytes.len() + row.bytes.len();
+        let at = self.rows.len() - 1;
+        self.rows[at] = Arc::new(row);
+    }
+
+    /// The rows are written anew: a sample that comes late changes what those after it are written against.
+    fn patch_older(&mut self, index: usize, cells: &[(u32, f64)]) {
         let mut rows: Vec<(Row, bool)> = self.plain();
         for &(column, value) in cells {
             rows[index].0.set(column as usize, value);

@@ -157,6 +157,57 @@ fn put_tile(out: &mut Vec<u8>, values: &[f64], present: u64, state: &mut [f64]) 
     });
 }
 
+/// Appends the body of the row `old` with the samples of `cells` added, which it lacks. `state` is that after `old` and
+/// becomes that after the whole; `before` gives the state of a tile before `old`. Tiles that gain nothing are copied.
+pub(crate) fn put_extended(
+    out: &mut Vec<u8>,
+    old: Body<'_>,
+    cells: &Row,
+    state: &mut Vec<f64>,
+    mut before: impl FnMut(usize) -> [f64; TILE],
+) -> Result<(), WireError> {
+    let n = old.n_columns.max(cells.values.len());
+    if state.len() < n {
+        state.reserve_exact(n - state.len());
+        state.resize(n, 0.0);
+    }
+    let n_tiles = n.div_ceil(TILE);
+    let lengths_at = out.len();
+    if n_tiles > 1 {
+        out.resize(lengths_at + 2 * n_tiles, 0);
+    }
+    for tile in 0..n_tiles {
+        let start = out.len();
+        let (from, now, was) = (tile * TILE, width(n, tile), width(old.n_columns, tile));
+        let added = word(&cells.presence, tile, now);
+        if added == 0 && now == was {
+            out.extend_from_slice(old.tile(tile));
+        } else {
+            let mut base = [0.0; TILE];
+            base[..now].copy_from_slice(&state[from..from + now]);
+            let mut values = base;
+            let mut present = old.read_tile_head(tile)?;
+            if present != 0 {
+                base = before(tile);
+                values = base;
+                old.read_tile(tile, &mut values)?;
+            }
+            for_bits(added, |i| {
+                values[i] = cells.values[from + i];
+                state[from + i] = values[i];
+            });
+            present |= added;
+            put_tile(out, &values[..now], present, &mut base[..now]);
+        }
+        if n_tiles > 1 {
+            let at = lengths_at + 2 * tile;
+            let len = (out.len() - start) as u16;
+            out[at..at + 2].copy_from_slice(&len.to_le_bytes());
+        }
+    }
+    Ok(())
+}
+
 /// The body of a row whose tiles end where they should; what is inside them is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Body<'a> {
@@ -218,14 +269,18 @@ impl<'a> Body<'a> {
         read_tile(self.tile(tile), width(self.n_columns, tile), state)
     }
 
+    /// Which columns of a tile have a sample.
+    pub(crate) fn read_tile_head(&self, tile: usize) -> Result<u64, WireError> {
+        if tile >= self.n_tiles() {
+            return Ok(0);
+        }
+        let (present, _) = read_head(&mut Reader::new(self.tile(tile)), width(self.n_columns, tile))?;
+        Ok(present)
+    }
+
     /// Whether a column has a sample.
     pub(crate) fn is_present(&self, column: usize) -> bool {
-        let tile = column / TILE;
-        if tile >= self.n_tiles() {
-            return false;
-        }
-        let head = read_head(&mut Reader::new(self.tile(tile)), width(self.n_columns, tile));
-        head.is_ok_and(|(present, _)| present >> (column % TILE) & 1 == 1)
+        self.read_tile_head(column / TILE).is_ok_and(|present| present >> (column % TILE) & 1 == 1)
     }
 }
 
