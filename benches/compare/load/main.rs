@@ -33,6 +33,8 @@ const HOUR: usize = 240;
 const TAIL: usize = 40;
 /// The log is measured after this many rounds, before any server has thrown a part of it away.
 const WAL_ROUNDS: usize = 2 * HOUR;
+/// Recorded pages that are waited for: two hours of scrapes.
+const PAGES_MIN: usize = 480;
 /// Longest wait until a server has nothing to do, s.
 const SETTLE_S: u32 = 90;
 
@@ -124,7 +126,9 @@ fn run(args: &Args) -> io::Result<()> {
     let mut report = Report::new(&systems);
     for plan in plans {
         let pages = match recorder.take() {
-            Some(recorder) if plan.kind == Kind::Pages => Some(recorder.finish()?),
+            Some(recorder) if plan.kind == Kind::Pages => {
+                Some(recorder.finish(if args.quick { 0 } else { PAGES_MIN })?)
+            }
             other => {
                 recorder = other;
                 None

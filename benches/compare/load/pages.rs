@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub(crate) struct Pages {
 /// Records until it is stopped.
 pub(crate) struct Recorder {
     stop: Arc<AtomicBool>,
+    n_recorded: Arc<AtomicUsize>,
     thread: JoinHandle<io::Result<Vec<String>>>,
     exporter: Child,
 }
@@ -46,20 +47,25 @@ impl Recorder {
             let _ = exporter.kill();
             return Err(e);
         }
-        let stopped = Arc::clone(&stop);
+        let n_recorded = Arc::new(AtomicUsize::new(0));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&n_recorded));
         let thread = std::thread::spawn(move || {
             let mut bodies = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 bodies.push(String::from_utf8_lossy(&client.get("/metrics")?.body).into_owned());
+                counted.store(bodies.len(), Ordering::Relaxed);
                 std::thread::sleep(PACE);
             }
             Ok(bodies)
         });
-        Ok(Self { stop, thread, exporter })
+        Ok(Self { stop, n_recorded, thread, exporter })
     }
 
     /// Ends the recording, at the earliest when there are `n_pages`.
-    pub(crate) fn finish(mut self) -> io::Result<Pages> {
+    pub(crate) fn finish(mut self, n_pages: usize) -> io::Result<Pages> {
+        while self.n_recorded.load(Ordering::Relaxed) < n_pages && !self.thread.is_finished() {
+            std::thread::sleep(PACE);
+        }
         self.stop.store(true, Ordering::Relaxed);
         let bodies = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("recording failed")));
         self.exporter.kill()?;

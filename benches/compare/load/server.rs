@@ -181,8 +181,7 @@ impl Server {
                 let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 match answer["data"]["name"].as_str() {
                     Some(name) => bytes_below(&data.join("snapshots").join(name))?,
-                    // Without snapshots, the blocks that were cut so far stand for the rest.
-                    None => return blocks_bytes_per_sample(&data.join("blocks")),
+                    None => return Err(io::Error::other(format!("{}: no snapshot: {answer}", self.system.name()))),
                 }
             }
         };
@@ -210,6 +209,7 @@ fn spawn(system: System, binary: &Path, folder: &Path, port: u16) -> io::Result<
     match system {
         System::Promontory => command.arg(format!("--web.listen-address=127.0.0.1:{port}")).args([
             "--web.enable-remote-write-receiver",
+            "--web.enable-admin-api",
             "--log.level=error",
             "--storage.tsdb.retention.time=400d",
         ]),
@@ -228,17 +228,6 @@ fn spawn(system: System, binary: &Path, folder: &Path, port: u16) -> io::Result<
     };
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
-}
-
-/// Of our blocks, by the number of samples that their descriptions name.
-fn blocks_bytes_per_sample(folder: &Path) -> io::Result<f64> {
-    let mut n_samples = 0;
-    for entry in fs::read_dir(folder)? {
-        let meta = fs::read_to_string(entry?.path().join("meta")).unwrap_or_default();
-        let line = meta.lines().find_map(|l| l.strip_prefix("samples "));
-        n_samples += line.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Ok(bytes_below(folder)? as f64 / n_samples.max(1) as f64)
 }
 
 /// Bytes of the files below `folder`, which may not exist or change meanwhile.
