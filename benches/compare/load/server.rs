@@ -41,7 +41,7 @@ impl System {
 
     /// What a query needs so that it is not answered from the results of earlier ones.
     pub(crate) fn uncached(self) -> &'static str {
-        if self == Self::VictoriaMetrics { "&nocache=1" } else { "" }
+        if self == Self::Prometheus { "" } else { "&nocache=1" }
     }
 }
 
