@@ -175,7 +175,9 @@ impl Receiver {
                     }
                 }
             }
+            // One far ahead would keep out all that follow.
             let exemplars = series.exemplars.iter().filter_map(|bytes| wire::exemplar(bytes));
+            let exemplars = exemplars.filter(|e| e.t <= future);
             source.pending_exemplars.extend(exemplars.map(|e| {
                 let (labels, timestamp) = (Labels::from_pairs(e.labels), Timestamp(e.t));
                 (known.series, Exemplar { labels, value: e.value, timestamp, has_timestamp: true })

@@ -356,7 +356,8 @@ async fn exemplars_are_kept_with_and_without_samples() {
         TimeSeries { exemplars: exemplars.iter().map(exemplar).collect(), ..series(&[("__name__", name)], samples) }
     };
     let too_long = "x".repeat(121);
-    let written = vec![of("a", &[(2, "second"), (1, "first")]), of("b", &[(1, "x"), (2, &too_long)])];
+    let written =
+        vec![of("a", &[(2, "second"), (1, "first"), (3_600_000, "ahead")]), of("b", &[(1, "x"), (2, &too_long)])];
     assert_eq!(w.write(written).await, (204, String::new()));
     // Older ones and repeats are left out without an error.
     assert_eq!(w.write(vec![of("a", &[(2, "second"), (0, "zero")])]).await, (204, String::new()));
