@@ -13,6 +13,8 @@ use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
 pub(crate) const NAME: &str = "manifest";
 const MAGIC: [u8; 6] = *b"PMTMAN";
 const VERSION: u16 = 1;
+/// Largest number or length that is believed; no disk holds more, and one more can always be counted.
+const NUMBER_MAX: u64 = 1 << 56;
 
 /// Which bytes count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,11 +90,16 @@ impl Manifest {
         let series = (r.varint()?, r.varint()?);
         let exemplars = (r.varint()?, r.varint()?);
         let n = r.count(r.remaining() / 2)?;
-        let segments = (0..n).map(|_| Ok((r.varint()?, r.varint()?))).collect::<Result<_, WireError>>()?;
+        let segments = (0..n).map(|_| Ok((r.varint()?, r.varint()?))).collect::<Result<Vec<_>, WireError>>()?;
         let ulid = r.str()?;
         let cut = if ulid.is_empty() { None } else { Some((ulid.to_owned(), r.zigzag()?)) };
         if !r.is_empty() {
             return Err(r.error("bytes left over"));
+        }
+        let numbers =
+            segments.iter().flat_map(|&(id, len)| [id, len]).chain([next_segment, wal_from, series.0, series.1]);
+        if numbers.max().is_some_and(|n| n > NUMBER_MAX) {
+            return Err(r.error("number is larger than can be"));
         }
         Ok(Self { floor, next_group, next_segment, wal_from, series, exemplars, segments, cut })
     }

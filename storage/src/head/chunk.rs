@@ -181,6 +181,8 @@ pub(crate) fn write(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Body<'a> {
     timestamps: &'a [u8],
+    /// First and last, as the header says.
+    times: (i64, i64),
     index: &'a [u8],
     columns: &'a [u8],
     n_rows: usize,
@@ -215,6 +217,12 @@ impl Column {
     }
 }
 
+/// Whether the times of a chunk are those that its header says; other chunks and rows are placed by these.
+pub(super) fn check_times(times: &[i64], (mint, maxt): (i64, i64)) -> Result<(), WireError> {
+    let is_right = times.first() == Some(&mint) && times.last() == Some(&maxt);
+    if is_right { Ok(()) } else { Err(WireError { what: "times of a chunk", offset: 0 }) }
+}
+
 impl<'a> Body<'a> {
     pub(crate) fn new(header: &Header, body: &'a [u8]) -> Result<Self, WireError> {
         let mut r = Reader::new(body);
@@ -222,13 +230,16 @@ impl<'a> Body<'a> {
         let n_columns = header.n_columns as usize;
         let index = r.slice(n_columns.div_ceil(STRIDE).saturating_mul(4))?;
         let columns = r.slice(r.remaining())?;
-        Ok(Self { timestamps, index, columns, n_rows: header.n_rows as usize, n_columns })
+        let times = (header.mint, header.maxt);
+        Ok(Self { timestamps, times, index, columns, n_rows: header.n_rows as usize, n_columns })
     }
 
     /// Appends the timestamps.
     pub(crate) fn timestamps(&self, out: &mut Vec<i64>) -> Result<(), WireError> {
+        let start = out.len();
         codec::decode_timestamps(self.timestamps, self.n_rows, out)
-            .map_err(|e| WireError { what: e.what, offset: e.at })
+            .map_err(|e| WireError { what: e.what, offset: e.at })?;
+        check_times(&out[start..], self.times)
     }
 
     /// Decodes one column into `out`; no values when the column is absent.

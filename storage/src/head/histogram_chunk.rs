@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use promontory_model::{HistogramSample, ReadError};
 
-use super::chunk::{HEADER_BYTES, Header, Kind};
+use super::chunk::{HEADER_BYTES, Header, Kind, check_times};
 use super::segment::{Chunk, ChunkBytes};
 use crate::codec;
 use crate::histogram_column;
@@ -78,6 +78,7 @@ impl<'a> Body<'a> {
         let mut timestamps = Vec::new();
         codec::decode_timestamps(r.bytes()?, header.n_rows as usize, &mut timestamps)
             .map_err(|e| WireError { what: e.what, offset: e.at })?;
+        check_times(&timestamps, (header.mint, header.maxt))?;
         let n = r.count(r.remaining() / 2)?;
         let mut directory = Vec::with_capacity(n);
         let mut column = 0u32;
