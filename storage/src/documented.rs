@@ -127,9 +127,10 @@ fn documented_log_is_what_is_written_and_read() {
                     assert_eq!(values(&read), (0..2).map(present).collect::<Vec<_>>());
                     again.push(expected, |written| record::put_row(out, encoded.group, &written));
                 }
-                Record::Patch { group, row_no, t, cells } => {
-                    assert_eq!((*group, *row_no, *t, cells), (0, 1, 16_000, &vec![(0, 1.0)]));
-                    record::put_patch(out, *group, *row_no, *t, cells);
+                Record::Patch { group, patch } => {
+                    read.replay_patch(patch).unwrap();
+                    assert_eq!((*group, patch.row_no, patch.t, read.get(1, 0)), (0, 1, 16_000, Some(1.0)));
+                    again.patch(1, &[(0, 1.0)], |patch| record::put_patch(out, *group, patch));
                 }
                 Record::Late { group, first_no, cells } => {
                     assert_eq!((*group, *first_no, cells), (0, 0, &vec![(8000, 1, 0.25)]));

@@ -481,16 +481,18 @@ fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery)
                 apply_histograms(&mut lock(&cell.state), segment, first_no, &cells, recovery);
             }
         }
-        Record::Patch { group, row_no, t, cells } => {
-            if let Some(cell) = head.ensure_group(group) {
+        Record::Patch { group: id, patch } => {
+            if let Some(cell) = head.ensure_group(id) {
                 let mut group = lock(&cell.state);
-                for (column, _) in &cells {
-                    group.reserve_columns(*column as usize + 1);
-                }
-                if let Some(i) = group.rows.numbered(row_no) {
-                    group.rows.patch(i, &cells);
-                } else if row_no >= group.next_no && t >= head.floor() {
+                group.reserve_columns(patch.cells.n_columns());
+                let is_sealed = patch.row_no < group.next_no && group.rows.numbered(patch.row_no).is_none();
+                if !is_sealed
+                    && let Err(e) = group.rows.replay_patch(&patch)
+                    && patch.t >= head.floor()
+                {
                     recovery.wal_rows_lost += 1;
+                    let what = format!("samples of row {} of group {id} at {}", patch.row_no, patch.t);
+                    recovery.note(format!("{what} are lost: {}", e.what));
                 }
             }
         }
@@ -515,6 +517,10 @@ fn apply_row(
         if record.t >= head.floor() {
             recovery.lose_row(record, "the row before it is missing");
         }
+        return Ok(());
+    }
+    if !record.is_keyframe && group.rows.n_patches() != record.n_patches {
+        recovery.lose_row(record, "samples that were added to rows before it are missing");
         return Ok(());
     }
     if record.t <= group.last_t {

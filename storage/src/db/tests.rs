@@ -227,6 +227,60 @@ fn a_damaged_log_never_shows_a_value_that_was_not_written() {
 }
 
 #[test]
+fn a_damaged_log_of_scrapes_in_parts_never_shows_a_value_that_was_not_written() {
+    let whole = SimVfs::new();
+    let db = open(&whole, options());
+    let mut w = db.writer();
+    let (a, b, c) = (series(&mut w, "a"), series(&mut w, "b"), series(&mut w, "c"));
+    let mut append = |t: u32, series: &[crate::SeriesRef]| {
+        let samples: Vec<_> = series.iter().map(|&s| (s, f64::from(t * t))).collect();
+        w.append(Timestamp(t.into()), &samples).unwrap();
+        db.commit().unwrap();
+    };
+    append(1, &[a, b, c]);
+    append(2, &[a]);
+    append(2, &[b]);
+    append(3, &[b]);
+    append(3, &[a]);
+    // Of the row before the newest.
+    append(2, &[c]);
+    append(4, &[a, b, c]);
+    append(5, &[a]);
+    append(5, &[b]);
+    append(5, &[c]);
+    append(6, &[a, b, c]);
+    let expected = dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]);
+    drop((w, db));
+    let path = Path::new("data/wal/00000001.wal");
+    let len = crate::vfs::read(&whole, path).unwrap().len();
+    for at in 0..len {
+        let vfs = whole.crash(crate::vfs::sim::Survival::All, 0);
+        vfs.corrupt(path, |bytes| bytes[at] ^= 0x24);
+        for life in 0..2 {
+            let db = open(&vfs, options());
+            for line in dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]) {
+                let whole = expected.iter().find(|whole| whole.split(' ').next() == line.split(' ').next()).unwrap();
+                let written: Vec<&str> = whole.split(' ').collect();
+                let is_written = |sample: &str| written.contains(&sample) || sample == "7:49" || sample == "8:64";
+                assert!(line.split(' ').all(is_written), "byte {at}, life {life}: {line}");
+            }
+            // What is written after the loss is read, with the damage before it, by the next life.
+            let mut w = db.writer();
+            for name in ["a", "b", "c"] {
+                let s = series(&mut w, name);
+                let t = 7 + life;
+                w.append(Timestamp(t), &[(s, (t * t) as f64)]).unwrap();
+            }
+            db.commit().unwrap();
+        }
+        let db = open(&vfs, options());
+        let lines = dump(&*db.snapshot().unwrap(), TimeRange::ALL, &[]);
+        let has_new = |line: &String| line.ends_with(" 7:49 8:64");
+        assert!(lines.len() >= 3 && lines.iter().filter(|line| has_new(line)).count() >= 3, "byte {at}: {lines:?}");
+    }
+}
+
+#[test]
 fn a_nearly_full_disk_stops_samples_and_not_what_frees_space() {
     let vfs = SimVfs::new();
     vfs.set_space(Some(100_000));

@@ -189,10 +189,8 @@ fn append_cells(
     }
     records.clear();
     if let Some(i) = group.rows.at(row.t) {
-        let open = &group.rows.rows()[i];
-        page::put_record(records, |out| record::put_patch(out, id, open.no, open.t, &taken));
+        group.rows.patch(i, &taken, |patch| page::put_record(records, |out| record::put_patch(out, id, patch)));
         head.log(records);
-        group.rows.patch(i, &taken);
         return;
     }
     let cells: Vec<(i64, u32, f64)> = taken.iter().map(|&(column, value)| (row.t, column, value)).collect();

@@ -4,6 +4,7 @@
 //! of the memory that a series may have; beside them lies the state that the next row is written against. Readers hold
 //! the rows themselves, which never change: a row that gains a sample is replaced.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::row::{Body, Row, TILE, put_body, put_extended};
@@ -37,13 +38,47 @@ pub(crate) struct OpenRows {
     state: Vec<f64>,
     /// Bytes of all bodies.
     bytes: usize,
+    /// How often samples were added since the newest row came.
+    n_patches: u64,
 }
 
 /// What is written of a row: its body, and whether it is written against nothing.
 pub(crate) struct Written<'a> {
     pub(crate) row: &'a Row,
     pub(crate) is_keyframe: bool,
+    /// Patches between the row before and this one; none of a keyframe, which is not written against them.
+    pub(crate) n_patches: u64,
     pub(crate) body: &'a [u8],
+}
+
+/// Samples added to a row that lacks them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Patch<'a> {
+    pub(crate) row_no: u64,
+    pub(crate) t: i64,
+    /// Patches of the group between its newest row and this one: what comes next is written against all of them, so that
+    /// a missing one must be noticed.
+    pub(crate) no: u64,
+    pub(crate) cells: Cells<'a>,
+}
+
+/// The samples of a patch.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Cells<'a> {
+    /// Of the newest row, from a tile on, told from the state after it.
+    Newest { first_tile: usize, body: Body<'a> },
+    /// Of an older row: column, value.
+    Older(Cow<'a, [(u32, f64)]>),
+}
+
+impl Cells<'_> {
+    /// Columns up to the last one with a sample.
+    pub(crate) fn n_columns(&self) -> usize {
+        match self {
+            Self::Newest { first_tile, body } => first_tile * TILE + body.n_columns(),
+            Self::Older(cells) => cells.iter().map(|(column, _)| *column as usize + 1).max().unwrap_or(0),
+        }
+    }
 }
 
 impl OpenRows {
@@ -98,7 +133,9 @@ impl OpenRows {
         }
         let mut body = Vec::with_capacity(self.last().map_or(0, |last| last.bytes.len()) + 64);
         put_body(&mut body, row, &mut self.state);
-        log(Written { row, is_keyframe, body: &body });
+        let n_patches = if is_keyframe { 0 } else { self.n_patches };
+        log(Written { row, is_keyframe, n_patches, body: &body });
+        self.n_patches = 0;
         self.keep(row, is_keyframe, &body);
     }
 
@@ -130,7 +167,13 @@ impl OpenRows {
         self.bytes += bytes.len();
         let row = OpenRow { no, t, seq: 0, n_columns: n_columns as u32, is_keyframe, bytes };
         self.rows.push(Arc::new(row));
+        self.n_patches = 0;
         Ok(())
+    }
+
+    /// Patches since the newest row.
+    pub(crate) fn n_patches(&self) -> u64 {
+        self.n_patches
     }
 
     /// Finds the state anew from the rows.
@@ -174,21 +217,56 @@ impl OpenRows {
         self.get(index, column as u32).map(|value| (row.t, value))
     }
 
-    /// Adds samples to the row at `index`, which lacks them.
-    pub(crate) fn patch(&mut self, index: usize, cells: &[(u32, f64)]) {
-        if index + 1 == self.rows.len() {
-            self.extend_last(cells);
-        } else {
+    /// Adds samples to the row at `index`, which lacks them, once `log` has taken what is written of them.
+    pub(crate) fn patch(&mut self, index: usize, cells: &[(u32, f64)], log: impl FnOnce(&Patch<'_>)) {
+        let OpenRow { no: row_no, t, .. } = *self.rows[index];
+        let no = self.n_patches;
+        self.n_patches += 1;
+        if index + 1 < self.rows.len() {
+            log(&Patch { row_no, t, no, cells: Cells::Older(cells.into()) });
             self.patch_older(index, cells);
+            return;
         }
+        let first_tile = cells.iter().map(|(column, _)| *column as usize / TILE).min().unwrap_or(0);
+        let mut rest = Row::default();
+        cells.iter().for_each(|&(column, value)| rest.set(column as usize - first_tile * TILE, value));
+        let state = self.state.get(first_tile * TILE..).unwrap_or_default();
+        let mut state = state[..state.len().min(rest.values.len())].to_vec();
+        let mut bytes = Vec::with_capacity(4 * cells.len());
+        put_body(&mut bytes, &rest, &mut state);
+        let body = Body::new(&bytes, rest.values.len()).expect("written above");
+        log(&Patch { row_no, t, no, cells: Cells::Newest { first_tile, body } });
+        self.extend_last(first_tile, body).expect("written above");
+    }
+
+    /// Takes back a patch that was logged.
+    ///
+    /// # Errors
+    /// When the row or an earlier patch is missing, or the bytes are not samples; nothing changes then.
+    pub(crate) fn replay_patch(&mut self, patch: &Patch<'_>) -> Result<(), WireError> {
+        let missing = |what| Err(WireError { what, offset: 0 });
+        let Some(index) = self.numbered(patch.row_no) else { return missing("the row is missing") };
+        if patch.no != self.n_patches {
+            return missing("samples that were added before are missing");
+        }
+        match &patch.cells {
+            Cells::Newest { .. } if index + 1 < self.rows.len() => return missing("the row is not the newest"),
+            Cells::Newest { first_tile, body } => {
+                if let Err(e) = self.extend_last(*first_tile, *body) {
+                    self.restore_state();
+                    return Err(e);
+                }
+            }
+            Cells::Older(cells) => self.patch_older(index, cells),
+        }
+        self.n_patches += 1;
+        Ok(())
     }
 
     /// Adds samples to the newest row: the rest of a scrape that a sender cut in two.
-    fn extend_last(&mut self, cells: &[(u32, f64)]) {
-        let Some((last, earlier)) = self.rows.split_last() else { return };
-        let mut added = Row::default();
-        cells.iter().for_each(|&(column, value)| added.set(column as usize, value));
-        let mut body = Vec::with_capacity(last.bytes.len() + 4 * cells.len());
+    fn extend_last(&mut self, first_tile: usize, rest: Body<'_>) -> Result<(), WireError> {
+        let Some((last, earlier)) = self.rows.split_last() else { return Ok(()) };
+        let mut body = Vec::with_capacity(last.bytes.len() + rest.bytes().len());
         let mut tile = Tile::default();
         let before = |at: usize| {
             if last.is_keyframe {
@@ -197,12 +275,13 @@ impl OpenRows {
             tile.read(earlier, at);
             tile.state
         };
-        put_extended(&mut body, last.body(), &added, &mut self.state, before).expect("decoded when the row was taken");
-        let n_columns = last.n_columns.max(added.values.len() as u32);
+        put_extended(&mut body, last.body(), (first_tile, rest), &mut self.state, before)?;
+        let n_columns = last.n_columns.max((first_tile * TILE + rest.n_columns()) as u32);
         let row = OpenRow { n_columns, bytes: body.into(), ..**last };
         self.bytes = self.bytes - last.bytes.len() + row.bytes.len();
         let at = self.rows.len() - 1;
         self.rows[at] = Arc::new(row);
+        Ok(())
     }
 
     /// The rows are written anew: a sample that comes late changes what those after it are written against.
@@ -212,7 +291,8 @@ impl OpenRows {
             rows[index].0.set(column as usize, value);
         }
         let mut body = Vec::new();
-        self.clear();
+        self.rows.clear();
+        self.bytes = 0;
         for (row, is_keyframe) in rows {
             if is_keyframe {
                 self.state.fill(0.0);
@@ -245,6 +325,7 @@ impl OpenRows {
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
         self.bytes = 0;
+        self.n_patches = 0;
     }
 
     /// Gives back the memory for the state, of a group that may not get another row.
@@ -352,9 +433,7 @@ mod tests {
                 }
                 values.resize(values.len().max(column as usize + 1), None);
                 values[column as usize] = Some(value);
-                for rows in [&mut open, &mut again] {
-                    rows.patch(index, &[(column, value)]);
-                }
+                open.patch(index, &[(column, value)], |patch| again.replay_patch(patch).unwrap());
             }
             check(&open, &model);
             check(&again, &model);

@@ -157,16 +157,20 @@ fn put_tile(out: &mut Vec<u8>, values: &[f64], present: u64, state: &mut [f64]) 
     });
 }
 
-/// Appends the body of the row `old` with the samples of `cells` added, which it lacks. `state` is that after `old` and
-/// becomes that after the whole; `before` gives the state of a tile before `old`. Tiles that gain nothing are copied.
+/// Appends the body of the row `old` with the samples of `rest` added, which it lacks and which begin with tile
+/// `first_tile` and are told from `state`. That is the state after `old` and becomes that after the whole; `before` gives
+/// the state of a tile before `old`. Tiles that only one of the two has samples in are copied.
+///
+/// # Errors
+/// When the bytes of `rest` are none; the state is not to be used then.
 pub(crate) fn put_extended(
     out: &mut Vec<u8>,
     old: Body<'_>,
-    cells: &Row,
+    (first_tile, rest): (usize, Body<'_>),
     state: &mut Vec<f64>,
     mut before: impl FnMut(usize) -> [f64; TILE],
 ) -> Result<(), WireError> {
-    let n = old.n_columns.max(cells.values.len());
+    let n = old.n_columns.max(first_tile * TILE + rest.n_columns);
     if state.len() < n {
         state.reserve_exact(n - state.len());
         state.resize(n, 0.0);
@@ -179,22 +183,32 @@ pub(crate) fn put_extended(
     for tile in 0..n_tiles {
         let start = out.len();
         let (from, now, was) = (tile * TILE, width(n, tile), width(old.n_columns, tile));
-        let added = word(&cells.presence, tile, now);
+        let in_rest = tile.checked_sub(first_tile).filter(|&i| i < rest.n_tiles());
+        let added = in_rest.map_or(Ok(0), |i| rest.read_tile_head(i))?;
+        let mut present = old.read_tile_head(tile)?;
+        let alone = in_rest.filter(|&i| added != 0 && present == 0 && width(rest.n_columns, i) == now);
         if added == 0 && now == was {
             out.extend_from_slice(old.tile(tile));
+        } else if let Some(i) = alone {
+            // Nothing of the tile changed since the row before, so the samples are told from what they should be.
+            rest.read_tile(i, &mut state[from..from + now])?;
+            out.extend_from_slice(rest.tile(i));
         } else {
             let mut base = [0.0; TILE];
             base[..now].copy_from_slice(&state[from..from + now]);
             let mut values = base;
-            let mut present = old.read_tile_head(tile)?;
+            let mut after = base;
             if present != 0 {
                 base = before(tile);
                 values = base;
                 old.read_tile(tile, &mut values)?;
             }
+            if let Some(i) = in_rest {
+                rest.read_tile(i, &mut after)?;
+            }
             for_bits(added, |i| {
-                values[i] = cells.values[from + i];
-                state[from + i] = values[i];
+                values[i] = after[i];
+                state[from + i] = after[i];
             });
             present |= added;
             put_tile(out, &values[..now], present, &mut base[..now]);

@@ -1,25 +1,26 @@
 //! Records of the WAL: one row of a group, late cells, cells of an open row, a new series.
 //!
 //! A row is written against the rows before it, unless it is the first after a seal; so rows decode from the first open
-//! row of their group on. Records name rows by number, so that a reader knows which are sealed already and notices
-//! when one is missing. Format: `docs/format/wal.md`.
+//! row of their group on. Records name rows by number and count what was added to them, so that a reader knows which are
+//! sealed already and notices when something is missing that others are written against. Format: `docs/format/wal.md`.
 
 use promontory_model::Labels;
 
 use crate::exemplars::{Labelled, bytes};
-use crate::head::open::Written;
-use crate::head::row::{Body, COLUMNS_MAX};
+use crate::head::open::{Cells, Patch, Written};
+use crate::head::row::{Body, COLUMNS_MAX, TILE};
 use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
 
 const ROW: u8 = 1;
 const LATE: u8 = 2;
 const SERIES: u8 = 3;
-const PATCH: u8 = 4;
+const PATCH_NEWEST: u8 = 4;
 const HISTOGRAMS: u8 = 5;
 const EXEMPLARS: u8 = 6;
+const PATCH_OLDER: u8 = 7;
 
-/// The row is written against nothing.
-const KEYFRAME: u8 = 1;
+/// The row is written against nothing. The bits above count the patches since the row before.
+const KEYFRAME: u64 = 1;
 
 /// A decoded record.
 #[derive(Debug, PartialEq)]
@@ -28,8 +29,8 @@ pub(crate) enum Record<'a> {
     Row(RowRecord<'a>),
     /// Late samples: time, column, value.
     Late { group: u32, first_no: u64, cells: Vec<(i64, u32, f64)> },
-    /// Samples added to a row: column, value.
-    Patch { group: u32, row_no: u64, t: i64, cells: Vec<(u32, f64)> },
+    /// Samples added to a row.
+    Patch { group: u32, patch: Patch<'a> },
     /// Histograms: time, column and bytes, which [`crate::sample::read_histogram`] takes.
     Histograms { group: u32, first_no: u64, cells: Vec<(i64, u32, &'a [u8])> },
     /// Exemplars, numbered over all series.
@@ -44,6 +45,8 @@ pub(crate) struct RowRecord<'a> {
     pub(crate) group: u32,
     pub(crate) no: u64,
     pub(crate) is_keyframe: bool,
+    /// Patches between the row before and this one.
+    pub(crate) n_patches: u64,
     pub(crate) t: i64,
     /// Its values; they need the rows before, unless it is a keyframe.
     pub(crate) body: Body<'a>,
@@ -74,15 +77,25 @@ pub(crate) fn put_late(out: &mut Vec<u8>, group: u32, first_no: u64, cells: &[(i
     }
 }
 
-pub(crate) fn put_patch(out: &mut Vec<u8>, group: u32, row_no: u64, t: i64, cells: &[(u32, f64)]) {
-    out.push(PATCH);
+pub(crate) fn put_patch(out: &mut Vec<u8>, group: u32, patch: &Patch<'_>) {
+    out.push(if matches!(patch.cells, Cells::Newest { .. }) { PATCH_NEWEST } else { PATCH_OLDER });
     put_varint(out, u64::from(group));
-    put_varint(out, row_no);
-    put_zigzag(out, t);
-    put_varint(out, cells.len() as u64);
-    for &(column, value) in cells {
-        put_varint(out, u64::from(column));
-        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    put_varint(out, patch.row_no);
+    put_varint(out, patch.no);
+    put_zigzag(out, patch.t);
+    match &patch.cells {
+        Cells::Newest { first_tile, body } => {
+            put_varint(out, *first_tile as u64);
+            put_varint(out, body.n_columns() as u64);
+            out.extend_from_slice(body.bytes());
+        }
+        Cells::Older(cells) => {
+            put_varint(out, cells.len() as u64);
+            for &(column, value) in &**cells {
+                put_varint(out, u64::from(column));
+                out.extend_from_slice(&value.to_bits().to_le_bytes());
+            }
+        }
     }
 }
 
@@ -116,7 +129,7 @@ pub(crate) fn put_row(out: &mut Vec<u8>, group: u32, written: &Written<'_>) {
     out.push(ROW);
     put_varint(out, u64::from(group));
     put_varint(out, row.no);
-    out.push(if written.is_keyframe { KEYFRAME } else { 0 });
+    put_varint(out, written.n_patches << 1 | if written.is_keyframe { KEYFRAME } else { 0 });
     put_zigzag(out, row.t);
     put_varint(out, row.values.len() as u64);
     out.extend_from_slice(written.body);
@@ -141,11 +154,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
         ROW => {
             let group = r.varint_u32()?;
             let no = r.varint()?;
-            let flags = r.u8()?;
+            let flags = r.varint()?;
             let t = r.zigzag()?;
             let n_columns = r.count(COLUMNS_MAX)?;
             let body = Body::new(r.slice(r.remaining())?, n_columns)?;
-            Record::Row(RowRecord { group, no, is_keyframe: flags & KEYFRAME != 0, t, body })
+            let (is_keyframe, n_patches) = (flags & KEYFRAME != 0, flags >> 1);
+            Record::Row(RowRecord { group, no, is_keyframe, n_patches, t, body })
         }
         LATE => {
             let group = r.varint_u32()?;
@@ -159,16 +173,23 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
             }
             Record::Late { group, first_no, cells }
         }
-        PATCH => {
+        kind @ (PATCH_NEWEST | PATCH_OLDER) => {
             let group = r.varint_u32()?;
-            let row_no = r.varint()?;
+            let (row_no, no) = (r.varint()?, r.varint()?);
             let t = r.zigzag()?;
-            let n = r.count(r.remaining() / 9)?;
-            let mut cells = Vec::with_capacity(n);
-            for _ in 0..n {
-                cells.push((column(&mut r)?, f64::from_bits(r.u64()?)));
-            }
-            Record::Patch { group, row_no, t, cells }
+            let cells = if kind == PATCH_NEWEST {
+                let first_tile = r.count(COLUMNS_MAX / TILE)?;
+                let n_columns = r.count(COLUMNS_MAX - first_tile * TILE)?;
+                Cells::Newest { first_tile, body: Body::new(r.slice(r.remaining())?, n_columns)? }
+            } else {
+                let n = r.count(r.remaining() / 9)?;
+                let mut cells = Vec::with_capacity(n);
+                for _ in 0..n {
+                    cells.push((column(&mut r)?, f64::from_bits(r.u64()?)));
+                }
+                Cells::Older(cells.into())
+            };
+            Record::Patch { group, patch: Patch { row_no, t, no, cells } }
         }
         HISTOGRAMS => {
             let group = r.varint_u32()?;
@@ -214,19 +235,20 @@ mod tests {
         #[test]
         fn rows_round_trip(
             values in proptest::collection::vec(value(), 0..140),
-            (no, t, is_keyframe) in any::<(u64, i64, bool)>(),
+            (no, t, is_keyframe, n_patches) in (any::<u64>(), any::<i64>(), any::<bool>(), 0..u64::MAX >> 1),
         ) {
             let row = row(no, t, &values);
             let mut body = Vec::new();
             put_body(&mut body, &row, &mut Vec::new());
             let mut out = Vec::new();
-            put_row(&mut out, 3, &Written { row: &row, is_keyframe, body: &body });
+            put_row(&mut out, 3, &Written { row: &row, is_keyframe, n_patches, body: &body });
             let body = Body::new(&body, values.len()).unwrap();
-            prop_assert_eq!(read(&out), Ok(Record::Row(RowRecord { group: 3, no, is_keyframe, t, body })));
+            let record = RowRecord { group: 3, no, is_keyframe, n_patches, t, body };
+            prop_assert_eq!(read(&out), Ok(Record::Row(record)));
         }
 
         #[test]
-        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..5) {
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), kind in 1u8..8) {
             let mut bytes = bytes;
             bytes.insert(0, kind);
             let _ = read(&bytes);
@@ -246,8 +268,15 @@ mod tests {
             Ok(Record::Late { group: 1, first_no: 9, cells: vec![(i64::MAX, 2, 1.5), (i64::MIN, 0, -0.0)] })
         );
         out.clear();
-        put_patch(&mut out, 1, 9, -5, &[(2, 1.5)]);
-        assert_eq!(read(&out), Ok(Record::Patch { group: 1, row_no: 9, t: -5, cells: vec![(2, 1.5)] }));
+        let mut body = Vec::new();
+        put_body(&mut body, &row(0, 0, &[None, Some(2.5)]), &mut Vec::new());
+        let body = Body::new(&body, 2).unwrap();
+        for cells in [Cells::Newest { first_tile: 3, body }, Cells::Older(vec![(2, 1.5)].into())] {
+            let patch = Patch { row_no: 9, t: -5, no: 300, cells };
+            out.clear();
+            put_patch(&mut out, 1, &patch);
+            assert_eq!(read(&out), Ok(Record::Patch { group: 1, patch }));
+        }
         out.push(0);
         assert!(read(&out).is_err());
         assert!(read(&[]).is_err());
