@@ -5,7 +5,11 @@
 use std::path::Path;
 
 use promontory::scrape::exposition::{Format, Item, Parser};
-use promontory_promql::{parser, printer};
+use promontory_model::{Cancel, Labels};
+use promontory_promql::engine::{Engine, EngineOptions, Times};
+use promontory_promql::promqltest::storage::{MemoryStore, Sample, Value as Stored};
+use promontory_promql::value::RangeSpec;
+use promontory_promql::{complete, lint, parser, printer};
 use promontory_storage::{block, codec, fuzz};
 
 /// Any text parses or is refused; what parses, printed, parses to the same text again.
@@ -15,6 +19,62 @@ pub fn promql_parse(bytes: &[u8]) {
     let printed = printer::to_string(&expr);
     let again = parser::parse(&printed).unwrap_or_else(|e| panic!("{printed:?}, printed from {text:?}: {e}"));
     assert_eq!(printer::to_string(&again), printed, "printed from {text:?}");
+}
+
+/// Any query that parses has a value on a small store, or an error, within a limit of memory and whatever stands in it;
+/// its plan can be explained, it can be judged, and every place of its text completed.
+pub fn promql_eval(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for at in 0..=text.len().min(COMPLETED_BYTES_MAX) {
+        let found = complete::complete(text, at);
+        assert!(text.get(found.replace.start as usize..found.replace.end as usize).is_some(), "{text:?} at {at}");
+    }
+    let Ok(expr) = parser::parse(text) else { return };
+    for suggestion in lint::lint(&expr, &()) {
+        let (start, end) = (suggestion.span.start as usize, suggestion.span.end as usize);
+        let mut better = text.to_owned();
+        better.replace_range(start..end, suggestion.replacement.as_deref().unwrap_or(&text[start..end]));
+        parser::parse(&better).unwrap_or_else(|e| panic!("{better:?}, mended from {text:?}: {e}"));
+    }
+    let engine = Engine::new(EngineOptions {
+        lookback_ms: 60_000,
+        max_samples: 20_000,
+        memory_bytes_max: 4 << 20,
+        subquery_step_ms: 60_000,
+        delayed_name_removal: false,
+        threads: 1,
+    });
+    let (store, cancel) = (small_store(), Cancel::new());
+    for times in [Times::At(290_000), Times::Range(RangeSpec { start_ms: 0, end_ms: 300_500, step_ms: 15_000 })] {
+        let explained = engine.explain(&store, &expr, times, &cancel);
+        let analyzed = engine.analyze(&store, &expr, times, &|| 0, &cancel);
+        if analyzed.is_ok() {
+            assert!(explained.is_ok(), "{text:?} has a value but no plan");
+        }
+    }
+}
+
+/// Longest part of a text whose places are completed.
+const COMPLETED_BYTES_MAX: usize = 300;
+
+/// A counter with a reset, a gauge with odd numbers, and a classic histogram; each with gaps.
+fn small_store() -> MemoryStore {
+    let mut store = MemoryStore::new();
+    let odd = [f64::NAN, f64::INFINITY, -0.0, 1e300, 5e-324, -7.5];
+    for row in 0..30i64 {
+        let mut put = |name: &str, label: (&str, &str), value: f64| {
+            let labels = Labels::from_pairs([("__name__", name), label]);
+            let sample = Sample { t: row * 10_000 + 137, start: 0, value: Stored::Float(value) };
+            // Rows come in order.
+            let _ = store.append(&labels, sample);
+        };
+        put("a_total", ("i", "0"), (row % 17) as f64);
+        put("b", ("i", if row % 5 == 0 { "1" } else { "0" }), odd[row as usize % odd.len()]);
+        for (le, share) in [("0.5", 0.25), ("1", 0.5), ("+Inf", 1.0)] {
+            put("c_bucket", ("le", le), row as f64 * share);
+        }
+    }
+    store
 }
 
 /// Any body of a scrape is read to its end or refused, in both formats.
