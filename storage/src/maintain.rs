@@ -36,7 +36,7 @@ use crate::vfs::{VfsError, VfsFile};
 pub(crate) const LOOK_NS: u64 = 60 * 1_000_000_000;
 
 /// Bytes that the WAL may grow by until a checkpoint is due before its time: a replay reads 200 to 400 MB a second.
-const CHECKPOINT_WAL_BYTES: u64 = 16 << 20;
+const CHECKPOINT_WAL_BYTES: u64 = 4 << 20;
 
 /// State of maintenance; one thread at a time works on it.
 #[derive(Debug)]

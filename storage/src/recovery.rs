@@ -47,8 +47,11 @@ use index::{LoggedSeries, SeriesFile};
 /// Notes in a [`Recovery`]; what happens more often is only counted.
 const NOTES_MAX: usize = 100;
 
-/// Times the rows and bytes after which a group is sealed that are left open when they are replayed.
-const REPLAYED_SEALS_MAX: usize = 3;
+/// Times the rows after which a group is sealed that are left open when they are replayed: about what comes between two
+/// checkpoints, however fast.
+const REPLAYED_ROWS_FACTOR: usize = 8;
+/// The same of bytes: what bounds the memory.
+const REPLAYED_BYTES_FACTOR: usize = 4;
 
 /// Folders inside the data folder.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -551,8 +554,8 @@ fn apply_row(
 /// Whether so much is open that it must be sealed before there are answers. What the log has beyond a manifest is
 /// encoded later, when its group gets a row or maintenance comes by: it took most of the time that opening takes.
 fn must_seal(group: &Group, rows_max: usize, n_columns: usize) -> bool {
-    let bytes_max = REPLAYED_SEALS_MAX * append::open_bytes_max(n_columns);
-    group.rows.len() >= REPLAYED_SEALS_MAX * rows_max || group.rows.bytes() > bytes_max
+    let bytes_max = REPLAYED_BYTES_FACTOR * append::open_bytes_max(n_columns);
+    group.rows.len() >= REPLAYED_ROWS_FACTOR * rows_max || group.rows.bytes() > bytes_max
 }
 
 fn apply_late(group: &mut Group, segment: u64, first_no: u64, cells: &[(i64, u32, f64)]) {

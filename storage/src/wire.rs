@@ -51,6 +51,21 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
+    /// A little-endian number of `n` bytes, at most 8.
+    pub(crate) fn uint(&mut self, n: usize) -> Result<u64, WireError> {
+        if n > 8 {
+            return Err(self.error("number of more than 8 bytes"));
+        }
+        // Mostly there is more behind it, and 8 bytes are read in one go.
+        if let Some(bytes) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            self.at += n;
+            return Ok(u64::from_le_bytes(*bytes) & u64::MAX.checked_shr(64 - 8 * n as u32).unwrap_or(0));
+        }
+        let mut bytes = [0; 8];
+        bytes[..n].copy_from_slice(self.slice(n)?);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let mut out = [0; N];
         out.copy_from_slice(self.slice(N)?);

@@ -385,19 +385,10 @@ fn put_value(out: &mut Vec<u8>, old: f64, new: f64) -> u8 {
     XOR
 }
 
-fn read_uint(r: &mut Reader<'_>, n: usize) -> Result<u64, WireError> {
-    if n > 8 {
-        return Err(r.error("number of more than 8 bytes"));
-    }
-    let mut bytes = [0; 8];
-    bytes[..n].copy_from_slice(r.slice(n)?);
-    Ok(u64::from_le_bytes(bytes))
-}
-
 fn read_value(r: &mut Reader<'_>, old: f64, code: u8) -> Result<f64, WireError> {
     Ok(match code {
         0..RAW => {
-            let delta = unzigzag(read_uint(r, code as usize + 1)?);
+            let delta = unzigzag(r.uint(code as usize + 1)?);
             let base = as_integer(old).ok_or(r.error("integer delta of a fraction"))?;
             base.wrapping_add(delta) as f64
         }
@@ -408,12 +399,12 @@ fn read_value(r: &mut Reader<'_>, old: f64, code: u8) -> Result<f64, WireError> 
             if trail + len > 8 {
                 return Err(r.error("xor of more than 8 bytes"));
             }
-            f64::from_bits(old.to_bits() ^ read_uint(r, len)?.checked_shl(8 * trail as u32).unwrap_or(0))
+            f64::from_bits(old.to_bits() ^ r.uint(len)?.checked_shl(8 * trail as u32).unwrap_or(0))
         }
         _ => {
             let decimals = code - DECIMAL;
             let n = r.u8()?;
-            let delta = unzigzag(read_uint(r, usize::from(n))?);
+            let delta = unzigzag(r.uint(usize::from(n))?);
             let m = scaled(old, decimals).wrapping_add(delta);
             m as f64 / POW10[decimals as usize]
         }
