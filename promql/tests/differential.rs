@@ -395,7 +395,9 @@ fn engine_agrees_on_queries_that_once_differed() {
         timestamps: vec![10_000, 20_000, 30_000],
         series: vec![(labels("0"), rows(&[1.0, 2.0, 4.0])), (labels("1"), rows(&[0.5, f64::NAN, 0.0]))],
     })]);
-    for text in ["sum by (g) (b) > 1", "b * on (g) group_left count by (g) (b)", "rate(b[30s]) or b"] {
+    for text in ["sort((sum (b)))", "sum by (g) (b) > 1", "b * on (g) group_left count by (g) (b)", "rate(b[30s]) or b"]
+    {
         check(&store, text, 10_000, 5_000, 6, true).unwrap();
+        check(&store, text, 10_000, 5_000, 0, true).unwrap();
     }
 }

@@ -154,7 +154,7 @@ impl Exec<'_> {
     fn sort(&mut self, id: NodeId, function: FunctionId, args: &[NodeId], grid: Grid) -> Result<Value, QueryError> {
         let held = self.vector(args[0])?;
         let labels = self.texts(&args[1..])?;
-        if self.plan.get(self.plan.root).grid.n > 1 {
+        if self.plan.spans_time {
             self.noting(id, |_, notes| notes.warn_whole(texts::SORT_IN_RANGE));
         }
         if grid.n != 1 {

@@ -44,7 +44,7 @@ pub(crate) fn build(expr: &Expr, options: PlanOptions) -> Result<Plan, QueryErro
     let root = builder.expr(expr, grid)?;
     let mut nodes = builder.nodes;
     count_readers(&mut nodes, root);
-    Ok(Plan { nodes, root })
+    Ok(Plan { nodes, root, spans_time: options.end > grid.start })
 }
 
 fn count_readers(nodes: &mut [Planned], root: NodeId) {

@@ -234,6 +234,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<Planned>,
     /// The query's value.
     pub(crate) root: NodeId,
+    /// Whether the query asks for more than one time, if only by its ends: sorting is in vain then.
+    pub(crate) spans_time: bool,
 }
 
 impl Plan {
