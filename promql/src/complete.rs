@@ -204,7 +204,10 @@ pub fn complete(text: &str, at: usize) -> Completion {
         return Completion { replace: place(at, at), wanted: Wanted::Nothing };
     }
     let word_end = at + after.find(|c: char| !is_word(c)).unwrap_or(after.len());
-    let word_start = tokens.last().filter(|t| t.span.end as usize == at && is_wordy(t.kind)).map(|t| t.span.start);
+    let word_start = tokens
+        .last()
+        .filter(|t| t.span.end as usize == at && before.ends_with(is_word) && t.kind != Kind::Colon)
+        .map(|t| t.span.start);
     if let Some(start) = word_start {
         let number = tokens.pop().is_some_and(|t| matches!(t.kind, Kind::Number));
         let wanted = match scene.wanted(&tokens) {
@@ -226,42 +229,6 @@ fn place(start: usize, end: usize) -> Span {
 
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
-}
-
-/// Tokens that more letters would change.
-fn is_wordy(kind: Kind) -> bool {
-    !matches!(
-        kind,
-        Kind::String
-            | Kind::LeftParen
-            | Kind::RightParen
-            | Kind::LeftBrace
-            | Kind::RightBrace
-            | Kind::LeftBracket
-            | Kind::RightBracket
-            | Kind::Comma
-            | Kind::Colon
-            | Kind::At
-            | Kind::Assign
-            | Kind::EqlRegex
-            | Kind::NeqRegex
-            | Kind::Add
-            | Kind::Sub
-            | Kind::Mul
-            | Kind::Div
-            | Kind::Mod
-            | Kind::Pow
-            | Kind::Eql
-            | Kind::Neq
-            | Kind::Lte
-            | Kind::Lss
-            | Kind::Gte
-            | Kind::Gtr
-            | Kind::TrimUpper
-            | Kind::TrimLower
-            | Kind::Eof
-            | Kind::Error
-    )
 }
 
 fn is_matching(kind: Kind) -> bool {
@@ -344,7 +311,6 @@ impl Scene<'_> {
                         Wanted::Operator { after_selector: false }
                     }
                     Some((_, kind)) if is_matching(kind) => Wanted::Expression,
-                    Some((_, Kind::Aggregator(_))) => Wanted::Operator { after_selector: false },
                     _ => Wanted::Operator { after_selector: false },
                 }
             }
