@@ -24,6 +24,7 @@ pub(crate) mod append;
 pub(crate) mod chunk;
 pub(crate) mod deleted;
 pub(crate) mod dict;
+pub(crate) mod file_header;
 pub(crate) mod group;
 pub(crate) mod histogram_chunk;
 pub(crate) mod histograms;

@@ -6,33 +6,28 @@
 use std::path::Path;
 
 use super::{Exemplars, ToFile, parts};
+use crate::head::file_header;
 use crate::vfs::{Vfs, VfsError, VfsFile};
 use crate::wal::page::{RECORD_HEADER_BYTES, put_record};
 use crate::wal::record::{self, Record};
 use crate::wire::Reader;
 
-const FILE_HEADER_BYTES: usize = 12;
+const FILE_HEADER_BYTES: usize = file_header::BYTES;
 const FILE_MAGIC: [u8; 6] = *b"PMTEXM";
-const VERSION: u16 = 1;
 
 /// Header of the file.
 pub(crate) fn file_header() -> [u8; FILE_HEADER_BYTES] {
-    let mut out = [0; FILE_HEADER_BYTES];
-    out[..6].copy_from_slice(&FILE_MAGIC);
-    out[6..8].copy_from_slice(&VERSION.to_le_bytes());
-    let crc = crc32fast::hash(&out[..8]);
-    out[8..].copy_from_slice(&crc.to_le_bytes());
-    out
+    file_header::of(FILE_MAGIC)
 }
 
 /// Name of the file with this number.
 pub(crate) fn file_name(id: u64) -> String {
-    format!("{id:08}.exemplars")
+    file_header::name(id, "exemplars")
 }
 
 /// Number of the file with this name.
 pub(crate) fn file_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".exemplars").filter(|n| n.len() >= 8)?.parse().ok()
+    file_header::number(name, "exemplars")
 }
 
 /// The file as the manifest names it.

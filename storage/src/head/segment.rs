@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use promontory_model::ReadError;
 
 use super::chunk::{Body, HEADER_BYTES, Header, Kind, MAGIC};
+use super::file_header;
 use super::histogram_chunk;
 use super::lock;
 use crate::canary::{Bug, is_planted};
@@ -17,28 +18,22 @@ use crate::vfs::{Mapped, Vfs, VfsError, VfsFile};
 use crate::wire::WireError;
 
 /// Start of every segment: magic, version, checksum.
-pub(crate) const FILE_HEADER_BYTES: usize = 12;
+pub(crate) const FILE_HEADER_BYTES: usize = file_header::BYTES;
 const FILE_MAGIC: [u8; 6] = *b"PMTHSG";
-const VERSION: u16 = 1;
 
 /// Header of a segment file.
 pub(crate) fn file_header() -> [u8; FILE_HEADER_BYTES] {
-    let mut out = [0; FILE_HEADER_BYTES];
-    out[..6].copy_from_slice(&FILE_MAGIC);
-    out[6..8].copy_from_slice(&VERSION.to_le_bytes());
-    let crc = crc32fast::hash(&out[..8]);
-    out[8..].copy_from_slice(&crc.to_le_bytes());
-    out
+    file_header::of(FILE_MAGIC)
 }
 
 /// Name of a segment.
 pub(crate) fn segment_name(id: u64) -> String {
-    format!("{id:08}.seg")
+    file_header::name(id, "seg")
 }
 
 /// Number of the segment with this name.
 pub(crate) fn segment_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".seg").filter(|n| n.len() >= 8)?.parse().ok()
+    file_header::number(name, "seg")
 }
 
 /// A segment for reading.

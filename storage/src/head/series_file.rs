@@ -3,33 +3,28 @@
 //! It grows by batches, each with a checksum; a batch adds to the dictionaries of those before it. The manifest says
 //! how many bytes count. When series are dropped, a new file takes its place. Format: `docs/format/head-segment.md`.
 
+use super::file_header;
 use super::index::{Bulk, Index, Place};
 use super::row::COLUMNS_MAX;
 use crate::canary::{Bug, is_planted};
 use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
 
-pub(crate) const FILE_HEADER_BYTES: usize = 12;
+pub(crate) const FILE_HEADER_BYTES: usize = file_header::BYTES;
 const FILE_MAGIC: [u8; 6] = *b"PMTSER";
-const VERSION: u16 = 1;
 
 /// Header of a series file.
 pub(crate) fn file_header() -> [u8; FILE_HEADER_BYTES] {
-    let mut out = [0; FILE_HEADER_BYTES];
-    out[..6].copy_from_slice(&FILE_MAGIC);
-    out[6..8].copy_from_slice(&VERSION.to_le_bytes());
-    let crc = crc32fast::hash(&out[..8]);
-    out[8..].copy_from_slice(&crc.to_le_bytes());
-    out
+    file_header::of(FILE_MAGIC)
 }
 
 /// Name of a series file.
 pub(crate) fn file_name(id: u64) -> String {
-    format!("{id:08}.series")
+    file_header::name(id, "series")
 }
 
 /// Number of the series file with this name.
 pub(crate) fn file_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".series").filter(|n| n.len() >= 8)?.parse().ok()
+    file_header::number(name, "series")
 }
 
 /// How much of an index a series file holds.
