@@ -49,14 +49,24 @@ impl<'a> Decoder<'a> {
         (self.found.into_inner(), self.warnings.into_inner())
     }
 
+    /// How many problems were noted.
+    pub(crate) fn n_problems(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    /// Where relative paths start.
+    pub(crate) fn base_dir(&self) -> &Path {
+        self.base_dir
+    }
+
+    /// The environment.
+    pub(crate) fn environment(&self) -> Env<'a> {
+        self.env
+    }
+
     /// Notes what is strange but no error.
     pub(crate) fn warn(&self, text: String) {
         self.warnings.borrow_mut().push(text);
-    }
-
-    /// The value of a variable of the environment.
-    pub(crate) fn env(&self, name: &str) -> Option<String> {
-        (self.env)(name)
     }
 
     pub(crate) fn note(&self, id: NodeId, field: String, problem: Problem) {
@@ -224,6 +234,8 @@ impl<'a> Field<'a> {
 pub(crate) struct NotBuilt {
     pub(crate) name: &'static str,
     pub(crate) harmless: Harmless,
+    /// What this server does not do.
+    pub(crate) reason: &'static str,
 }
 
 /// Values under which a field changes nothing. Null and empty ones always do.
@@ -241,7 +253,12 @@ pub(crate) enum Harmless {
 
 impl NotBuilt {
     pub(crate) const fn new(name: &'static str, harmless: Harmless) -> Self {
-        Self { name, harmless }
+        Self { name, harmless, reason: "" }
+    }
+
+    /// The same with the reason, as a clause.
+    pub(crate) const fn because(name: &'static str, harmless: Harmless, reason: &'static str) -> Self {
+        Self { name, harmless, reason }
     }
 
     fn is_harmless(&self, node: &Node) -> bool {
@@ -314,7 +331,7 @@ impl<'a> Fields<'a> {
             let field = self.of.join(&entry.key);
             let problem = match not_built().find(|f| f.name == entry.key) {
                 Some(f) if f.is_harmless(&entry.value) => continue,
-                Some(f) => Problem::NotSupported(f.name.to_owned()),
+                Some(f) => Problem::NotSupported { name: f.name, reason: f.reason },
                 None => {
                     let names = known.iter().copied().chain(not_built().map(|f| f.name));
                     Problem::UnknownField { name: entry.key.clone(), nearest: nearest(&entry.key, names) }

@@ -99,8 +99,13 @@ pub enum Problem {
         nearest: Option<&'static str>,
     },
     /// Prometheus knows it, this server does not yet.
-    #[error("{0} is not supported yet")]
-    NotSupported(String),
+    #[error("{name} is not supported{}", because(reason))]
+    NotSupported {
+        /// The field or what it asks for.
+        name: &'static str,
+        /// What this server does not do; may be empty.
+        reason: &'static str,
+    },
     /// A list where a text belongs, or the like.
     #[error("expected {expected}, found {found}")]
     WrongType {
@@ -137,6 +142,10 @@ pub enum Problem {
     /// Valid for itself, but against a rule.
     #[error("{0}")]
     Rule(String),
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { " yet".to_owned() } else { format!(": {reason}") }
 }
 
 fn did_you_mean(nearest: Option<&'static str>) -> String {

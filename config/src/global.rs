@@ -4,6 +4,7 @@ use promontory_model::{Duration, Labels, LabelsBuilder};
 
 use crate::Config;
 use crate::decode::{Field, Harmless, NotBuilt};
+use crate::expand::{self, Values};
 use crate::scrape::{self, EscapingScheme, NameValidation, ScrapeLimits, ScrapeProtocol};
 
 /// The section `global`.
@@ -46,8 +47,8 @@ impl Default for Global {
 }
 
 const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::new("rule_query_offset", Harmless::Zero),
-    NotBuilt::new("query_log_file", Harmless::Empty),
+    NotBuilt::because("rule_query_offset", Harmless::Zero, "this server evaluates no rules"),
+    NotBuilt::because("query_log_file", Harmless::Empty, "queries are not logged to a file"),
     NotBuilt::new("scrape_failure_log_file", Harmless::Empty),
     NotBuilt::new("scrape_native_histograms", Harmless::False),
     NotBuilt::new("convert_classic_histograms_to_nhcb", Harmless::False),
@@ -96,9 +97,10 @@ fn read_external_labels(field: Option<Field<'_>>, names: NameValidation) -> Labe
     labels.build()
 }
 
-/// Replaces `$name` and `${name}` by variables of the environment and `$$` by `$`. One that is not set becomes
-/// nothing, with a warning.
+/// Replaces `$name` and `${name}` by variables of the environment, `${file:path}` by the content of a file and `$$` by
+/// `$`. A variable that is not set becomes nothing, with a warning, as in Prometheus.
 fn expand_variables(text: &str, field: &Field<'_>) -> String {
+    let values = Values { env: field.decoder().environment(), folder: field.decoder().base_dir() };
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -107,10 +109,13 @@ fn expand_variables(text: &str, field: &Field<'_>) -> String {
         rest = after;
         if name == "$" {
             out.push('$');
-        } else if let Some(value) = field.decoder().env(name) {
-            out.push_str(&value);
-        } else if !name.is_empty() {
-            field.decoder().warn(format!("{}: environment variable {name:?} is not set", field.path()));
+            continue;
+        }
+        match values.get(name) {
+            Ok(value) => out.push_str(&value),
+            Err(why) if expand::is_file(name) => field.rule(why),
+            Err(_) if name.is_empty() => {}
+            Err(_) => field.decoder().warn(format!("{}: environment variable {name:?} is not set", field.path())),
         }
     }
     out + rest

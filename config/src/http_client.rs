@@ -284,7 +284,7 @@ fn read_tls(field: &Field<'_>) -> Option<TlsConfig> {
 fn read_tls_version(field: &Field<'_>) -> Option<TlsVersion> {
     let version = field.one_of(&TLS_VERSIONS)?;
     if version.is_none() {
-        field.problem(Problem::NotSupported("TLS below 1.2".to_owned()));
+        field.problem(Problem::NotSupported { name: "TLS below 1.2", reason: "its ciphers are broken" });
     }
     version
 }

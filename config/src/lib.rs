@@ -3,7 +3,7 @@
 //! Every value that leaves this package is validated, with defaults filled in and relative paths resolved against
 //! the file's folder. All errors of a file are reported at once, each with line, column and field. A field that
 //! Prometheus knows and this server does not build yet is an error, never ignored. Nothing here opens a connection
-//! or knows a clock; [`load`] alone reads a file.
+//! or knows a clock; files are read by [`load`] and [`fingerprint`], and where a text is `${file:…}`.
 
 pub mod dashboards;
 pub mod discovery;
@@ -16,6 +16,7 @@ pub mod sections;
 pub mod storage;
 
 mod decode;
+mod expand;
 mod md5;
 mod print;
 mod yaml;
@@ -83,6 +84,20 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 
+/// A number that changes when the configuration file or one that `patterns`, its `scrape_config_files`, stand for
+/// changes, comes or goes. A file that cannot be read counts as empty.
+#[must_use]
+pub fn fingerprint(path: &Path, patterns: &[PathBuf]) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    let matching = patterns.iter().flat_map(|pattern| matching_files(pattern).unwrap_or_default());
+    for file in std::iter::once(path.to_owned()).chain(matching) {
+        file.hash(&mut hasher);
+        read_file(&file).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 fn whole_file(file: &Path, problem: Problem) -> ConfigErrors {
     ConfigErrors(vec![ConfigError { file: file.to_owned(), position: None, field: String::new(), problem }])
 }
@@ -123,7 +138,7 @@ fn matching_files(pattern: &Path) -> Result<Vec<PathBuf>, ConfigErrors> {
 /// Adds the jobs in `file`, which holds nothing else.
 fn add_jobs(config: &mut Config, file: &Path) -> Result<(), ConfigErrors> {
     let text = read_file(file)?;
-    let warnings = read_document(&text, file, &|name| std::env::var(name).ok(), |decoder, node| {
+    let warnings = read_expanded(&text, file, &|name| std::env::var(name).ok(), |decoder, node| {
         let Some(fields) = decoder.root(node).fields() else { return };
         if let Some(jobs) = fields.get("scrape_configs") {
             scrape::read(&jobs, config);
@@ -149,9 +164,20 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
 /// All that is wrong with the text.
 pub fn parse_with_env(text: &str, file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     let mut config = Config::default();
-    let warnings = read_document(text, file, env, |decoder, node| sections::read(&decoder.root(node), &mut config))?;
+    let warnings = read_expanded(text, file, env, |decoder, node| sections::read(&decoder.root(node), &mut config))?;
     config.warnings = warnings;
     Ok(config)
+}
+
+/// [`read_document`] with the variables in its texts replaced.
+fn read_expanded(
+    text: &str,
+    file: &Path,
+    env: Env<'_>,
+    read: impl FnOnce(&Decoder<'_>, &Node),
+) -> Result<Vec<String>, ConfigErrors> {
+    let values = expand::Values { env, folder: folder_of(file) };
+    read_with(text, file, env, Some(&values), read)
 }
 
 /// Lets `read` decode the document `text`; answers the warnings or, sorted by place, all that is wrong.
@@ -161,17 +187,46 @@ fn read_document(
     env: Env<'_>,
     read: impl FnOnce(&Decoder<'_>, &Node),
 ) -> Result<Vec<String>, ConfigErrors> {
+    read_with(text, file, env, None, read)
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn read_with(
+    text: &str,
+    file: &Path,
+    env: Env<'_>,
+    values: Option<&expand::Values<'_>>,
+    read: impl FnOnce(&Decoder<'_>, &Node),
+) -> Result<Vec<String>, ConfigErrors> {
     let error = |position, field, problem| ConfigError { file: file.to_owned(), position, field, problem };
-    let document = yaml::parse(text).map_err(|(at, problem)| ConfigErrors(vec![error(at, String::new(), problem)]))?;
-    let decoder = Decoder::new(file.parent().unwrap_or(Path::new("")), env);
+    let mut document =
+        yaml::parse(text).map_err(|(at, problem)| ConfigErrors(vec![error(at, String::new(), problem)]))?;
+    let decoder = Decoder::new(folder_of(file), env);
     for (id, problem) in document.problems {
         decoder.note(id, String::new(), problem);
     }
+    let mut without_value = Vec::new();
+    if let Some(values) = values {
+        expand::expand(&mut document.root, "", values, &mut |id, field, why| {
+            without_value.push(id);
+            decoder.note(id, field, Problem::Rule(why));
+        });
+    }
+    let n_before = decoder.n_problems();
     read(&decoder, &document.root);
     let (mut found, warnings) = decoder.into_problems();
     if found.is_empty() {
         return Ok(warnings);
     }
+    // What is wrong with a text whose variables have no value is that.
+    let mut place = 0;
+    found.retain(|f| {
+        place += 1;
+        place <= n_before || !without_value.contains(&f.id)
+    });
     found.sort_by_key(|f| f.id);
     let errors = found.into_iter().map(|f| error(yaml::locate(text, f.id), f.field, f.problem));
     Err(ConfigErrors(errors.collect()))

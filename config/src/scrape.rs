@@ -323,7 +323,7 @@ pub(crate) fn read_protocols(fields: &Fields<'_>) -> Option<Vec<ScrapeProtocol>>
 
 fn read_protocol(field: &Field<'_>) -> Option<ScrapeProtocol> {
     if field.text() == Some("PrometheusProto") {
-        field.problem(Problem::NotSupported("scraping protobuf".to_owned()));
+        field.problem(Problem::NotSupported { name: "scraping protobuf", reason: "" });
         return None;
     }
     field.one_of(&ScrapeProtocol::DEFAULT.map(|p| (p.as_str(), p)))

@@ -34,14 +34,15 @@ pub(crate) enum Read {
     /// Not at all: it configures what this server does not have.
     Nothing,
     /// An error unless it asks for nothing.
-    NotBuilt(Harmless),
+    /// The text is what this server does not do.
+    NotBuilt(Harmless, &'static str),
 }
 
 impl Section {
     /// Whether this server acts on the section.
     #[must_use]
     pub fn is_built(&self) -> bool {
-        !matches!(self.read, Read::NotBuilt(_))
+        !matches!(self.read, Read::NotBuilt(..))
     }
 }
 
@@ -52,12 +53,36 @@ pub const SECTIONS: [Section; 12] = [
     prometheus("scrape_configs", "jobs: what is scraped and how", Read::With(scrape::read)),
     prometheus("scrape_config_files", "files with more jobs", Read::With(scrape::read_files)),
     prometheus("storage", "retention and out-of-order window", Read::With(storage::read)),
-    prometheus("rule_files", "files with recording and alerting rules", Read::NotBuilt(Harmless::Empty)),
-    prometheus("alerting", "where alerts are sent", Read::NotBuilt(Harmless::If(names_no_alertmanager))),
-    prometheus("remote_write", "where samples are copied to", Read::NotBuilt(Harmless::Empty)),
-    prometheus("remote_read", "where samples are read from besides", Read::NotBuilt(Harmless::Empty)),
-    prometheus("otlp", "how OpenTelemetry metrics are translated", Read::NotBuilt(Harmless::Empty)),
-    prometheus("tracing", "where traces of this server are sent", Read::NotBuilt(Harmless::Empty)),
+    prometheus(
+        "rule_files",
+        "files with recording and alerting rules",
+        Read::NotBuilt(Harmless::Empty, "this server evaluates no rules"),
+    ),
+    prometheus(
+        "alerting",
+        "where alerts are sent",
+        Read::NotBuilt(Harmless::If(names_no_alertmanager), "this server sends no alerts"),
+    ),
+    prometheus(
+        "remote_write",
+        "where samples are copied to",
+        Read::NotBuilt(Harmless::Empty, "samples are not sent on"),
+    ),
+    prometheus(
+        "remote_read",
+        "where samples are read from besides",
+        Read::NotBuilt(Harmless::Empty, "samples are read from this server's own storage alone"),
+    ),
+    prometheus(
+        "otlp",
+        "how OpenTelemetry metrics are translated",
+        Read::NotBuilt(Harmless::Empty, "OpenTelemetry metrics are not received"),
+    ),
+    prometheus(
+        "tracing",
+        "where traces of this server are sent",
+        Read::NotBuilt(Harmless::Empty, "this server sends no traces"),
+    ),
     own("dashboards", "folders with dashboards", Read::With(dashboards::read)),
 ];
 
@@ -83,7 +108,7 @@ pub(crate) fn read(root: &Field<'_>, config: &mut Config) {
             Read::Nothing => {
                 fields.get(section.name);
             }
-            Read::NotBuilt(harmless) => not_built.push(NotBuilt::new(section.name, harmless)),
+            Read::NotBuilt(harmless, reason) => not_built.push(NotBuilt::because(section.name, harmless, reason)),
         }
     }
     fields.finish(&[&not_built]);

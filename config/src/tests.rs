@@ -149,3 +149,5 @@ fn every_section_is_described_once() {
     assert_eq!(names.len(), sections::SECTIONS.len());
     assert!(sections::SECTIONS.iter().all(|s| !s.about.is_empty()));
 }
+
+mod fields;

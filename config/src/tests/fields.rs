@@ -1,0 +1,208 @@
+//! Every field of Prometheus' file: what the effective configuration says without it, and with it, or why it is
+//! refused.
+
+use super::*;
+
+/// Where a field stands: the text around it.
+#[derive(Clone, Copy)]
+struct Place(&'static str);
+
+const TOP: Place = Place("<>");
+const GLOBAL: Place = Place("global:\n  <>\nscrape_configs:\n- job_name: a");
+const JOB: Place = Place("scrape_configs:\n- job_name: a\n  <>");
+const BASIC: Place = Place("scrape_configs:\n- job_name: a\n  basic_auth:\n    password: x\n    <>");
+const AUTHORIZATION: Place = Place("scrape_configs:\n- job_name: a\n  authorization:\n    <>");
+const TLS: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    server_name: s\n    <>");
+const CERTIFICATE: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    cert_file: c\n    <>");
+const RELABEL: Place = Place("scrape_configs:\n- job_name: a\n  relabel_configs:\n  - source_labels: [s]\n    <>");
+const STATIC: Place = Place("scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: [t]\n    <>");
+const TSDB: Place = Place("storage:\n  tsdb:\n    <>");
+const RETENTION: Place = Place("storage:\n  tsdb:\n    retention:\n      <>");
+
+fn effective(place: Place, field: &str) -> String {
+    let text = place.0.replace("<>", field);
+    match parse_with_env(&text, Path::new("/etc/x.yml"), &env) {
+        Ok(config) => config.to_yaml(),
+        Err(errors) => {
+            let all: Vec<_> = errors.0.iter().map(|e| format!("refused: {}", e.problem)).collect();
+            all.join("\n")
+        }
+    }
+}
+
+/// `default` is a line of the effective configuration without the field, or nothing if nothing says it; `effect` a
+/// line of the one with it. Lines of nested maps are joined by ` / `.
+#[track_caller]
+fn check(place: Place, field: &str, default: &str, effect: &str) {
+    let without = effective(place, if place.0.contains("relabel_configs") { "target_label: t" } else { "" });
+    let with = effective(place, field);
+    let has = |text: &str, part: &str| {
+        let lines: Vec<&str> = text.lines().map(|l| l.trim_start_matches([' ', '-'])).collect();
+        let part: Vec<&str> = part.split(" / ").collect();
+        lines.windows(part.len()).any(|w| w == part)
+    };
+    let name = field.split(':').next().unwrap();
+    if default.is_empty() {
+        assert!(!without.lines().any(|l| l.trim().starts_with(&format!("{name}:"))), "{name} is said:\n{without}");
+    } else {
+        assert!(has(&without, default), "{default:?} is not in\n{without}");
+    }
+    assert!(!has(&without, effect), "{effect:?} is said without {name}:\n{without}");
+    assert!(has(&with, effect), "{effect:?} is not in\n{with}");
+}
+
+#[test]
+fn fields_of_global() {
+    check(GLOBAL, "scrape_interval: 7s", "scrape_interval: 1m", "scrape_interval: 7s");
+    check(GLOBAL, "scrape_timeout: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
+    check(GLOBAL, "evaluation_interval: 7s", "evaluation_interval: 1m", "evaluation_interval: 7s");
+    check(
+        GLOBAL,
+        "scrape_protocols: [PrometheusText0.0.4]",
+        "scrape_protocols: / OpenMetricsText1.0.0 / OpenMetricsText0.0.1 / PrometheusText1.0.0 / PrometheusText0.0.4",
+        "scrape_protocols: / PrometheusText0.0.4",
+    );
+    check(GLOBAL, "external_labels: {a: $REGION}", "", "external_labels: / a: eu-north-1");
+    check(GLOBAL, "body_size_limit: 7MB", "", "body_size_limit: 7MB");
+    check(GLOBAL, "sample_limit: 7", "", "sample_limit: 7");
+    check(GLOBAL, "target_limit: 7", "", "target_limit: 7");
+    check(GLOBAL, "label_limit: 7", "", "label_limit: 7");
+    check(GLOBAL, "label_name_length_limit: 7", "", "label_name_length_limit: 7");
+    check(GLOBAL, "label_value_length_limit: 7", "", "label_value_length_limit: 7");
+    check(GLOBAL, "keep_dropped_targets: 7", "", "keep_dropped_targets: 7");
+    let scheme = "metric_name_validation_scheme";
+    check(GLOBAL, &format!("{scheme}: legacy"), &format!("{scheme}: utf8"), &format!("{scheme}: legacy"));
+    let escaping = "metric_name_escaping_scheme";
+    check(
+        GLOBAL,
+        &format!("{scheme}: legacy"),
+        &format!("{escaping}: allow-utf-8"),
+        &format!("{escaping}: underscores"),
+    );
+    check(GLOBAL, &format!("{escaping}: dots"), &format!("{escaping}: allow-utf-8"), &format!("{escaping}: dots"));
+    check(GLOBAL, "extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true");
+    check(
+        GLOBAL,
+        "rule_query_offset: 7s",
+        "",
+        "refused: rule_query_offset is not supported: this server evaluates no rules",
+    );
+    check(
+        GLOBAL,
+        "query_log_file: f",
+        "",
+        "refused: query_log_file is not supported: queries are not logged to a file",
+    );
+    assert_eq!(effective(TOP, "runtime: {gogc: 7}"), effective(TOP, ""), "Go's settings are without effect");
+}
+
+#[test]
+fn fields_of_a_job() {
+    check(TOP, "scrape_configs: [{job_name: a}]", "", "job_name: a");
+    check(TOP, "scrape_configs: [{}]", "", "refused: required field \"job_name\" is missing or empty");
+    check(JOB, "scrape_interval: 7s", "scrape_interval: 1m", "scrape_interval: 7s");
+    check(JOB, "scrape_timeout: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
+    check(JOB, "scrape_interval: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
+    check(JOB, "metrics_path: /m", "metrics_path: /metrics", "metrics_path: /m");
+    check(JOB, "scheme: https", "scheme: http", "scheme: https");
+    check(JOB, "params: {m: [a, b]}", "", "params: / m: / a / b");
+    check(JOB, "honor_labels: true", "", "honor_labels: true");
+    check(JOB, "honor_timestamps: false", "honor_timestamps: true", "honor_timestamps: false");
+    let track = "track_timestamps_staleness";
+    check(JOB, &format!("{track}: true"), &format!("{track}: false"), &format!("{track}: true"));
+    check(JOB, "enable_compression: false", "enable_compression: true", "enable_compression: false");
+    check(
+        JOB,
+        "scrape_protocols: [PrometheusText1.0.0, OpenMetricsText0.0.1]",
+        "scrape_protocols: / OpenMetricsText1.0.0 / OpenMetricsText0.0.1 / PrometheusText1.0.0 / PrometheusText0.0.4",
+        "scrape_protocols: / PrometheusText1.0.0 / OpenMetricsText0.0.1",
+    );
+    check(JOB, "fallback_scrape_protocol: PrometheusText0.0.4", "", "fallback_scrape_protocol: PrometheusText0.0.4");
+    check(JOB, "body_size_limit: 7MB", "", "body_size_limit: 7MB");
+    check(JOB, "sample_limit: 7", "", "sample_limit: 7");
+    check(JOB, "target_limit: 7", "", "target_limit: 7");
+    check(JOB, "label_limit: 7", "", "label_limit: 7");
+    check(JOB, "label_name_length_limit: 7", "", "label_name_length_limit: 7");
+    check(JOB, "label_value_length_limit: 7", "", "label_value_length_limit: 7");
+    check(JOB, "keep_dropped_targets: 7", "", "keep_dropped_targets: 7");
+    let scheme = "metric_name_validation_scheme";
+    check(JOB, &format!("{scheme}: legacy"), &format!("{scheme}: utf8"), &format!("{scheme}: legacy"));
+    let escaping = "metric_name_escaping_scheme";
+    check(JOB, &format!("{escaping}: values"), &format!("{escaping}: allow-utf-8"), &format!("{escaping}: values"));
+    check(JOB, "extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true");
+    check(JOB, "metric_relabel_configs: [{target_label: t}]", "", "metric_relabel_configs: / separator: ;");
+    check(JOB, "relabel_configs: [null]", "", "refused: expected a map of fields, found nothing");
+    check(STATIC, "labels: {a: b}", "", "labels: / a: b");
+    check(JOB, "static_configs: [{targets: [http://t]}]", "", {
+        "refused: \"http://t\" is not a valid hostname; path and scheme are fields of the job"
+    });
+}
+
+#[test]
+fn fields_of_http_clients() {
+    check(BASIC, "username: u", "", "username: u");
+    check(BASIC, "username_file: u", "", "username_file: /etc/u");
+    check(JOB, "basic_auth: {password: p}", "", "password: <secret>");
+    check(JOB, "basic_auth: {password_file: p}", "", "password_file: /etc/p");
+    check(AUTHORIZATION, "credentials: c", "", "type: Bearer / credentials: <secret>");
+    check(AUTHORIZATION, "credentials_file: c", "", "credentials_file: /etc/c");
+    check(AUTHORIZATION, "type: Token", "", "type: Token");
+    let basic = "refused: authorization type cannot be set to \"basic\", use \"basic_auth\" instead";
+    check(AUTHORIZATION, "type: Basic", "", basic);
+    check(JOB, "bearer_token: t", "", "authorization: / type: Bearer / credentials: <secret>");
+    check(JOB, "bearer_token_file: t", "", "authorization: / type: Bearer / credentials_file: /etc/t");
+    check(JOB, "follow_redirects: false", "follow_redirects: true", "follow_redirects: false");
+    check(JOB, "enable_http2: false", "enable_http2: true", "enable_http2: false");
+    check(TLS, "ca: x", "", "ca: x");
+    check(TLS, "ca_file: x", "", "ca_file: /etc/x");
+    check(CERTIFICATE, "key: x", "", "cert_file: /etc/c / key: <secret>");
+    check(CERTIFICATE, "key_file: x", "", "cert_file: /etc/c / key_file: /etc/x");
+    check(JOB, "tls_config: {cert: x, key: y}", "", "cert: x / key: <secret>");
+    check(JOB, "tls_config: {server_name: x}", "", "server_name: x");
+    check(TLS, "insecure_skip_verify: true", "", "insecure_skip_verify: true");
+    check(TLS, "min_version: TLS13", "", "min_version: TLS13");
+    check(TLS, "max_version: TLS12", "", "max_version: TLS12");
+    check(TLS, "min_version: TLS10", "", "refused: TLS below 1.2 is not supported: its ciphers are broken");
+    check(JOB, "http_headers: {X: {values: [v], secrets: [s], files: [f]}}", "", {
+        "http_headers: / X: / values: / v / secrets: / <secret> / files: / /etc/f"
+    });
+}
+
+#[test]
+fn fields_of_relabelling() {
+    check(RELABEL, "target_label: u", "target_label: t", "target_label: u");
+    let with = |field: &str| format!("target_label: t\n    {field}");
+    let check = |field: &str, default: &str, effect: &str| {
+        let printed = effective(RELABEL, &with(field));
+        assert!(effective(RELABEL, "target_label: t").contains(default), "{default}");
+        assert!(printed.contains(effect), "{effect:?} is not in\n{printed}");
+    };
+    check("separator: '-'", "separator: ;", "separator: '-'");
+    check("regex: a.b", "regex: (.*)", "regex: a.b");
+    check("replacement: x$1", "replacement: $1", "replacement: x$1");
+    check("action: lowercase", "action: replace", "action: lowercase");
+    check("{modulus: 7, action: hashmod}".trim_matches(['{', '}']).replace(", ", "\n    ").as_str(), "", "modulus: 7");
+}
+
+#[test]
+fn fields_of_storage() {
+    check(TSDB, "out_of_order_time_window: 7m", "", "out_of_order_time_window: 7m");
+    check(RETENTION, "time: 7d", "", "time: 1w");
+    check(RETENTION, "size: 7GB", "", "size: 7GB");
+    check(RETENTION, "percentage: 7", "", "percentage: 7.0");
+}
+
+#[test]
+fn sections_of_what_is_not_built_say_so() {
+    let refused = |text: &str, why: &str| check(TOP, text, "", &format!("refused: {why}"));
+    refused("rule_files: [r.yml]", "rule_files is not supported: this server evaluates no rules");
+    refused("alerting: {alert_relabel_configs: [{target_label: t}]}", {
+        "alerting is not supported: this server sends no alerts"
+    });
+    refused("remote_write: [{url: x}]", "remote_write is not supported: samples are not sent on");
+    refused("remote_read: [{url: x}]", {
+        "remote_read is not supported: samples are read from this server's own storage alone"
+    });
+    refused("otlp: {promote_scope_metadata: true}", "otlp is not supported: OpenTelemetry metrics are not received");
+    refused("tracing: {endpoint: x}", "tracing is not supported: this server sends no traces");
+}
