@@ -1,4 +1,4 @@
-//! The receiving end of remote write: knows senders' series by the bytes of their labels and appends their samples.
+//! The receiving end of remote write: knows senders' series by their order and their labels and appends their samples.
 //!
 //! Series of one job and instance arrive with the same timestamps, so each such pair has a writer of its own and its
 //! series share a column of timestamps. What nobody sent for a while is forgotten here, and the head may then drop it.
@@ -10,7 +10,7 @@ use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended,
 
 use super::histogram;
 use super::known::{Id, KnownSeries};
-use super::wire::{self, Limits, Request, ScanError, Series};
+use super::wire::{self, Expected, Limits, Request, ScanError, Series};
 
 /// Pairs of job and instance with a writer of their own; series of others share one.
 const SOURCES_MAX: usize = 20_000;
@@ -22,6 +22,9 @@ const IDLE_MS: i64 = 15 * 60_000;
 const SWEEP_MS: i64 = 60_000;
 /// Samples this far ahead of the clock are refused.
 const FUTURE_MS: i64 = 10 * 60_000;
+/// Lists of pending samples that are kept for the next request, and how long each may be.
+const SPARE_MAX: usize = 64;
+const SPARE_SAMPLES_MAX: usize = 4_096;
 
 /// What became of a request's samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,13 +67,15 @@ pub(crate) struct Receiver {
     free: Vec<usize>,
     /// Positions in `sources` with pending samples.
     touched: Vec<usize>,
+    /// Empty lists for pending samples. A source has none between requests: those of thousands would add up.
+    spare: Vec<Vec<(SeriesRef, Timestamp, f64)>>,
     swept_ms: i64,
 }
 
 /// A series that was sent before.
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    source: usize,
+    source: u32,
     series: SeriesRef,
     /// When it was last sent.
     used_ms: i64,
@@ -96,6 +101,7 @@ impl Receiver {
             source_of: HashMap::new(),
             free: Vec::new(),
             touched: Vec::new(),
+            spare: Vec::new(),
             swept_ms: i64::MIN,
         }
     }
@@ -118,21 +124,21 @@ impl Receiver {
     fn stage(&mut self, mut request: Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), ReceiveError> {
         let future = now_ms.saturating_add(FUTURE_MS);
         let mut series = Series::default();
-        let mut last: Option<Id> = None;
+        // The series before, and its labels.
+        let mut last: Option<(Id, &[u8])> = None;
         loop {
-            let expected = last.and_then(|id| self.series.after(id));
-            let labels = expected.map_or(&[][..], |id| self.series.labels(id));
-            if !request.next(labels, &mut series)? {
+            let expected = last.and_then(|(id, labels)| self.series.after(id, labels));
+            if !request.next(expected.map_or_else(Expected::default, |(_, labels)| labels), &mut series)? {
                 break;
             }
+            let expected = expected.filter(|_| series.is_expected).map(|(id, _)| id);
             let (samples, histograms) = (&series.samples, &series.histograms);
             if samples.is_empty() && histograms.is_empty() && series.exemplars.is_empty() {
                 continue;
             }
-            let found = if series.is_expected { expected } else { self.series.find(series.labels) };
-            let id = match found {
+            let id = match expected {
                 Some(id) => id,
-                None => match self.learn(series.labels, now_ms) {
+                None => match self.look_up(series.labels, now_ms) {
                     Ok(Some(id)) => id,
                     Ok(None) | Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
                         received.bad_series += 1;
@@ -147,16 +153,18 @@ impl Receiver {
                 },
             };
             if let Some(last) = last
-                && !series.is_expected
+                && expected.is_none()
             {
-                self.series.set_after(last, id);
+                self.series.set_after(last, (id, series.labels));
             }
-            last = Some(id);
+            last = Some((id, series.labels));
             let known = self.series.value(id);
             known.used_ms = now_ms;
-            let source = &mut self.sources[known.source];
+            let at = known.source as usize;
+            let source = &mut self.sources[at];
             if !std::mem::replace(&mut source.is_touched, true) {
-                self.touched.push(known.source);
+                self.touched.push(at);
+                source.pending = self.spare.pop().unwrap_or_default();
             }
             for &(t, v) in samples {
                 if t > future {
@@ -209,15 +217,23 @@ impl Receiver {
                 }
             }
             source.is_touched = false;
-            source.pending.clear();
-            source.pending_histograms.clear();
+            let mut pending = std::mem::take(&mut source.pending);
+            if self.spare.len() < SPARE_MAX && pending.capacity() <= SPARE_SAMPLES_MAX {
+                pending.clear();
+                self.spare.push(pending);
+            }
+            source.pending_histograms = Vec::new();
         }
         result
     }
 
-    /// Takes a new series in; `None` when its labels are not valid.
-    fn learn(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Id>, AppendError> {
+    /// The series with these labels, known or new; `None` when they are not valid.
+    fn look_up(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Id>, AppendError> {
         let Some(labels) = valid_labels(bytes) else { return Ok(None) };
+        let is_it = |known: &Known| self.sources[known.source as usize].writer.has_labels(known.series, &labels);
+        if let Some(id) = self.series.find(bytes, is_it) {
+            return Ok(Some(id));
+        }
         let at = self.source(&labels);
         let source = &mut self.sources[at];
         let series = match source.writer.resolve(&labels) {
@@ -232,7 +248,7 @@ impl Receiver {
             }
         };
         source.n_series += 1;
-        let known = Known { source: at, series, used_ms: now_ms };
+        let known = Known { source: at as u32, series, used_ms: now_ms };
         Ok(Some(self.series.insert(bytes, known)))
     }
 
@@ -282,12 +298,12 @@ impl Receiver {
             if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
                 return true;
             }
-            let source = &mut sources[known.source];
+            let source = &mut sources[known.source as usize];
             source.writer.release(known.series);
             source.n_series -= 1;
             if source.n_series == 0 {
                 source_of.remove(&source.key);
-                free.push(known.source);
+                free.push(known.source as usize);
             }
             false
         });

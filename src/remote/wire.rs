@@ -93,6 +93,29 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Labels that the next series of a request is expected to have: the bytes of [`Series::labels`] in three pieces.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Expected<'a> {
+    pub(crate) start: &'a [u8],
+    pub(crate) middle: &'a [u8],
+    pub(crate) end: &'a [u8],
+}
+
+impl Expected<'_> {
+    /// Whether these are the labels.
+    pub(crate) fn is(&self, labels: &[u8]) -> bool {
+        self.split(labels).is_some_and(|(_, rest)| rest.is_empty())
+    }
+
+    /// The labels and what follows them in a message that starts with them; `None` when it does not, or nothing is
+    /// expected.
+    fn split<'m>(&self, message: &'m [u8]) -> Option<(&'m [u8], &'m [u8])> {
+        let rest = message.strip_prefix(self.start)?.strip_prefix(self.middle)?.strip_prefix(self.end)?;
+        let labels = &message[..message.len() - rest.len()];
+        (!labels.is_empty()).then_some((labels, rest))
+    }
+}
+
 /// One series of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Series<'a> {
@@ -148,9 +171,9 @@ impl<'a> Request<'a> {
         self.n_samples
     }
 
-    /// Reads the next series into `out`; false when there is none. Where it has the labels `expected`, unless these are
-    /// empty, and one sample, little more than a comparison is done.
-    pub(crate) fn next(&mut self, expected: &[u8], out: &mut Series<'a>) -> Result<bool, ScanError> {
+    /// Reads the next series into `out`; false when there is none. Where it has the labels `expected` and one sample,
+    /// little more than a comparison is done.
+    pub(crate) fn next(&mut self, expected: Expected<'_>, out: &mut Series<'a>) -> Result<bool, ScanError> {
         while let Some((number, value)) = self.fields.next()? {
             // Metadata (3) is of no use: what a metric means is learnt where it is scraped.
             let (1, Value::Bytes(message)) = (number, value) else { continue };
@@ -163,13 +186,16 @@ impl<'a> Request<'a> {
             out.histograms.clear();
             out.exemplars.clear();
             match expected_sample(message, expected) {
-                Some(sample) => {
+                Some((labels, sample)) => {
                     self.count_sample()?;
-                    out.labels = &message[..expected.len()];
+                    out.labels = labels;
                     out.is_expected = true;
                     out.samples.push(sample);
                 }
-                None => self.series(message, out)?,
+                None => {
+                    self.series(message, out)?;
+                    out.is_expected = expected.is(out.labels);
+                }
             }
             return Ok(true);
         }
@@ -215,7 +241,6 @@ impl<'a> Request<'a> {
             }
         }
         out.labels = &message[labels];
-        out.is_expected = false;
         Ok(())
     }
 
@@ -229,13 +254,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The sample of a series message that is the labels `expected` and one sample, as senders write it; `None` for any
-/// other, which may still be a good message.
-fn expected_sample(message: &[u8], expected: &[u8]) -> Option<(i64, f64)> {
-    if expected.is_empty() {
-        return None;
-    }
-    let [0x12, len, sample @ ..] = message.strip_prefix(expected)? else { return None };
+/// Labels and sample of a series message that is the labels `expected` and one sample, as senders write it; `None` for
+/// any other, which may still be a good message.
+fn expected_sample<'a>(message: &'a [u8], expected: Expected<'_>) -> Option<(&'a [u8], (i64, f64))> {
+    let (labels, rest) = expected.split(message)?;
+    let [0x12, len, sample @ ..] = rest else { return None };
     if usize::from(*len) != sample.len() || *len >= 0x80 {
         return None;
     }
@@ -250,7 +273,7 @@ fn expected_sample(message: &[u8], expected: &[u8]) -> Option<(i64, f64)> {
     let [0x10, time @ ..] = time else { return None };
     let mut time = Scanner::new(time);
     let t = time.varint().ok()?;
-    (time.at == time.bytes.len()).then_some((t as i64, v))
+    (time.at == time.bytes.len()).then_some((labels, (t as i64, v)))
 }
 
 fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
@@ -318,7 +341,7 @@ mod tests {
     use super::*;
 
     /// All series, each time expecting the labels `expected`.
-    fn read<'a>(bytes: &'a [u8], limits: Limits, expected: &[u8]) -> Result<Vec<Series<'a>>, ScanError> {
+    fn read<'a>(bytes: &'a [u8], limits: Limits, expected: Expected<'_>) -> Result<Vec<Series<'a>>, ScanError> {
         let mut request = Request::new(bytes, limits);
         let mut out = Vec::new();
         loop {
@@ -333,7 +356,7 @@ mod tests {
     }
 
     fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Vec<Series<'_>>, ScanError> {
-        read(bytes, Limits { series, samples, histogram_bytes: 9, exemplars: 1 }, &[])
+        read(bytes, Limits { series, samples, histogram_bytes: 9, exemplars: 1 }, Expected::default())
     }
 
     #[test]
@@ -398,6 +421,7 @@ mod tests {
             more in proptest::collection::vec(("[a-c]?", "[a-c]?"), 0..2),
             samples in proptest::collection::vec((prop_oneof![any::<i64>(), Just(0)], prop_oneof![any::<f64>(), Just(0.0)]), 0..3),
             flip in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cuts in any::<(prop::sample::Index, prop::sample::Index)>(),
         ) {
             let owned = |pairs: &[(String, String)]| {
                 let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -417,13 +441,15 @@ mod tests {
                 };
                 series.iter().map(of).collect::<Vec<_>>()
             };
-            let plain = read(&bytes, limits, &[]);
+            let plain = read(&bytes, limits, Expected::default());
             let of_pairs = messages::WriteRequest { timeseries: vec![owned(&pairs)] }.encode_to_vec();
-            let expected = read(&of_pairs, limits, &[]).unwrap()[0].labels.to_vec();
-            match (plain, read(&bytes, limits, &expected)) {
+            let expected = read(&of_pairs, limits, Expected::default()).unwrap()[0].labels.to_vec();
+            let (start, rest) = expected.split_at(cuts.0.index(expected.len() + 1));
+            let (middle, end) = rest.split_at(cuts.1.index(rest.len() + 1));
+            match (plain, read(&bytes, limits, Expected { start, middle, end })) {
                 (Ok(plain), Ok(quick)) => {
                     prop_assert_eq!(text(&plain), text(&quick));
-                    prop_assert!(quick.iter().all(|s| !s.is_expected || s.labels == expected));
+                    prop_assert!(quick.iter().all(|s| s.is_expected == (!expected.is_empty() && s.labels == expected)));
                 }
                 (plain, quick) => prop_assert_eq!(plain.is_err(), quick.is_err()),
             }

@@ -111,6 +111,12 @@ impl Index {
         }))
     }
 
+    /// Whether the series has these labels.
+    pub(crate) fn has_labels(&self, series: u32, labels: &Labels) -> bool {
+        let own = self.ids(series).iter().map(|&pair| self.pairs.get(pair));
+        own.map(|(name, value)| (self.strings.get(name), self.strings.get(value))).eq(labels)
+    }
+
     pub(crate) fn place(&self, series: u32) -> Place {
         self.series.place(series)
     }

@@ -150,6 +150,12 @@ impl GroupWriter {
         self.series.get(series.0 as usize).copied()
     }
 
+    /// Whether this is a reference of the series with these labels.
+    #[must_use]
+    pub fn has_labels(&self, series: SeriesRef, labels: &Labels) -> bool {
+        self.identity(series).is_some_and(|series| self.head.index().has_labels(series, labels))
+    }
+
     /// Forgets a series: its reference is no longer valid, and the head may drop it once its samples are in blocks.
     /// An unknown reference is ignored.
     pub fn release(&mut self, series: SeriesRef) {
