@@ -12,11 +12,11 @@ use promontory_storage::clock::Clock;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::client::{Connector, TcpConnector};
 use super::own_metrics::{Family, Sample, ScrapeMetrics};
 use super::pool::Pool;
 use super::scrape_loop::{Health, Shared};
 use super::target::Fnv1a;
+use crate::client::{Connector, TcpConnector};
 use crate::discovery::JobDiscovery;
 
 /// How often discovery is asked for changes, which is also the least time between two changes of a job's targets.

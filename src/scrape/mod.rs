@@ -3,7 +3,6 @@
 //! One task per target on the runtime; everything else here is plain code. It knows storage and configuration,
 //! and nothing of HTTP serving, dashboards or PromQL.
 
-pub mod client;
 pub mod exposition;
 pub mod line_cache;
 pub mod manager;
@@ -11,8 +10,8 @@ pub mod metadata;
 pub mod own_metrics;
 pub mod sample_labels;
 pub mod target;
-pub mod url;
 
+mod negotiate;
 mod pool;
 mod scrape_loop;
 mod scratch;

@@ -9,9 +9,10 @@ use promontory_model::Labels;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::client::{Connector, JobClient};
+use super::negotiate::job_client;
 use super::scrape_loop::{Command, Job, Order, ScrapeLoop, Shared, TargetState};
 use super::target::{Target, discovered};
+use crate::client::Connector;
 
 /// Targets of a job and their loops.
 #[derive(Debug)]
@@ -169,5 +170,5 @@ impl Handle {
 }
 
 fn job(config: ScrapeConfig, connector: Arc<dyn Connector>) -> Arc<Job> {
-    Arc::new(Job { client: JobClient::new(&config, connector), config })
+    Arc::new(Job { client: job_client(&config, connector), config })
 }

@@ -14,14 +14,15 @@ use promontory_storage::clock::Clock;
 use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef};
 use tokio::sync::watch;
 
-use super::client::{self, Client, FetchError, JobClient, NegotiateError};
 use super::exposition;
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError, SeriesTable};
 use super::metadata::Families;
+use super::negotiate::{NegotiateError, call, format_of};
 use super::own_metrics::ScrapeMetrics;
 use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
 use super::target::{Grid, Target};
+use crate::client::{Client, FetchError, JobClient};
 
 /// How far in the future a sample may lie.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
@@ -332,7 +333,7 @@ impl ScrapeLoop {
             return Err(ScrapeError::Refused(refusal.clone()));
         }
         let timeout = StdDuration::from_millis(self.order.target.timeout.ms().unsigned_abs());
-        Ok(self.client.fetch(&self.order.job.client, &self.order.target.url, timeout, body).await?)
+        Ok(self.client.fetch(&self.order.job.client, &call(&self.order.target.url, timeout), timeout, body).await?)
     }
 
     /// Brings what was fetched into storage and says how it went.
@@ -369,7 +370,7 @@ impl ScrapeLoop {
     /// Understands the body and turns new lines into series.
     fn read(&mut self, content_type: &str, scratch: &mut Scratch) -> Result<(), ScrapeError> {
         let config = &self.order.job.config;
-        let format = client::format_of(content_type, config.fallback_scrape_protocol)?;
+        let format = format_of(content_type, config.fallback_scrape_protocol)?;
         let Scratch { body, batch } = scratch;
         self.cache.read(body, format, &self.rules, batch, &self.state.families)?;
         let n_samples = batch.counts.kept - batch.counts.duplicates;

@@ -6,7 +6,7 @@ use promontory_model::labels::Quoted;
 use promontory_model::time::DurationError;
 use promontory_model::{Duration, Labels, LabelsBuilder};
 
-use super::url::{Url, UrlError};
+use crate::client::{Url, UrlError};
 
 const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";

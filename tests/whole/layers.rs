@@ -29,6 +29,7 @@ const ENGINES: &[&str] = &["storage/model", "storage", "promql"];
 
 /// Modules of the server, and the modules that they may not name.
 const MODULES: &[(&str, &[&str])] = &[
+    ("client", &["scrape", "discovery", "http", "dashboard", "ui", "remote", "app"]),
     ("scrape", &["http", "dashboard", "ui", "remote", "app"]),
     ("discovery", &["http", "dashboard", "ui", "remote", "scrape", "app"]),
     ("http", &["scrape", "discovery", "dashboard", "ui", "remote", "app"]),

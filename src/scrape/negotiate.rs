@@ -1,16 +1,39 @@
 //! Which format is asked for and which one was sent.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
-use promontory_config::scrape::{EscapingScheme, ScrapeProtocol};
+use hyper::header::HeaderValue;
+use promontory_config::scrape::{EscapingScheme, ScrapeConfig, ScrapeProtocol};
 
-use crate::scrape::exposition::Format;
+use super::exposition::Format;
+use crate::client::{Call, Connector, JobClient, Offer, Url};
 
 /// Weight, in tenths, of the protocol wanted most.
 const WEIGHT_MAX: usize = 6;
 
+/// How the targets of `config` are asked.
+pub(super) fn job_client(config: &ScrapeConfig, connector: Arc<dyn Connector>) -> JobClient {
+    let offer = Offer {
+        accept: accept(&config.scrape_protocols, config.metric_name_escaping),
+        gzip: config.enable_compression,
+        body_bytes_max: config.limits.body_bytes,
+    };
+    JobClient::new(config.http.clone(), offer, connector)
+}
+
+/// The request that scrapes `url`.
+pub(super) fn call(url: &Url, timeout: Duration) -> Call {
+    let mut call = Call::get(url.clone());
+    if let Ok(seconds) = HeaderValue::from_str(&timeout.as_secs_f64().to_string()) {
+        call.headers.insert("x-prometheus-scrape-timeout-seconds", seconds);
+    }
+    call
+}
+
 /// The header `Accept`.
-pub(super) fn accept(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
+fn accept(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
     let mut out = String::new();
     let mut weight = WEIGHT_MAX;
     for protocol in protocols {

@@ -1,10 +1,10 @@
-//! URLs of targets: put together from labels, resolved against redirects.
+//! URLs: put together from parts, read, resolved against redirects.
 
 use std::fmt;
 
 use promontory_config::scrape::Scheme;
 
-/// Where a target is fetched.
+/// Where something is fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     origin: Origin,
@@ -20,7 +20,7 @@ pub(crate) struct Origin {
     pub(crate) authority: String,
 }
 
-/// Text that is no URL of a target.
+/// Text that is no URL of the web.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Neither http nor https.
@@ -53,6 +53,36 @@ impl Url {
             }
         }
         Ok(Self { origin: Origin::new(scheme, authority)?, path: escaped })
+    }
+
+    /// Reads `http://host:port/path?query`, already escaped.
+    ///
+    /// # Errors
+    /// [`UrlError`] if it is no URL of the web.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let text = text.split('#').next().unwrap_or_default();
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| UrlError::Scheme(String::new()))?;
+        Self::of_authority(&scheme.to_ascii_lowercase(), rest)
+    }
+
+    /// This URL with `path` after its own path and `params` as its query; neither is escaped yet.
+    #[must_use]
+    pub fn with(&self, path: &str, params: &[(&str, &str)]) -> Self {
+        let own = self.path.split('?').next().unwrap_or_default();
+        let mut all = own.trim_end_matches('/').to_owned();
+        escape(path, b"-_.~$&+,/:;=@", false, &mut all);
+        let mut separator = '?';
+        for (name, value) in params {
+            all.push(separator);
+            escape(name, b"-_.~", true, &mut all);
+            all.push('=');
+            escape(value, b"-_.~", true, &mut all);
+            separator = '&';
+        }
+        if all.is_empty() || all.starts_with('?') {
+            all.insert(0, '/');
+        }
+        Self { origin: self.origin.clone(), path: all }
     }
 
     /// `http` or `https`.
@@ -196,6 +226,25 @@ mod tests {
         check_host("http", "h/x", "\"h/x\" is not a valid hostname");
         check_host("http", "", "\"\" is not a valid hostname");
         check_host("ftp", "h", "unsupported protocol scheme \"ftp\"");
+    }
+
+    #[track_caller]
+    fn check_parse(text: &str, expected: &str) {
+        assert_eq!(Url::parse(text).map(|u| u.to_string()).unwrap_or_else(|e| e.to_string()), expected, "{text}");
+    }
+
+    #[test]
+    fn urls_are_read_and_continued() {
+        check_parse("HTTPS://h:1/a?b=c#d", "https://h:1/a?b=c");
+        check_parse("http://h", "http://h/");
+        check_parse("h:1/x", "unsupported protocol scheme \"\"");
+        check_parse("http://u:p@h/", "\"u:p@h\" is not a valid hostname");
+        let url = Url::parse("http://h:1/base/?x=y").unwrap();
+        assert_eq!(
+            url.with("/v1/a b", &[("q", "a=b c"), ("r", "")]).to_string(),
+            "http://h:1/base/v1/a%20b?q=a%3Db+c&r="
+        );
+        assert_eq!(Url::parse("http://h").unwrap().with("", &[("q", "1")]).to_string(), "http://h/?q=1");
     }
 
     #[track_caller]

@@ -8,14 +8,16 @@ use promontory_config::http_client::{HttpHeader, Secret, TlsConfig};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::scrape::testing::{Action, FakeNetwork, answer, exposition, scrape_config, serve};
+use crate::client::testing::{Action, FakeNetwork, answer, exposition, serve};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn url(text: &str) -> Url {
-    let (scheme, rest) = text.split_once("://").unwrap();
-    let (authority, path) = rest.split_once('/').unwrap();
-    Url::new(scheme, authority, path, &[]).unwrap()
+fn call(text: &str) -> Call {
+    Call::get(Url::parse(text).unwrap())
+}
+
+fn offer() -> Offer {
+    Offer { accept: "text/plain".to_owned(), gzip: true, body_bytes_max: None }
 }
 
 fn gzip(data: &[u8]) -> Vec<u8> {
@@ -26,19 +28,26 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 
 struct Bench {
     network: Arc<FakeNetwork>,
-    config: ScrapeConfig,
+    http: HttpClientConfig,
+    offer: Offer,
     client: Client,
     body: Vec<u8>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { network: FakeNetwork::new(), config: scrape_config("j"), client: Client::new(), body: Vec::new() }
+        Self {
+            network: FakeNetwork::new(),
+            http: HttpClientConfig::default(),
+            offer: offer(),
+            client: Client::new(),
+            body: Vec::new(),
+        }
     }
 
     async fn fetch(&mut self, from: &str) -> Result<String, String> {
-        let job = JobClient::new(&self.config, self.network.clone());
-        let result = self.client.fetch(&job, &url(from), TIMEOUT, &mut self.body).await;
+        let job = JobClient::new(self.http.clone(), self.offer.clone(), self.network.clone());
+        let result = self.client.fetch(&job, &call(from), TIMEOUT, &mut self.body).await;
         result.map(|_| String::from_utf8_lossy(&self.body).into_owned()).map_err(|e| e.to_string())
     }
 }
@@ -54,14 +63,14 @@ async fn connection_is_kept_between_scrapes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn request_carries_what_prometheus_sends() {
+async fn request_carries_what_is_configured() {
     let seen: Arc<Mutex<String>> = Arc::default();
     let mut bench = Bench::new();
-    bench.config.http.auth = Auth::Basic {
+    bench.http.auth = Auth::Basic {
         username: Some(Source::Inline("u".to_owned())),
         password: Some(Source::Inline(Secret::new("p".to_owned()))),
     };
-    bench.config.http.headers = vec![HttpHeader {
+    bench.http.headers = vec![HttpHeader {
         name: "X-Own".to_owned(),
         values: vec![config::HeaderValue::Plain("1".to_owned()), config::HeaderValue::Plain("2".to_owned())],
     }];
@@ -79,15 +88,12 @@ async fn request_carries_what_prometheus_sends() {
         lines,
         [
             "accept-encoding: gzip",
-            "accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-             application/openmetrics-text;version=0.0.1;q=0.5,\
-             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "accept: text/plain",
             "authorization: basic dtpw",
             "host: t:1",
             concat!("user-agent: promontory/", env!("CARGO_PKG_VERSION")),
             "x-own: 1",
             "x-own: 2",
-            "x-prometheus-scrape-timeout-seconds: 10",
         ]
     );
 }
@@ -98,8 +104,7 @@ async fn credentials_are_read_anew_from_their_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let mut bench = Bench::new();
-    bench.config.http.auth =
-        Auth::Authorization { kind: "Bearer".to_owned(), credentials: Some(Source::File(file.clone())) };
+    bench.http.auth = Auth::Authorization { kind: "Bearer".to_owned(), credentials: Some(Source::File(file.clone())) };
     let log = seen.clone();
     bench.network.serve("t:1", move |head| {
         log.lock().unwrap().push(head.contains("authorization: Bearer new\r\n"));
@@ -141,10 +146,10 @@ async fn slow_target_times_out_before_and_inside_the_body() {
 #[tokio::test(start_paused = true)]
 async fn body_is_cut_at_its_limit() {
     let mut bench = Bench::new();
-    bench.config.limits.body_bytes = Some(5);
+    bench.offer.body_bytes_max = Some(5);
     bench.network.serve("t:1", |_| vec![exposition("a 11\n")]);
     assert_eq!(bench.fetch("http://t:1/").await, Err("body size limit exceeded".to_owned()));
-    bench.config.limits.body_bytes = Some(6);
+    bench.offer.body_bytes_max = Some(6);
     assert_eq!(bench.fetch("http://t:1/").await, Ok("a 11\n".to_owned()));
 }
 
@@ -169,7 +174,7 @@ async fn gzip_is_inflated_up_to_the_limit() {
     let bomb = gzip(&vec![b'a'; 16 << 20]);
     assert!(bomb.len() < 1 << 20);
     bench.network.serve("t:1", move |_| vec![answer("200 OK", encoded, &bomb)]);
-    bench.config.limits.body_bytes = Some(1 << 20);
+    bench.offer.body_bytes_max = Some(1 << 20);
     assert_eq!(bench.fetch("http://t:1/").await, Err("body size limit exceeded".to_owned()));
     assert!(bench.body.capacity() <= 2 << 20);
     bench.network.serve("t:1", move |_| vec![answer("200 OK", encoded, &gzip(b"a 1\n")[..15])]);
@@ -181,7 +186,7 @@ async fn gzip_is_inflated_up_to_the_limit() {
 #[tokio::test(start_paused = true)]
 async fn redirects_are_followed_without_credentials_to_other_hosts() {
     let mut bench = Bench::new();
-    bench.config.http.auth = Auth::Authorization {
+    bench.http.auth = Auth::Authorization {
         kind: "Bearer".to_owned(),
         credentials: Some(Source::Inline(Secret::new("secret".to_owned()))),
     };
@@ -192,9 +197,9 @@ async fn redirects_are_followed_without_credentials_to_other_hosts() {
     assert_eq!(bench.fetch("http://t:1/").await, Ok("a 1\n".to_owned()));
     assert_eq!(bench.fetch("http://t:1/").await, Ok("a 1\n".to_owned()));
     assert_eq!(bench.network.n_connects(), 2);
-    bench.config.http.follow_redirects = false;
+    bench.http.follow_redirects = false;
     assert_eq!(bench.fetch("http://t:1/").await, Err("server returned HTTP status 302 Found".to_owned()));
-    bench.config.http.follow_redirects = true;
+    bench.http.follow_redirects = true;
     bench.network.serve("loop:1", |_| vec![answer("301 Moved Permanently", "Location: /\r\n", b"")]);
     assert_eq!(
         bench.fetch("http://loop:1/").await,
@@ -221,8 +226,8 @@ async fn closed_port_refuses_in_prometheus_words() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let job = JobClient::new(&scrape_config("j"), Arc::new(TcpConnector));
-    let target = url(&format!("http://{authority}/m"));
+    let job = JobClient::new(HttpClientConfig::default(), offer(), Arc::new(TcpConnector));
+    let target = call(&format!("http://{authority}/m"));
     let error = Client::new().fetch(&job, &target, TIMEOUT, &mut Vec::new()).await.unwrap_err();
     let expected = format!("Get \"http://{authority}/m\": dial tcp {authority}: connect: connection refused");
     assert_eq!(error.to_string(), expected);
@@ -231,7 +236,7 @@ async fn closed_port_refuses_in_prometheus_words() {
 async fn tcp_target(handler: impl Fn(&str) -> Vec<Action> + Send + Sync + 'static, tls: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let handler: crate::scrape::testing::Handler = Arc::new(handler);
+    let handler: crate::client::testing::Handler = Arc::new(handler);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let handler = handler.clone();
@@ -249,13 +254,13 @@ async fn tcp_target(handler: impl Fn(&str) -> Vec<Action> + Send + Sync + 'stati
     port
 }
 
-const CERTIFICATE: &str = include_str!("../testdata/server-cert.pem");
+const CERTIFICATE: &str = include_str!("testdata/server-cert.pem");
 
 fn tls_acceptor() -> tokio_rustls::TlsAcceptor {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../testdata/server-key.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/server-key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap()).into()
@@ -263,18 +268,16 @@ fn tls_acceptor() -> tokio_rustls::TlsAcceptor {
 
 #[tokio::test]
 async fn targets_are_fetched_over_tcp_and_tls() {
-    let mut config = scrape_config("j");
     let (mut client, mut body) = (Client::new(), Vec::new());
     let port = tcp_target(|_| vec![exposition("a 1\n")], false).await;
-    let job = JobClient::new(&config, Arc::new(TcpConnector));
-    let content_type = client.fetch(&job, &url(&format!("http://127.0.0.1:{port}/m")), TIMEOUT, &mut body).await;
+    let job = JobClient::new(HttpClientConfig::default(), offer(), Arc::new(TcpConnector));
+    let content_type = client.fetch(&job, &call(&format!("http://127.0.0.1:{port}/m")), TIMEOUT, &mut body).await;
     assert_eq!((content_type.unwrap().as_str(), body.as_slice()), ("text/plain; version=0.0.4", &b"a 1\n"[..]));
 
     let port = tcp_target(|_| vec![exposition("b 1\n")], true).await;
-    let target = url(&format!("https://127.0.0.1:{port}/m"));
-    let with = |tls: TlsConfig| ScrapeConfig {
-        http: HttpClientConfig { tls, ..HttpClientConfig::default() },
-        ..scrape_config("j")
+    let target = call(&format!("https://127.0.0.1:{port}/m"));
+    let with = |tls: TlsConfig| {
+        JobClient::new(HttpClientConfig { tls, ..HttpClientConfig::default() }, offer(), Arc::new(TcpConnector))
     };
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
@@ -285,8 +288,7 @@ async fn targets_are_fetched_over_tcp_and_tls() {
         ..TlsConfig::default()
     };
     for tls in [trusting.clone(), TlsConfig { insecure_skip_verify: true, ..TlsConfig::default() }] {
-        config = with(tls);
-        let job = JobClient::new(&config, Arc::new(TcpConnector));
+        let job = with(tls);
         Client::new().fetch(&job, &target, TIMEOUT, &mut body).await.unwrap();
         assert_eq!(body, b"b 1\n");
     }
@@ -295,12 +297,44 @@ async fn targets_are_fetched_over_tcp_and_tls() {
         TlsConfig { server_name: Some("target.test".to_owned()), ..TlsConfig::default() },
     ];
     for tls in refused {
-        let job = JobClient::new(&with(tls), Arc::new(TcpConnector));
+        let job = with(tls);
         let error = Client::new().fetch(&job, &target, TIMEOUT, &mut body).await.unwrap_err();
         assert!(matches!(error, FetchError::Handshake { .. }), "{error}");
     }
     std::fs::write(&ca_file, "no certificate").unwrap();
-    let job = JobClient::new(&with(trusting), Arc::new(TcpConnector));
+    let job = with(trusting);
     let error = Client::new().fetch(&job, &target, TIMEOUT, &mut body).await.unwrap_err().to_string();
     assert!(error.ends_with("ca_file: no PEM certificate or key in it"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_request_may_be_sent_and_any_status_is_an_answer() {
+    let bench = Bench::new();
+    let job = JobClient::new(bench.http.clone(), bench.offer.clone(), bench.network.clone());
+    bench.network.serve("t:1", |head| {
+        let echoed = format!("{head}|");
+        vec![answer("409 Conflict", "X-Index: 7\r\n", echoed.as_bytes())]
+    });
+    let call =
+        Call::post(Url::parse("http://t:1/v?q=1").unwrap(), "application/json", "").header("x-token", "s").unwrap();
+    let answer = Client::new().send(&job, &call, TIMEOUT).await.unwrap();
+    let body = String::from_utf8(answer.body).unwrap();
+    assert!(body.starts_with("POST /v?q=1 HTTP/1.1\r\n") && body.contains("x-token: s\r\n"), "{body}");
+    assert_eq!((answer.status.as_u16(), answer.reason.as_str()), (409, "409 Conflict"));
+    assert_eq!(answer.headers["x-index"], "7");
+    let error = Client::new().send(&job, &Call::post(Url::parse("http://u/").unwrap(), "a/b", "x"), TIMEOUT).await;
+    assert!(error.unwrap_err().to_string().starts_with("Post \"http://u/\": dial tcp u: "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_seen_while_it_arrives() {
+    let bench = Bench::new();
+    let job = JobClient::new(bench.http.clone(), bench.offer.clone(), bench.network.clone());
+    bench.network.serve("t:1", |_| {
+        vec![Action::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec()), Action::Hang]
+    });
+    let mut arriving = Client::open(&job, &call("http://t:1/"), TIMEOUT).await.unwrap();
+    assert_eq!(arriving.status(), StatusCode::OK);
+    assert_eq!(arriving.piece().await.unwrap().as_deref(), Some(&b"abc"[..]));
+    assert!(tokio::time::timeout(TIMEOUT, arriving.piece()).await.is_err());
 }
