@@ -391,12 +391,39 @@ proptest! {
 fn engine_agrees_on_queries_that_once_differed() {
     let rows = |values: &[f64]| values.iter().map(|v| Some(*v)).collect::<Vec<_>>();
     let labels = |i: &str| Labels::from_pairs([("__name__", "b"), ("i", i), ("g", "0")]);
-    let store = Store(vec![Arc::new(Group {
-        timestamps: vec![10_000, 20_000, 30_000],
-        series: vec![(labels("0"), rows(&[1.0, 2.0, 4.0])), (labels("1"), rows(&[0.5, f64::NAN, 0.0]))],
-    })]);
-    for text in ["sort((sum (b)))", "sum by (g) (b) > 1", "b * on (g) group_left count by (g) (b)", "rate(b[30s]) or b"]
-    {
+    let bucket = |i: &str, le: &str| Labels::from_pairs([("__name__", "c_bucket"), ("i", i), ("le", le)]);
+    let store = Store(vec![
+        Arc::new(Group {
+            timestamps: vec![10_000, 20_000, 30_000],
+            series: vec![
+                (labels("0"), rows(&[1.0, 2.0, 4.0])),
+                (labels("1"), rows(&[0.5, f64::NAN, 0.0])),
+                (labels("2"), rows(&[0.5, 1.0, stale_nan()])),
+            ],
+        }),
+        Arc::new(Group {
+            timestamps: vec![10_000, 20_000, 30_000, 40_000],
+            series: vec![
+                (bucket("0", "0.5"), rows(&[0.0, 3.0, 4.0, f64::NAN])),
+                (bucket("1", "5"), rows(&[-1.0, f64::NAN, 4.0, 5.0])),
+                (bucket("2", "+Inf"), rows(&[-1.0, 5.0, f64::NAN, 9.0])),
+            ],
+        }),
+    ]);
+    for text in [
+        "sort((sum (b)))",
+        "sum by (g) (b) > 1",
+        "b * on (g) group_left count by (g) (b)",
+        "rate(b[30s]) or b",
+        "min by (__name__) (b offset -20s or double_exponential_smoothing(b[1m], 0.3, 0.6))",
+        "quantile by (__name__, i) (0.5, b offset -20s or -b)",
+        "count_values by (__name__) (\"v\", b offset -20s or -b)",
+        "last_over_time((b offset -20s or -b)[1m:20s])",
+        "sum_over_time((b offset -20s or -b)[1m:20s])",
+        "sum by (__name__) (last_over_time((b offset -20s or -b)[30s:5s]))",
+        "(b offset -20s or -b)[1m:20s]",
+        "histogram_quantile(0.7, max without (i) (c_bucket))",
+    ] {
         check(&store, text, 10_000, 5_000, 6, true).unwrap();
         check(&store, text, 10_000, 5_000, 0, true).unwrap();
     }

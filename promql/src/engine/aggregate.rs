@@ -11,7 +11,7 @@ use promontory_model::histogram::CounterResetHint;
 use promontory_model::{FloatHistogram, Labels, METRIC_NAME};
 
 use super::notes::{self, Notes};
-use super::vector::{Series, Vector};
+use super::vector::{Series, Vector, push_filtered};
 use crate::ast::{AggregateOp, Grouping};
 use crate::histogram;
 use crate::kernels::sum::{self, Mean};
@@ -29,24 +29,54 @@ pub(crate) fn group_labels(labels: &Labels, grouping: &Grouping) -> Labels {
     }
 }
 
+/// The series of an aggregation, when names go at the end of the query and some series of a group keep theirs.
+///
+/// At each step a group loses its name if any sample does that it is made of. Samples that keep theirs are given to a
+/// series that loses it at the steps at which that is so, and so whether a group loses its name is the same at all
+/// steps of a series. `None` when that is so already.
+pub(crate) fn names_settled(vector: &Vector, grouping: &Grouping) -> Option<Vector> {
+    let drops = |i: &usize| vector.series[*i].drop_name;
+    let all = || 0..vector.len();
+    if all().all(|i| drops(&i)) || !all().any(|i| drops(&i)) {
+        return None;
+    }
+    let mut losing: HashMap<Labels, Vec<bool>, rapidhash::fast::RandomState> = HashMap::default();
+    for i in all().filter(drops) {
+        let group = group_labels(&vector.series[i].labels, grouping);
+        let steps = losing.entry(group).or_insert_with(|| vec![false; vector.n_steps]);
+        steps.iter_mut().enumerate().for_each(|(step, loses)| *loses |= vector.is_present(i, step));
+    }
+    let mut out = Vector::new(vector.n_steps);
+    for i in all() {
+        let series = &vector.series[i];
+        let steps = losing.get(&group_labels(&series.labels, grouping));
+        let loses = |step: usize| series.drop_name || steps.is_some_and(|s| s[step]);
+        push_filtered(&mut out, vector, i, |step| !loses(step));
+        let before = out.len();
+        push_filtered(&mut out, vector, i, loses);
+        out.series[before..].iter_mut().for_each(|s| s.drop_name = true);
+    }
+    Some(out)
+}
+
 /// Numbers groups in the order in which they are first seen.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    ids: HashMap<Labels, usize, rapidhash::fast::RandomState>,
-    /// One per group; a group loses its name at the end when any of its series does.
+    ids: HashMap<(Labels, bool), usize, rapidhash::fast::RandomState>,
+    /// One per group.
     pub(crate) series: Vec<Series>,
 }
 
 impl Groups {
-    /// The number of the group with these labels.
+    /// The number of the group with these labels; one that loses its name at the end is another than one that does not.
     pub(crate) fn id(&mut self, labels: Labels, drop_name: bool) -> usize {
-        if let Some(id) = self.ids.get(&labels) {
-            self.series[*id].drop_name |= drop_name;
+        let key = (labels, drop_name);
+        if let Some(id) = self.ids.get(&key) {
             return *id;
         }
         let id = self.series.len();
-        self.ids.insert(labels.clone(), id);
-        self.series.push(Series { labels, drop_name });
+        self.series.push(Series { labels: key.0.clone(), drop_name });
+        self.ids.insert(key, id);
         id
     }
 }

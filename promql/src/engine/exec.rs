@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::aggregate::Accumulator;
+use super::aggregate::{Accumulator, names_settled};
 use super::budget::Charge;
 use super::notes::Notes;
 use super::ranked::{self, Param};
 use super::report::Meter;
 use super::select::{Context, Leaf, Newest, Scratch, note_non_counter};
 use super::stages::{Scalars, Stage};
-use super::vector::{METADATA_LABELS, Series, Vector};
+use super::vector::{LosingNames, METADATA_LABELS, Series, Vector};
 use super::windows::{self, Column, WindowFunction};
 use super::{histogram_windows, join, pool};
 use crate::annotations::Annotations;
@@ -315,10 +315,14 @@ impl<'a> Exec<'a> {
 
     /// A range function over the steps of another node.
     fn subquery(&mut self, id: NodeId, input: NodeId, f: &WindowFunction) -> Result<Vector, QueryError> {
-        let inner = self.vector(input)?;
+        let mut inner = self.vector(input)?;
         let times: Vec<i64> = self.plan.get(input).grid.times().collect();
         let shared = f.share(&times);
         let ctx = self.ctx;
+        let mut losing = LosingNames::new();
+        if let Some((vector, steps)) = inner.vector.names_joined()? {
+            (inner, losing) = (Arc::new(self.hold(vector)?), steps);
+        }
         drop(ctx.budget.charge(WindowFunction::samples_max(&shared), 0)?);
         let sites = &self.plan.get(id).sites;
         let inner = &inner.vector;
@@ -354,6 +358,9 @@ impl<'a> Exec<'a> {
                     f.note_quantiles(&row, &mut notes);
                     if !f.keeps_name() {
                         series.drop_name(ctx.delayed_names);
+                    } else if let Some(steps) = losing.get(&i) {
+                        f.push_by_name(&mut part, series, (&times, steps), &row, &histograms);
+                        continue;
                     }
                     part.push_row(series, &row, histograms);
                 }
@@ -465,7 +472,10 @@ impl<'a> Exec<'a> {
             Value::Vector(_) => return Err(broken("a scalar")),
         };
         let param = label.as_deref().map_or(Param::Numbers(&numbers), Param::Label);
-        let held = self.vector(input)?;
+        let mut held = self.vector(input)?;
+        if op == AggregateOp::Quantile {
+            held = self.settle_names(held, grouping)?;
+        }
         let input = &held.vector;
         let out = self.noting(id, |_, notes| match (op, param) {
             (AggregateOp::TopK, Param::Numbers(k)) => ranked::top(input, grouping, k, true, notes),
@@ -480,6 +490,14 @@ impl<'a> Exec<'a> {
             _ => Err(broken("another parameter")),
         })?;
         self.value(out)
+    }
+
+    /// What groups are made of, with names that go or stay at all steps of a series alike.
+    fn settle_names(&self, held: Arc<Held>, grouping: &Grouping) -> Result<Arc<Held>, QueryError> {
+        match names_settled(&held.vector, grouping) {
+            Some(vector) => Ok(Arc::new(self.hold(vector)?)),
+            None => Ok(held),
+        }
     }
 
     /// An aggregation that keeps groups × steps; fused with the selection below it where nobody else reads that.
@@ -532,12 +550,14 @@ impl<'a> Exec<'a> {
             }
             let mut held = self.owned(source)?;
             run_stages(plan, ctx, &stages, &mut held.vector, &mut self.annotations);
+            let held = self.settle_names(Arc::new(held), grouping)?;
             let mut notes = Notes::new(sites, &mut self.annotations);
             total.add(&held.vector, grouping, &mut notes);
             let out = total.finish(&mut notes);
             return self.value(out);
         }
         let held = self.vector(input)?;
+        let held = self.settle_names(held, grouping)?;
         let mut notes = Notes::new(sites, &mut self.annotations);
         total.add(&held.vector, grouping, &mut notes);
         let out = total.finish(&mut notes);

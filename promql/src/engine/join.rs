@@ -9,7 +9,7 @@ use promontory_model::{Labels, METRIC_NAME};
 
 use super::notes::Notes;
 use super::operands::{Operand, combine};
-use super::vector::{HistogramRow, Series, Vector, remove_metadata};
+use super::vector::{HistogramRow, Series, Vector, push_filtered, remove_metadata};
 use crate::ast::{BinaryOp, Cardinality, VectorMatching};
 use crate::error::QueryError;
 use crate::kernels::{ABSENT, is_absent, math};
@@ -118,17 +118,6 @@ fn presence(v: &Vector, groups: &[usize], n_groups: usize) -> Vec<bool> {
         }
     }
     out
-}
-
-/// Adds the samples of a series at the steps that `keep` lets through, if any.
-fn push_filtered(out: &mut Vector, from: &Vector, i: usize, keep: impl Fn(usize) -> bool) {
-    let floats: Vec<f64> =
-        from.row(i).iter().enumerate().map(|(step, v)| if keep(step) { *v } else { ABSENT }).collect();
-    let histograms: HistogramRow =
-        from.histograms(i).iter().filter(|(step, _)| keep(*step as usize)).cloned().collect();
-    if !histograms.is_empty() || floats.iter().any(|v| !is_absent(*v)) {
-        out.push_row(from.series[i].clone(), &floats, histograms);
-    }
 }
 
 fn operand(v: &Vector, i: usize, step: usize) -> Option<Operand<'_>> {

@@ -111,10 +111,16 @@ fn raw(exec: &mut Exec<'_>, source: &Source, range: i64, grid: Grid) -> Result<V
         Source::Subquery { input, when } => {
             let inner = exec.plan.get(*input).grid;
             let held = exec.vector(*input)?;
-            let mut vector = held.vector.clone();
-            remove_names(&mut vector)?;
             let end = when.resolve(grid.start);
             let inside = |t: i64| end.saturating_sub(range) < t && t <= end;
+            let mut vector = held.vector.clone();
+            if let Some((joined, losing)) = vector.names_joined()? {
+                vector = joined;
+                for (i, steps) in losing {
+                    vector.series[i].drop_name = inner.times().zip(steps).any(|(t, loses)| loses && inside(t));
+                }
+            }
+            remove_names(&mut vector)?;
             let mut out = matrix(&vector, inner);
             for s in &mut out {
                 s.floats.retain(|(t, _)| inside(*t));

@@ -29,11 +29,12 @@ struct Members {
 }
 
 impl Members {
-    fn new(input: &Vector, grouping: &Grouping) -> Self {
+    /// `names_matter` when the group is the answer, and not some of its series.
+    fn new(input: &Vector, grouping: &Grouping, names_matter: bool) -> Self {
         let mut groups = Groups::default();
         let mut of_group: Vec<Vec<usize>> = Vec::new();
         for (i, s) in input.series.iter().enumerate() {
-            let id = groups.id(group_labels(&s.labels, grouping), s.drop_name);
+            let id = groups.id(group_labels(&s.labels, grouping), names_matter && s.drop_name);
             of_group.resize(groups.series.len(), Vec::new());
             of_group[id].push(i);
         }
@@ -61,7 +62,7 @@ pub(crate) fn top(
         (false, false) if largest => b.total_cmp(&a),
         (false, false) => a.total_cmp(&b),
     };
-    let members = Members::new(input, grouping);
+    let members = Members::new(input, grouping, false);
     let mut chosen = Chosen::new(input);
     let mut candidates: Vec<(f64, usize)> = Vec::new();
     for group in &members.of_group {
@@ -83,7 +84,7 @@ pub(crate) fn top(
 /// `limitk`: the first series of each group.
 pub(crate) fn limit(input: &Vector, grouping: &Grouping, k: &[f64]) -> Result<Vector, QueryError> {
     check_counts(k)?;
-    let members = Members::new(input, grouping);
+    let members = Members::new(input, grouping, false);
     let mut chosen = Chosen::new(input);
     for group in &members.of_group {
         for (step, k) in k.iter().enumerate() {
@@ -124,7 +125,7 @@ pub(crate) fn quantiles(input: &Vector, grouping: &Grouping, q: &[f64], notes: &
     if input.has_histograms() {
         notes.info(&texts::histogram_ignored_in_aggregation(notes::aggregation(AggregateOp::Quantile)), 0);
     }
-    let members = Members::new(input, grouping);
+    let members = Members::new(input, grouping, true);
     let mut out = Vector::new(input.n_steps);
     let mut values = Vec::new();
     for (group, series) in members.of_group.iter().zip(members.groups.series) {
@@ -153,7 +154,8 @@ pub(crate) fn check_quantiles(q: &[f64], arg: usize, notes: &mut Notes<'_>) {
     }
 }
 
-/// `count_values`: how many series of a group have each value, with the value as a label.
+/// `count_values`: how many series of a group have each value, with the value as a label. A name that was to go is
+/// grouped by as any label, and stays, as in Prometheus.
 pub(crate) fn count_values(input: &Vector, grouping: &Grouping, label: &str) -> Result<Vector, QueryError> {
     if label.is_empty() {
         return Err(execution(&format!("invalid label name {}", Quoted(label))));
@@ -177,7 +179,7 @@ pub(crate) fn count_values(input: &Vector, grouping: &Grouping, label: &str) -> 
                 _ => {
                     let mut labels = group.to_builder();
                     labels.set(label, &text);
-                    groups.id(labels.build(), series.drop_name)
+                    groups.id(labels.build(), false)
                 }
             };
             last = (!is_absent(v)).then_some((v.to_bits(), id));

@@ -52,6 +52,9 @@ pub(crate) fn remove_metadata(labels: &mut LabelsBuilder) {
     }
 }
 
+/// The steps at which a series loses its name at the end, of those that do not at all steps, by number of the series.
+pub(crate) type LosingNames = HashMap<usize, Vec<bool>>;
+
 /// Histogram samples of one series, by step.
 pub(crate) type HistogramRow = Vec<(u32, Arc<FloatHistogram>)>;
 
@@ -244,6 +247,36 @@ impl Vector {
         Ok(())
     }
 
+    /// The vector with one series for two with equal labels of which one loses its name at the end, and at which steps
+    /// it does. `None` when there are no such two.
+    ///
+    /// # Errors
+    /// When two of them have a sample at the same step.
+    pub(crate) fn names_joined(&self) -> Result<Option<(Self, LosingNames)>, QueryError> {
+        let losing: HashMap<&Labels, usize, rapidhash::fast::RandomState> =
+            self.series.iter().enumerate().filter(|(_, s)| s.drop_name).map(|(i, s)| (&s.labels, i)).collect();
+        if losing.is_empty() || losing.len() == self.len() {
+            return Ok(None);
+        }
+        let keeping = self.series.iter().enumerate().filter(|(_, s)| !s.drop_name);
+        let pairs: Vec<(usize, usize)> = keeping.filter_map(|(i, s)| Some((i, *losing.get(&s.labels)?))).collect();
+        if pairs.is_empty() {
+            return Ok(None);
+        }
+        let mut out = self.clone();
+        let mut keep = vec![true; self.len()];
+        let mut steps = vec![Vec::new(); self.len()];
+        for (into, from) in pairs {
+            steps[into] = (0..self.n_steps).map(|step| self.is_present(from, step)).collect();
+            out.merge_row(into, from)?;
+            keep[from] = false;
+        }
+        out.retain(&keep);
+        let kept = steps.into_iter().zip(keep).filter_map(|(steps, keep)| keep.then_some(steps));
+        let losing = kept.enumerate().filter(|(_, steps)| !steps.is_empty()).collect();
+        Ok(Some((out, losing)))
+    }
+
     fn merge_row(&mut self, into: usize, from: usize) -> Result<(), QueryError> {
         if (0..self.n_steps).any(|step| self.is_present(into, step) && self.is_present(from, step)) {
             return Err(duplicate_labels());
@@ -260,6 +293,17 @@ impl Vector {
             self.histograms[into].sort_by_key(|(step, _)| *step);
         }
         Ok(())
+    }
+}
+
+/// Adds the samples of a series at the steps that `keep` lets through, if any.
+pub(crate) fn push_filtered(out: &mut Vector, from: &Vector, i: usize, keep: impl Fn(usize) -> bool) {
+    let floats: Vec<f64> =
+        from.row(i).iter().enumerate().map(|(step, v)| if keep(step) { *v } else { ABSENT }).collect();
+    let histograms: HistogramRow =
+        from.histograms(i).iter().filter(|(step, _)| keep(*step as usize)).cloned().collect();
+    if !histograms.is_empty() || floats.iter().any(|v| !is_absent(*v)) {
+        out.push_row(from.series[i].clone(), &floats, histograms);
     }
 }
 

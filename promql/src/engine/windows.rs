@@ -9,7 +9,7 @@ use promontory_model::FloatHistogram;
 
 use super::histogram_windows::{self, Extended, Report, Timed};
 use super::notes::Notes;
-use super::vector::HistogramRow;
+use super::vector::{HistogramRow, Series, Vector, push_filtered};
 use crate::ast::RangeExtension;
 use crate::error::QueryError;
 use crate::functions::FunctionId;
@@ -135,6 +135,28 @@ impl WindowFunction {
     /// Whether the metric's name stays.
     pub(crate) fn keeps_name(&self) -> bool {
         matches!(self.id, FunctionId::LastOverTime | FunctionId::FirstOverTime)
+    }
+
+    /// Adds the answer for a series of a subquery that loses its name at those steps of the subquery, and so wherever
+    /// one of them is in the window.
+    pub(crate) fn push_by_name(
+        &self,
+        out: &mut Vector,
+        series: Series,
+        (times, losing): (&[i64], &[bool]),
+        row: &[f64],
+        histograms: &[(u32, Arc<FloatHistogram>)],
+    ) {
+        let loses = |step: usize| {
+            let w = self.windows[step];
+            let inside = times.partition_point(|t| *t <= w.start)..times.partition_point(|t| *t <= w.end);
+            losing.get(inside).is_some_and(|steps| steps.contains(&true))
+        };
+        let mut answer = Vector::new(row.len());
+        answer.push_row(series, row, histograms.to_vec());
+        push_filtered(out, &answer, 0, |step| !loses(step));
+        answer.series[0].drop_name = true;
+        push_filtered(out, &answer, 0, loses);
     }
 
     /// Writes the value of each step of a column that has no histograms.

@@ -38,17 +38,19 @@ pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Repair
         return (f64::NAN, None);
     }
     let repair = make_monotonic(buckets);
+    let last = buckets.len() - 1;
+    if last == 0 || buckets[last].count == 0.0 {
+        // Nobody is told of a repair that gives no answer.
+        return (f64::NAN, None);
+    }
     (quantile_of_prepared(q, buckets), repair)
 }
 
+/// The quantile of two or more buckets with observations.
 fn quantile_of_prepared(q: f64, buckets: &[Bucket]) -> f64 {
     let last = buckets.len() - 1;
-    let observations = buckets[last].count;
-    if last == 0 || observations == 0.0 || observations.is_nan() {
-        return f64::NAN;
-    }
-    let mut rank = q * observations;
-    let b = buckets[..last].partition_point(|b| b.count < rank);
+    let mut rank = q * buckets[last].count;
+    let b = first_reaching(rank, &buckets[..last]);
     if b == last {
         return buckets[last - 1].upper;
     }
@@ -62,6 +64,20 @@ fn quantile_of_prepared(q: f64, buckets: &[Bucket]) -> f64 {
         rank -= buckets[b - 1].count;
     }
     start + (buckets[b].upper - start) * (rank / count)
+}
+
+/// The first bucket with as many observations, by halving: where counts are NaN and have no order, Prometheus' choice.
+fn first_reaching(rank: f64, buckets: &[Bucket]) -> usize {
+    let (mut low, mut high) = (0, buckets.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if buckets[middle].count >= rank {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// The fraction of observations between two bounds.
@@ -177,6 +193,18 @@ mod tests {
         check_quantile(0.5, &[(1.0, 2.0)], f64::NAN);
         check_quantile(0.5, &[(1.0, 0.0), (INF, 0.0)], f64::NAN);
         check_quantile(0.5, &[(INF, 3.0)], f64::NAN);
+    }
+
+    #[test]
+    fn a_repair_without_an_answer_is_not_told() {
+        assert_eq!(check_quantile(0.5, &[(1.0, 0.0), (INF, -2.0)], f64::NAN), None);
+    }
+
+    #[test]
+    fn nan_counts_are_never_reached() {
+        check_quantile(0.5, &[(1.0, 2.0), (5.0, 3.0), (INF, f64::NAN)], 5.0);
+        check_quantile(0.5, &[(1.0, f64::NAN), (5.0, 4.0), (INF, 8.0)], f64::NAN);
+        check_quantile(0.5, &[(1.0, 4.0), (5.0, f64::NAN), (INF, 8.0)], 5.0);
     }
 
     #[test]

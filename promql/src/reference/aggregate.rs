@@ -208,14 +208,8 @@ impl Query<'_> {
                 labels.set(&label.value, &shown);
                 let labels = labels.build();
                 match out.iter_mut().find(|e| e.labels == labels) {
-                    Some(Element { value: SampleValue::Float(count), drop_name, .. }) => {
-                        *count += 1.0;
-                        *drop_name |= element.drop_name;
-                    }
-                    _ => out.push(Element {
-                        drop_name: element.drop_name && label.value != METRIC_NAME,
-                        ..Element::new(labels, t, SampleValue::Float(1.0))
-                    }),
+                    Some(Element { value: SampleValue::Float(count), .. }) => *count += 1.0,
+                    _ => out.push(Element::new(labels, t, SampleValue::Float(1.0))),
                 }
             }
         }

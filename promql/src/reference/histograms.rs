@@ -250,7 +250,16 @@ fn bucket_quantile(q: f64, buckets: Buckets) -> (f64, Option<Fixed>) {
         return (f64::NAN, None);
     }
     let rank = q * observations;
-    let b = buckets[..n - 1].iter().position(|(_, count)| *count >= rank).unwrap_or(n - 1);
+    // By halving, which matters where counts are NaN and have no order.
+    let (mut b, mut end) = (0, n - 1);
+    while b < end {
+        let middle = (b + end) / 2;
+        if buckets[middle].1 >= rank {
+            end = middle;
+        } else {
+            b = middle + 1;
+        }
+    }
     if b == n - 1 {
         return (buckets[n - 2].0, fixed);
     }
