@@ -37,6 +37,11 @@ impl<'a> Reader<'a> {
         self.remaining() == 0
     }
 
+    /// The next byte, which is not taken.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
     /// An error at the present offset.
     pub(crate) fn error(&self, what: &'static str) -> WireError {
         WireError { what, offset: self.at }

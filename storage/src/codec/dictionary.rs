@@ -3,7 +3,8 @@
 //! Flags and states as fractions, ratios of small counts, a gauge that comes and goes as NaN.
 
 use super::CodecError;
-use super::pack::{self, BLOCK};
+use super::coded::Shape;
+use super::pack::{self, BLOCK, Numbers};
 use crate::wire::{Reader, put_varint};
 
 /// More distinct floats than this are not counted.
@@ -53,7 +54,7 @@ pub(super) fn write(distinct: &[u64], places: &[u64], out: &mut Vec<u8>) {
     for bits in distinct {
         out.extend_from_slice(&bits.to_le_bytes());
     }
-    pack::put(places, out);
+    pack::put(places, Shape::Falling, out);
 }
 
 pub(super) fn read(c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
@@ -64,15 +65,13 @@ pub(super) fn read(c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Result<(
         .map(|b| f64::from_le_bytes(b.try_into().expect("chunks of eight bytes")))
         .collect();
     let mut places = [0; BLOCK];
-    let mut left = n;
-    while left > 0 {
-        let len = left.min(BLOCK);
-        pack::get_block(c, len, &mut places)?;
+    let mut numbers = Numbers::new(c, n);
+    while numbers.next_len() > 0 {
+        let len = numbers.wide(&mut places)?;
         for place in &places[..len] {
             let value = usize::try_from(*place).ok().and_then(|p| distinct.get(p));
-            out.push(*value.ok_or_else(|| c.error("number of a distinct value"))?);
+            out.push(*value.ok_or_else(|| numbers.error("number of a distinct value"))?);
         }
-        left -= len;
     }
     Ok(())
 }

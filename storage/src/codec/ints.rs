@@ -3,7 +3,8 @@
 //! All arithmetic wraps, so every i64 comes back whatever the transform; a transform only decides the size.
 
 use super::CodecError;
-use super::pack::{self, BLOCK};
+use super::coded::Shape;
+use super::pack::{self, BLOCK, Numbers};
 use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Blocks that are measured to choose a transform; longer columns are sampled.
@@ -144,9 +145,13 @@ impl Plan {
         }
         if self.form == Form::Sparse {
             put_varint(out, self.gaps.len() as u64);
-            pack::put(&self.gaps, out);
+            pack::put(&self.gaps, Shape::Falling, out);
         }
-        pack::put(&self.packed, out);
+        let shape = match self.form {
+            Form::Offset | Form::DeltaOffset => Shape::Heap,
+            _ => Shape::Falling,
+        };
+        pack::put(&self.packed, shape, out);
     }
 }
 
@@ -435,13 +440,14 @@ impl Blocks {
     fn offsets(&mut self, bytes: &mut Reader<'_>, n: usize, emit: &mut impl FnMut(Run<'_>)) -> Result<(), CodecError> {
         let mut ints = [0i64; BLOCK];
         let is_narrow = self.narrow && self.is_exact();
+        let mut numbers = Numbers::new(bytes, n);
         for_blocks(n, |len| {
-            if is_narrow && pack::get_narrow(bytes, len, &mut self.steps)? {
+            if is_narrow && numbers.narrow(&mut self.steps)? {
                 let steps = self.steps.map(u32::cast_signed);
                 emit(Run::Narrow { base: self.at as f64, slope: 0.0, scale: self.factor as f64, steps: &steps[..len] });
                 return Ok(());
             }
-            pack::get_block(bytes, len, &mut self.wide)?;
+            numbers.wide(&mut self.wide)?;
             for (m, z) in ints.iter_mut().zip(&self.wide) {
                 *m = (*z as i64).wrapping_mul(self.factor).wrapping_add(self.at);
             }
@@ -458,8 +464,9 @@ impl Blocks {
         emit: &mut impl FnMut(Run<'_>),
     ) -> Result<(), CodecError> {
         let mut ints = [0i64; BLOCK];
+        let mut numbers = Numbers::new(bytes, n);
         for_blocks(n, |len| {
-            if self.narrow && self.is_exact() && pack::get_narrow(bytes, len, &mut self.steps)? {
+            if self.narrow && self.is_exact() && numbers.narrow(&mut self.steps)? {
                 let mut steps = self.steps.map(u32::cast_signed);
                 if is_zigzag {
                     for (s, z) in steps.iter_mut().zip(&self.steps) {
@@ -480,7 +487,7 @@ impl Blocks {
                 emit(Run::Narrow { base, slope: slope as f64, scale, steps: &steps[..len] });
                 return Ok(());
             }
-            pack::get_block(bytes, len, &mut self.wide)?;
+            numbers.wide(&mut self.wide)?;
             for (m, z) in ints.iter_mut().zip(&self.wide) {
                 let step = if is_zigzag { unzigzag(*z) } else { *z as i64 };
                 *m = step.wrapping_add(self.centre).wrapping_mul(self.factor);
@@ -507,8 +514,9 @@ fn delta_deltas(
     emit(Run::Ints(&[first, at]));
     let mut z = [0u64; BLOCK];
     let mut ints = [0i64; BLOCK];
+    let mut numbers = Numbers::new(bytes, n - 2);
     for_blocks(n - 2, |len| {
-        pack::get_block(bytes, len, &mut z)?;
+        numbers.wide(&mut z)?;
         for (m, z) in ints[..len].iter_mut().zip(&z) {
             *m = unzigzag(*z).wrapping_mul(factor);
         }
@@ -529,8 +537,9 @@ fn sparse(
     let n_changes = bytes.count(n - 1)?;
     let mut z = [0u64; BLOCK];
     let mut gaps = Vec::with_capacity(n_changes);
+    let mut numbers = Numbers::new(bytes, n_changes);
     for_blocks(n_changes, |len| {
-        pack::get_block(bytes, len, &mut z)?;
+        numbers.wide(&mut z)?;
         gaps.extend_from_slice(&z[..len]);
         Ok(())
     })?;
@@ -539,13 +548,14 @@ fn sparse(
     let mut left = n;
     let mut pending = 1usize;
     let mut gaps = gaps.into_iter();
+    let mut numbers = Numbers::new(bytes, n_changes);
     for_blocks(n_changes, |len| {
-        pack::get_block(bytes, len, &mut z)?;
+        numbers.wide(&mut z)?;
         for (z, gap) in z[..len].iter().zip(gaps.by_ref()) {
             let run = usize::try_from(gap).unwrap_or(usize::MAX).saturating_add(pending);
             // One value at least is left for this change.
             if run >= left {
-                return Err(bytes.error("place of a change").into());
+                return Err(numbers.error("place of a change"));
             }
             emit(Run::Same(at, run));
             left -= run;

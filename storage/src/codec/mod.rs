@@ -4,6 +4,7 @@
 //! values, never a panic, and never more than asked for. The bytes carry no checksum and no length; who stores them
 //! does. Described in `docs/format/codec.md`.
 
+mod coded;
 mod dictionary;
 mod histogram;
 mod ints;

@@ -1,20 +1,22 @@
 //! Bit packing: unsigned numbers in blocks of 128 with one width each, and patches for the few that are wider.
 //!
 //! A full block of up to 32 bits lies in four lanes of u32 (number `i` in lane `i % 4`), so that one row of lanes is
-//! one vector operation; wider or shorter blocks are contiguous, low bits first. Each block decodes alone.
+//! one vector operation; wider or shorter blocks are contiguous, low bits first. Each block decodes alone. Where prefix
+//! codes are shorter, a unit of them (`coded.rs`) stands in the place of eight blocks.
 //!
 //! # Source
 //! Zukowski et al., "Super-Scalar RAM-CPU Cache Compression" (PFOR), ICDE 2006; Lemire, Boytsov, "Decoding billions
 //! of integers per second through vectorization" (lanes), 2012. Patches here carry explicit positions.
 
 use super::CodecError;
+use super::coded::{self, Shape, UNIT, Unit};
 use crate::wire::Reader;
 
 /// Numbers in a full block.
 pub(super) const BLOCK: usize = 128;
 /// Widest block that is laid out in lanes.
 const LANE_WIDTH_MAX: u32 = 32;
-/// Widest numbers that [`get_narrow`] gives: 128 of them add up to less than 2^30.
+/// Widest numbers that [`Numbers::narrow`] gives: 128 of them add up to less than 2^30.
 pub(super) const NARROW_WIDTH_MAX: u32 = 22;
 /// Bit of the block header that says that patches follow.
 const PATCHED: u8 = 0x80;
@@ -32,7 +34,7 @@ struct Plan {
     bits: u64,
 }
 
-fn bit_len(x: u64) -> u32 {
+pub(super) fn bit_len(x: u64) -> u32 {
     64 - x.leading_zeros()
 }
 
@@ -66,7 +68,7 @@ fn plan(block: &[u64]) -> Plan {
     best
 }
 
-/// Bits that [`put`] appends for `block`, which is at most one block.
+/// Bits that [`put`] appends for `block`, which is at most one block, unless it finds a code.
 pub(super) fn cost_bits(block: &[u64]) -> u64 {
     debug_assert!(block.len() <= BLOCK);
     plan(block).bits
@@ -86,10 +88,21 @@ pub(super) fn estimate_bits(block: &[u64]) -> u64 {
     (u64::from(bit_len(or)) * n).min(sum + sum / 4 + n)
 }
 
-/// Appends `values`: full blocks, then one shorter block.
-pub(super) fn put(values: &[u64], out: &mut Vec<u8>) {
-    for block in values.chunks(BLOCK) {
-        put_block(block, out);
+/// Appends `values`: full blocks, then one shorter block, or a unit of codes in their place.
+pub(super) fn put(values: &[u64], shape: Shape, out: &mut Vec<u8>) {
+    for unit in values.chunks(UNIT) {
+        let bits: u64 = unit.chunks(BLOCK).map(cost_bits).sum();
+        // Codes take longer to decode: a small gain does not pay for them.
+        if let Some(coded) = coded::Plan::of(unit, shape).filter(|coded| coded.bits + coded.bits / 64 < bits) {
+            let start = out.len();
+            coded.write(unit, out);
+            // Escapes may take more than was expected.
+            if (out.len() - start) as u64 * 8 <= bits {
+                continue;
+            }
+            out.truncate(start);
+        }
+        unit.chunks(BLOCK).for_each(|block| put_block(block, out));
     }
 }
 
@@ -105,10 +118,21 @@ fn put_block(block: &[u64], out: &mut Vec<u8>) {
         out.extend(wide().map(|(i, _)| i as u8));
         put_contiguous(wide().map(|(_, x)| x >> plan.width), extra, out);
     }
+    put_low(block, plan.width, out);
+}
+
+/// Appends the low `width` bits of each number of a block, as the payload of a block has them.
+pub(super) fn put_low(block: &[u64], width: u32, out: &mut Vec<u8>) {
     match <&[u64; BLOCK]>::try_from(block) {
-        Ok(full) if plan.width <= LANE_WIDTH_MAX => put_lanes(full, plan.width, out),
-        _ => put_contiguous(block.iter().map(|x| x & mask(plan.width)), plan.width, out),
+        Ok(full) if width <= LANE_WIDTH_MAX => put_lanes(full, width, out),
+        _ => put_contiguous(block.iter().map(|x| x & mask(width)), width, out),
     }
+}
+
+/// Bytes of [`put_low`] of the blocks of `n` numbers.
+pub(super) fn low_len(n: usize, width: u32) -> usize {
+    let bits = |n: usize| n * width as usize;
+    n / BLOCK * bits(BLOCK) / 8 + bits(n % BLOCK).div_ceil(8)
 }
 
 fn put_contiguous(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
@@ -181,20 +205,8 @@ impl<'a> Block<'a> {
         Ok(Self { n, width, extra, positions, extras, payload })
     }
 
-    fn is_in_lanes(&self) -> bool {
-        self.n == BLOCK && self.width <= LANE_WIDTH_MAX
-    }
-
     fn unpack(&self, out: &mut [u64; BLOCK]) {
-        if self.is_in_lanes() {
-            let mut narrow = [0; BLOCK];
-            get_lanes(self.payload, self.width, &mut narrow);
-            for (o, x) in out.iter_mut().zip(narrow) {
-                *o = u64::from(x);
-            }
-        } else {
-            get_contiguous(self.payload, self.width, &mut out[..self.n]);
-        }
+        unpack(self.payload, self.n, self.width, out);
         if self.positions.is_empty() {
             return;
         }
@@ -206,11 +218,7 @@ impl<'a> Block<'a> {
     }
 
     fn unpack_narrow(&self, out: &mut [u32; BLOCK]) {
-        if self.is_in_lanes() {
-            get_lanes(self.payload, self.width, out);
-        } else {
-            get_narrow_contiguous(self.payload, self.width, &mut out[..self.n]);
-        }
+        unpack_narrow(self.payload, self.n, self.width, out);
         if self.positions.is_empty() {
             return;
         }
@@ -222,22 +230,113 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Reads one block of `n` numbers into the front of `out`; what lies behind them is left undefined.
-pub(super) fn get_block(bytes: &mut Reader<'_>, n: usize, out: &mut [u64; BLOCK]) -> Result<(), CodecError> {
-    Block::read(bytes, n)?.unpack(out);
+fn is_in_lanes(n: usize, width: u32) -> bool {
+    n == BLOCK && width <= LANE_WIDTH_MAX
+}
+
+fn unpack(payload: &[u8], n: usize, width: u32, out: &mut [u64; BLOCK]) {
+    if is_in_lanes(n, width) {
+        let mut narrow = [0; BLOCK];
+        get_lanes(payload, width, &mut narrow);
+        for (o, x) in out.iter_mut().zip(narrow) {
+            *o = u64::from(x);
+        }
+    } else {
+        get_contiguous(payload, width, &mut out[..n]);
+    }
+}
+
+/// Of numbers of at most [`NARROW_WIDTH_MAX`] bits.
+fn unpack_narrow(payload: &[u8], n: usize, width: u32, out: &mut [u32; BLOCK]) {
+    if is_in_lanes(n, width) {
+        get_lanes(payload, width, out);
+    } else {
+        get_narrow_contiguous(payload, width, &mut out[..n]);
+    }
+}
+
+/// Reads what [`put_low`] wrote of a block of `n` numbers.
+pub(super) fn get_low(bytes: &mut Reader<'_>, n: usize, width: u32, out: &mut [u64; BLOCK]) -> Result<(), CodecError> {
+    unpack(bytes.slice(low_len(n, width))?, n, width, out);
     Ok(())
 }
 
-/// As [`get_block`] when no number takes more than [`NARROW_WIDTH_MAX`] bits; otherwise takes nothing and says `false`.
-pub(super) fn get_narrow(bytes: &mut Reader<'_>, n: usize, out: &mut [u32; BLOCK]) -> Result<bool, CodecError> {
-    let mut after = *bytes;
-    let block = Block::read(&mut after, n)?;
-    if block.width + block.extra > NARROW_WIDTH_MAX {
-        return Ok(false);
+/// As [`get_low`], for a width of at most [`NARROW_WIDTH_MAX`].
+pub(super) fn get_low_narrow(
+    bytes: &mut Reader<'_>,
+    n: usize,
+    width: u32,
+    out: &mut [u32; BLOCK],
+) -> Result<(), CodecError> {
+    unpack_narrow(bytes.slice(low_len(n, width))?, n, width, out);
+    Ok(())
+}
+
+/// Packed numbers on their way out, block by block.
+pub(super) struct Numbers<'r, 'a> {
+    bytes: &'r mut Reader<'a>,
+    left: usize,
+    unit: Option<Box<Unit<'a>>>,
+}
+
+impl<'r, 'a> Numbers<'r, 'a> {
+    /// The next `n` numbers of `bytes`.
+    pub(super) fn new(bytes: &'r mut Reader<'a>, n: usize) -> Self {
+        Self { bytes, left: n, unit: None }
     }
-    block.unpack_narrow(out);
-    *bytes = after;
-    Ok(true)
+
+    /// Numbers of the next block; 0 at the end.
+    pub(super) fn next_len(&self) -> usize {
+        self.left.min(BLOCK)
+    }
+
+    /// An error where the reader stands.
+    pub(super) fn error(&self, what: &'static str) -> CodecError {
+        self.bytes.error(what).into()
+    }
+
+    /// Starts a unit when one comes next.
+    fn open(&mut self) -> Result<Option<&mut Unit<'a>>, CodecError> {
+        if self.unit.as_ref().is_none_or(|unit| unit.left() == 0) {
+            self.unit = match self.bytes.peek() {
+                Some(byte) if Unit::is_first(byte) => Some(Box::new(Unit::read(self.bytes, self.left.min(UNIT))?)),
+                _ => None,
+            };
+        }
+        Ok(self.unit.as_deref_mut())
+    }
+
+    /// Reads the next block into the front of `out`; what lies behind it is left undefined.
+    pub(super) fn wide(&mut self, out: &mut [u64; BLOCK]) -> Result<usize, CodecError> {
+        let len = self.next_len();
+        match self.open()? {
+            Some(unit) => unit.next_wide(out)?,
+            None => Block::read(self.bytes, len)?.unpack(out),
+        }
+        self.left -= len;
+        Ok(len)
+    }
+
+    /// As [`Numbers::wide`] when no number takes more than [`NARROW_WIDTH_MAX`] bits, or a sign and these; otherwise
+    /// takes nothing and says `false`.
+    pub(super) fn narrow(&mut self, out: &mut [u32; BLOCK]) -> Result<bool, CodecError> {
+        let len = self.next_len();
+        match self.open()? {
+            Some(unit) if unit.is_narrow => unit.next_narrow(out)?,
+            Some(_) => return Ok(false),
+            None => {
+                let mut after = *self.bytes;
+                let block = Block::read(&mut after, len)?;
+                if block.width + block.extra > NARROW_WIDTH_MAX {
+                    return Ok(false);
+                }
+                block.unpack_narrow(out);
+                *self.bytes = after;
+            }
+        }
+        self.left -= len;
+        Ok(true)
+    }
 }
 
 fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
@@ -324,25 +423,38 @@ mod tests {
     #[track_caller]
     fn check(values: &[u64]) -> usize {
         let mut out = Vec::new();
-        put(values, &mut out);
+        values.chunks(BLOCK).for_each(|block| put_block(block, &mut out));
         let cost: u64 = values.chunks(BLOCK).map(cost_bits).sum();
         assert_eq!(8 * out.len() as u64, cost, "the plan says what is written");
-        let mut reader = Reader::new(&out);
-        let mut of_narrow = reader;
+        check_read(&out, values);
+        for shape in [Shape::Falling, Shape::Heap] {
+            let mut packed = Vec::new();
+            put(values, shape, &mut packed);
+            assert!(packed.len() <= out.len(), "{} bytes are more than those of the blocks", packed.len());
+            check_read(&packed, values);
+        }
+        out.len()
+    }
+
+    #[track_caller]
+    fn check_read(bytes: &[u8], values: &[u64]) {
+        let (mut reader, mut of_both) = (Reader::new(bytes), Reader::new(bytes));
+        let mut wide = Numbers::new(&mut reader, values.len());
+        let mut both = Numbers::new(&mut of_both, values.len());
         for block in values.chunks(BLOCK) {
             let mut got = [0; BLOCK];
-            get_block(&mut reader, block.len(), &mut got).unwrap();
+            assert_eq!(wide.wide(&mut got).unwrap(), block.len());
             assert_eq!(&got[..block.len()], block);
             let mut narrow = [0; BLOCK];
-            if get_narrow(&mut of_narrow, block.len(), &mut narrow).unwrap() {
-                assert!(std::iter::zip(&narrow, block).all(|(a, b)| u64::from(*a) == *b));
+            if both.narrow(&mut narrow).unwrap() {
+                let signed = |x: &u32| i64::from(x.cast_signed());
+                assert!(std::iter::zip(&narrow, block).all(|(a, b)| signed(a) == b.cast_signed()));
             } else {
-                assert!(block.iter().any(|x| *x >> NARROW_WIDTH_MAX != 0));
-                of_narrow = reader;
+                both.wide(&mut got).unwrap();
             }
         }
-        assert!(reader.is_empty());
-        out.len()
+        assert_eq!((wide.next_len(), both.next_len()), (0, 0));
+        assert!(reader.is_empty() && of_both.is_empty());
     }
 
     #[test]
@@ -373,10 +485,32 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), n in 0usize..=128) {
-            let mut got = [0; BLOCK];
-            let _ = get_block(&mut Reader::new(&bytes), n, &mut got);
-            let _ = get_narrow(&mut Reader::new(&bytes), n, &mut [0; BLOCK]);
+        fn noise_round_trips(
+            parts in proptest::collection::vec((0u64..1 << 50, 0u32..50, 1usize..700), 1..4), seed in any::<u64>()
+        ) {
+            let mut values = Vec::new();
+            for (base, width, n) in parts {
+                let noise = |i: usize| (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask(width);
+                values.extend((0..n).map(|i| base + noise(3 * i) / 3 + noise(3 * i + 1) / 3 + noise(3 * i + 2) / 3));
+            }
+            check(&values);
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200), first in proptest::option::of(65u8..95), n in 0usize..=2100
+        ) {
+            if let (Some(byte), Some(first)) = (bytes.first_mut(), first) {
+                *byte = first;
+            }
+            let mut reader = Reader::new(&bytes);
+            let mut numbers = Numbers::new(&mut reader, n);
+            while numbers.next_len() > 0 {
+                let is_narrow = numbers.narrow(&mut [0; BLOCK]);
+                if is_narrow.is_err() || is_narrow == Ok(false) && numbers.wide(&mut [0; BLOCK]).is_err() {
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Columns of strictly ascending times: a scrape loop keeps its stride, so a line and small distances from it.
 
+use super::coded::Shape;
 use super::ints::{self, Form};
-use super::pack::{self, BLOCK};
+use super::pack::{self, BLOCK, Numbers};
 use super::{CodecError, finish};
 use crate::wire::{Reader, put_zigzag, unzigzag, zigzag};
 
@@ -47,10 +48,10 @@ pub fn encode_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
     if is_around {
         put_zigzag(out, line);
         put_zigzag(out, least);
-        pack::put(&around, out);
+        pack::put(&around, Shape::Heap, out);
     } else {
         put_zigzag(out, stride);
-        pack::put(&steps, out);
+        pack::put(&steps, Shape::Falling, out);
     }
 }
 
@@ -83,16 +84,14 @@ pub fn decode_timestamps(bytes: &[u8], n: usize, out: &mut Vec<i64>) -> Result<(
             let (first, stride, least) = (c.zigzag()?, c.zigzag()?, c.zigzag()?);
             let mut line = first.wrapping_add(least);
             let mut z = [0; BLOCK];
-            let mut left = n;
-            while left > 0 {
-                let len = left.min(BLOCK);
-                pack::get_block(&mut c, len, &mut z)?;
+            let mut numbers = Numbers::new(&mut c, n);
+            while numbers.next_len() > 0 {
+                let len = numbers.wide(&mut z)?;
                 out.extend(z[..len].iter().map(|z| {
                     let t = line.wrapping_add(*z as i64);
                     line = line.wrapping_add(stride);
                     t
                 }));
-                left -= len;
             }
         }
         STEPS => {
@@ -100,15 +99,13 @@ pub fn decode_timestamps(bytes: &[u8], n: usize, out: &mut Vec<i64>) -> Result<(
             let mut at = first;
             out.push(at);
             let mut z = [0; BLOCK];
-            let mut left = n - 1;
-            while left > 0 {
-                let len = left.min(BLOCK);
-                pack::get_block(&mut c, len, &mut z)?;
+            let mut numbers = Numbers::new(&mut c, n - 1);
+            while numbers.next_len() > 0 {
+                let len = numbers.wide(&mut z)?;
                 out.extend(z[..len].iter().map(|z| {
                     at = at.wrapping_add(stride).wrapping_add(unzigzag(*z));
                     at
                 }));
-                left -= len;
             }
         }
         _ => return Err(CodecError { at: 0, what: "form of a timestamp column" }),

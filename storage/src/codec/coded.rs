@@ -1,0 +1,494 @@
+//! Noise: the high bits of numbers as prefix codes, the low ones as they are.
+//!
+//! Numbers that crowd around a middle, with rarer ones far out, waste about half a bit each in a block of one width. A
+//! unit of up to 1,024 numbers has one of the fixed codes below instead, so that no code has to be written down and its
+//! table is built once; codes come in two streams, which are read side by side, several codes with one look.
+//!
+//! # Source
+//! Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952; canonical codes and several symbols from
+//! one look-up as in Moffat, Turpin, "On the Implementation of Minimum Redundancy Prefix Codes", 1997.
+
+use std::sync::OnceLock;
+
+use super::CodecError;
+use super::pack::{self, BLOCK, NARROW_WIDTH_MAX};
+use crate::wire::{Reader, put_varint, unzigzag, zigzag};
+
+/// Numbers in a unit.
+pub(super) const UNIT: usize = 1024;
+/// Fewer numbers do not pay for the header.
+const WORTH: usize = 16;
+/// Byte of a unit with code 0: wider than any block.
+const FIRST: u8 = 65;
+/// Symbols of a code.
+const SYMBOLS: usize = 16;
+/// Symbol of a number alone that says that more of it follows.
+const ESCAPE: u8 = 15;
+/// Half of the symbol of a pair that says so.
+const PAIR_ESCAPE: u64 = 3;
+/// Of the second byte: bits that are not coded, and flags.
+const LOW_MASK: u8 = 0x3f;
+const CENTRED: u8 = 0x40;
+const ESCAPED: u8 = 0x80;
+const LOW_MAX: u32 = 60;
+/// Longest code, bits.
+const LEN_MAX: u32 = 10;
+/// Symbols of one look.
+const SYMBOLS_PER_LOOK: usize = 4;
+/// Looks of [`LEN_MAX`] bits between two loads.
+const LOOKS: usize = 5;
+/// What one step may write beyond the last symbol.
+const SLACK: usize = 64;
+/// Symbols of one stream.
+const HALF: usize = UNIT / 2;
+
+/// Codes of pairs: a symbol is two numbers of two bits, the first in the low ones.
+const N_PAIR_CODES: usize = 6;
+/// Lengths of the codes of the symbols 0–15.
+///
+/// Fitted to the columns of GPU nodes, a live node_exporter and the kinds of the benchmark; each is complete.
+#[rustfmt::skip]
+const LENGTHS: [[u8; SYMBOLS]; 26] = [
+    [1, 2, 6, 7, 3, 4, 8, 9, 6, 8, 9, 10, 8, 10, 9, 8],
+    [1, 2, 6, 10, 3, 4, 7, 10, 6, 6, 10, 10, 10, 10, 10, 10],
+    [1, 3, 6, 9, 2, 4, 10, 10, 5, 8, 10, 10, 9, 9, 10, 10],
+    [1, 3, 5, 8, 2, 5, 7, 9, 5, 7, 9, 10, 8, 10, 10, 10],
+    [1, 3, 4, 9, 4, 7, 4, 10, 3, 5, 6, 10, 10, 10, 10, 10],
+    [3, 8, 4, 8, 10, 10, 10, 10, 5, 10, 1, 3, 10, 9, 3, 6],
+    [1, 2, 3, 5, 6, 6, 7, 7, 7, 7, 7, 9, 9, 9, 9, 6],
+    [1, 2, 3, 4, 6, 7, 7, 7, 8, 8, 10, 9, 9, 9, 10, 7],
+    [1, 2, 3, 4, 5, 7, 7, 8, 8, 10, 9, 10, 10, 10, 10, 10],
+    [2, 2, 2, 3, 4, 5, 6, 8, 8, 9, 10, 10, 10, 10, 10, 10],
+    [1, 2, 3, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7],
+    [1, 2, 3, 5, 5, 6, 6, 7, 8, 8, 9, 9, 9, 10, 10, 7],
+    [1, 2, 3, 4, 5, 6, 8, 8, 10, 10, 10, 10, 10, 10, 10, 10],
+    [1, 2, 4, 4, 5, 5, 6, 6, 7, 8, 8, 7, 9, 9, 9, 9],
+    [2, 2, 3, 3, 3, 4, 5, 6, 7, 9, 10, 10, 10, 10, 10, 10],
+    [1, 2, 4, 5, 6, 6, 5, 6, 6, 7, 7, 8, 8, 8, 8, 5],
+    [2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 6, 7, 8, 9, 10, 10],
+    [2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 8, 8, 8, 6],
+    [1, 2, 5, 5, 5, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7, 4],
+    [2, 3, 3, 3, 3, 4, 4, 4, 5, 6, 7, 8, 10, 10, 10, 10],
+    [3, 3, 2, 3, 3, 4, 5, 6, 6, 6, 6, 7, 7, 7, 7, 4],
+    [3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 6, 8, 7, 10, 9, 10],
+    [1, 4, 4, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 7],
+    [3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 6, 5, 8, 7, 8],
+    [3, 3, 4, 4, 4, 4, 4, 3, 4, 4, 4, 4, 5, 6, 7, 7],
+    [1, 5, 5, 5, 6, 6, 6, 5, 6, 6, 6, 7, 7, 7, 7, 2],
+];
+
+/// What is known of the numbers beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Small ones are frequent, as after zigzag.
+    Falling,
+    /// They lie around a middle, which may be 0.
+    Heap,
+}
+
+/// How a unit is best written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    code: usize,
+    /// Bits that are not coded.
+    low: u32,
+    /// What is taken from the numbers, which are then zigzag.
+    centre: Option<u64>,
+    /// Of all, roughly.
+    pub(super) bits: u64,
+}
+
+impl Plan {
+    /// The best of the codes for `numbers`, at most a unit of them.
+    pub(super) fn of(numbers: &[u64], shape: Shape) -> Option<Self> {
+        debug_assert!(numbers.len() <= UNIT);
+        if numbers.len() < WORTH {
+            return None;
+        }
+        let middle = if shape == Shape::Heap { middle(numbers) } else { 0 };
+        let centred = (middle > 0).then(|| {
+            let of_middle = 8 * put_len(middle);
+            let z = |x: &u64| zigzag(x.wrapping_sub(middle).cast_signed());
+            Self { centre: Some(middle), ..Self::around(numbers.iter().map(z), numbers.len(), of_middle) }
+        });
+        // Counts that are mostly small need no middle.
+        let plain = (middle < 4).then(|| Self::around(numbers.iter().copied(), numbers.len(), 0));
+        [plain, centred].into_iter().flatten().min_by_key(|plan| plan.bits)
+    }
+
+    fn around(numbers: impl Iterator<Item = u64> + Clone, n: usize, more_bits: u64) -> Self {
+        // Three of four numbers are below 2^top.
+        let mut of_len = [0u16; 65];
+        numbers.clone().for_each(|x| of_len[pack::bit_len(x) as usize] += 1);
+        let mut below = 0;
+        let top = of_len.iter().position(|count| {
+            below += usize::from(*count);
+            below * 4 >= n * 3
+        });
+        let top = top.unwrap_or(64) as u32;
+        // Counted in steps of the least of the numbers of low bits that are tried; the others follow.
+        let least = top.saturating_sub(4).min(LOW_MAX - 3);
+        let mut steps = [0u16; FINE + 1];
+        numbers.clone().for_each(|x| steps[(x >> least).min(FINE as u64) as usize] += 1);
+        let mut best = Self { code: 0, low: 0, centre: None, bits: u64::MAX };
+        for coarser in 0..4.min(top.max(1)) {
+            let mut counts = [0u32; SYMBOLS];
+            for (i, count) in steps.iter().enumerate() {
+                counts[(i >> coarser).min(usize::from(ESCAPE))] += u32::from(*count);
+            }
+            let escaped = u64::from(counts[usize::from(ESCAPE)]) + u64::from(steps[FINE]);
+            best.consider(&counts, N_PAIR_CODES..LENGTHS.len(), least + coarser, n, more_bits + 8 * escaped);
+        }
+        if top <= 2 {
+            best.consider_pairs(numbers, n, more_bits);
+        }
+        best
+    }
+
+    fn consider_pairs(&mut self, mut numbers: impl Iterator<Item = u64>, n: usize, more_bits: u64) {
+        let mut counts = [0u32; SYMBOLS];
+        let mut escaped = 0;
+        while let Some(first) = numbers.next() {
+            let second = numbers.next().unwrap_or(0);
+            counts[usize::from(pair(first, second))] += 1;
+            escaped += u64::from(first >= PAIR_ESCAPE) + u64::from(second >= PAIR_ESCAPE);
+        }
+        self.consider(&counts, 0..N_PAIR_CODES, 0, n, more_bits + 8 * escaped);
+    }
+
+    fn consider(&mut self, counts: &[u32; SYMBOLS], codes: std::ops::Range<usize>, low: u32, n: usize, more_bits: u64) {
+        // Two bytes of header, the lengths of the streams, and what their last bytes waste.
+        const FIXED: u64 = 16 + 16 + 8;
+        let rest = u64::from(low) * n as u64 + more_bits + FIXED;
+        for code in codes {
+            let coded: u32 = counts.iter().zip(&LENGTHS[code]).map(|(count, len)| count * u32::from(*len)).sum();
+            let bits = u64::from(coded) + rest;
+            if bits < self.bits {
+                *self = Self { code, low, centre: self.centre, bits };
+            }
+        }
+    }
+
+    /// Appends the unit.
+    pub(super) fn write(&self, numbers: &[u64], out: &mut Vec<u8>) {
+        let centre = self.centre;
+        let coded = |x: u64| centre.map_or(x, |c| zigzag(x.wrapping_sub(c).cast_signed()));
+        let numbers: Vec<u64> = numbers.iter().map(|x| coded(*x)).collect();
+        let is_pair = self.code < N_PAIR_CODES;
+        let limit = if is_pair { PAIR_ESCAPE } else { u64::from(ESCAPE) };
+        let beyond: Vec<u64> = numbers.iter().filter_map(|x| (x >> self.low).checked_sub(limit)).collect();
+        let centred = if centre.is_some() { CENTRED } else { 0 };
+        let escaped = if beyond.is_empty() { 0 } else { ESCAPED };
+        out.push(FIRST + self.code as u8);
+        out.push(self.low as u8 | centred | escaped);
+        if let Some(centre) = centre {
+            put_varint(out, centre);
+        }
+        if !beyond.is_empty() {
+            put_varint(out, beyond.len() as u64);
+            beyond.iter().for_each(|x| put_varint(out, *x));
+        }
+        let symbols: Vec<u8> = if is_pair {
+            numbers.chunks(2).map(|p| pair(p[0], p.get(1).copied().unwrap_or(0))).collect()
+        } else {
+            numbers.iter().map(|x| (x >> self.low).min(u64::from(ESCAPE)) as u8).collect()
+        };
+        let codes = codes(&LENGTHS[self.code]);
+        let (first, second) = symbols.split_at(symbols_of(is_pair, in_first(numbers.len())));
+        let streams = [first, second].map(|symbols| stream(symbols, &codes));
+        put_varint(out, streams[0].len() as u64);
+        if !second.is_empty() {
+            put_varint(out, streams[1].len() as u64);
+        }
+        for block in numbers.chunks(BLOCK).filter(|_| self.low > 0) {
+            pack::put_low(block, self.low, out);
+        }
+        streams.iter().for_each(|s| out.extend_from_slice(s));
+    }
+}
+
+/// Steps that are counted to judge a code.
+const FINE: usize = SYMBOLS << 3;
+
+/// Bytes of a varint.
+fn put_len(x: u64) -> u64 {
+    u64::from(pack::bit_len(x).max(1).div_ceil(7))
+}
+
+/// Close to the median.
+fn middle(numbers: &[u64]) -> u64 {
+    const SAMPLED: usize = 127;
+    let mut some = [0; SAMPLED];
+    let step = numbers.len().div_ceil(SAMPLED);
+    let n = numbers.len().div_ceil(step);
+    some.iter_mut().zip(numbers.iter().step_by(step)).for_each(|(s, x)| *s = *x);
+    *some[..n].select_nth_unstable(n / 2).1
+}
+
+fn pair(first: u64, second: u64) -> u8 {
+    (first.min(PAIR_ESCAPE) | second.min(PAIR_ESCAPE) << 2) as u8
+}
+
+/// Numbers whose codes are in the first stream: whole blocks.
+fn in_first(n: usize) -> usize {
+    (n / 2).next_multiple_of(BLOCK).min(n)
+}
+
+fn symbols_of(is_pair: bool, n: usize) -> usize {
+    if is_pair { n.div_ceil(2) } else { n }
+}
+
+/// Code and length of each symbol, the first bit lowest.
+fn codes(lengths: &[u8; SYMBOLS]) -> [(u32, u32); SYMBOLS] {
+    let mut out = [(0, 0); SYMBOLS];
+    let mut next = 0u32;
+    for len in 1..=LEN_MAX {
+        next <<= 1;
+        for (slot, _) in out.iter_mut().zip(lengths).filter(|(_, l)| u32::from(**l) == len) {
+            *slot = (next.reverse_bits() >> (32 - len), len);
+            next += 1;
+        }
+    }
+    out
+}
+
+fn stream(symbols: &[u8], codes: &[(u32, u32); SYMBOLS]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(symbols.len() / 2 + 8);
+    let (mut acc, mut have) = (0u64, 0);
+    for symbol in symbols {
+        let (code, len) = codes[usize::from(*symbol)];
+        acc |= u64::from(code) << have;
+        have += len;
+        if have >= 32 {
+            out.extend_from_slice(&(acc as u32).to_le_bytes());
+            acc >>= 32;
+            have -= 32;
+        }
+    }
+    out.extend_from_slice(&acc.to_le_bytes()[..have.div_ceil(8) as usize]);
+    out
+}
+
+/// What each [`LEN_MAX`] bits begin with: up to four symbols in the low bytes, then bits and symbols that these are.
+type Table = [u64; 1 << LEN_MAX];
+
+fn table(code: usize) -> &'static Table {
+    static TABLES: [OnceLock<Box<Table>>; LENGTHS.len()] = [const { OnceLock::new() }; LENGTHS.len()];
+    TABLES[code].get_or_init(|| {
+        let codes = codes(&LENGTHS[code]);
+        let mut out = Box::new([0; 1 << LEN_MAX]);
+        for (bits, slot) in out.iter_mut().enumerate() {
+            let (mut used, mut n) = (0, 0);
+            while n < SYMBOLS_PER_LOOK {
+                let rest = bits as u32 >> used;
+                let fits = |(code, len): (u32, u32)| used + len <= LEN_MAX && rest & ((1 << len) - 1) == code;
+                let Some(symbol) = codes.iter().position(|c| fits(*c)) else { break };
+                *slot |= (symbol as u64) << (8 * n);
+                used += codes[symbol].1;
+                n += 1;
+            }
+            *slot |= u64::from(used) << 32 | (n as u64) << 40;
+        }
+        out
+    })
+}
+
+/// A stream of codes that is being read; zeros follow its end.
+struct Stream<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    acc: u64,
+    have: u32,
+    n: usize,
+}
+
+impl<'a> Stream<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, acc: 0, have: 0, n: 0 }
+    }
+
+    /// Takes the next symbols, at least [`LOOKS`] of them.
+    #[inline]
+    fn step(&mut self, table: &Table, out: &mut [u8; HALF + SLACK]) {
+        const ROOM: usize = 32;
+        let load = match self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            Some(eight) => u64::from_le_bytes(*eight),
+            None => self.last_bytes(),
+        };
+        // At least 56 bits; those above are loaded again.
+        self.acc |= load << self.have;
+        self.at += (63 - self.have as usize) / 8;
+        self.have |= 56;
+        let Some(room) = out.get_mut(self.n..).and_then(|rest| rest.first_chunk_mut::<{ ROOM + SYMBOLS_PER_LOOK }>())
+        else {
+            return;
+        };
+        let mut n = 0;
+        for _ in 0..LOOKS {
+            let entry = table[self.acc as usize % table.len()];
+            let at = n % ROOM;
+            room[at..at + SYMBOLS_PER_LOOK].copy_from_slice(&(entry as u32).to_le_bytes());
+            let used = (entry >> 32) as u8;
+            self.acc >>= used % 64;
+            self.have -= u32::from(used);
+            n += (entry >> 40) as usize;
+        }
+        self.n += n;
+    }
+
+    #[cold]
+    fn last_bytes(&self) -> u64 {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let mut eight = [0; 8];
+        eight[..rest.len()].copy_from_slice(rest);
+        u64::from_le_bytes(eight)
+    }
+}
+
+/// A unit whose codes are read.
+pub(super) struct Unit<'a> {
+    n: usize,
+    /// Numbers handed out.
+    done: usize,
+    low: u32,
+    is_pair: bool,
+    centre: Option<u64>,
+    /// Whether all numbers are narrow, see [`pack::NARROW_WIDTH_MAX`].
+    pub(super) is_narrow: bool,
+    /// What lies beyond the escapes.
+    beyond: Reader<'a>,
+    lows: Reader<'a>,
+    symbols: [[u8; HALF + SLACK]; 2],
+}
+
+impl<'a> Unit<'a> {
+    /// Whether a unit starts with this byte, rather than a block.
+    pub(super) fn is_first(byte: u8) -> bool {
+        (FIRST..FIRST + LENGTHS.len() as u8).contains(&byte)
+    }
+
+    /// Reads a unit of `n` numbers, 1 to [`UNIT`].
+    pub(super) fn read(bytes: &mut Reader<'a>, n: usize) -> Result<Self, CodecError> {
+        debug_assert!((1..=UNIT).contains(&n));
+        let code = usize::from(bytes.u8()?.wrapping_sub(FIRST));
+        let flags = bytes.u8()?;
+        let low = u32::from(flags & LOW_MASK);
+        let is_pair = code < N_PAIR_CODES;
+        if code >= LENGTHS.len() || low > LOW_MAX || is_pair && low > 0 {
+            return Err(bytes.error("code of packed numbers").into());
+        }
+        let centre = if flags & CENTRED != 0 { Some(bytes.varint()?) } else { None };
+        let mut largest = 0;
+        let mut beyond = Reader::new(&[]);
+        if flags & ESCAPED != 0 {
+            let count = bytes.count(n)?;
+            beyond = *bytes;
+            for _ in 0..count {
+                largest = largest.max(bytes.varint()?);
+            }
+            let len = bytes.offset() - beyond.offset();
+            beyond = Reader::new(beyond.slice(len)?);
+        }
+        let first = bytes.count(bytes.remaining())?;
+        let n_first = in_first(n);
+        let second = if n > n_first { bytes.count(bytes.remaining())? } else { 0 };
+        let lows = Reader::new(bytes.slice(pack::low_len(n, low))?);
+        let streams = [bytes.slice(first)?, bytes.slice(second)?];
+        const NARROW: u64 = 1 << NARROW_WIDTH_MAX;
+        let is_narrow = low < NARROW_WIDTH_MAX
+            && largest < NARROW
+            && (u64::from(ESCAPE) + largest + 1) << low <= NARROW
+            && centre.is_none_or(|c| c < NARROW / 2);
+        let mut out =
+            Self { n, done: 0, low, is_pair, centre, is_narrow, beyond, lows, symbols: [[0; HALF + SLACK]; 2] };
+        out.take_codes(table(code), streams, [n_first, n - n_first].map(|n| symbols_of(is_pair, n)));
+        Ok(out)
+    }
+
+    fn take_codes(&mut self, table: &Table, streams: [&[u8]; 2], n: [usize; 2]) {
+        let [mut a, mut b] = streams.map(Stream::new);
+        let [of_a, of_b] = &mut self.symbols;
+        // Side by side, as neither waits for the other.
+        while a.n < n[0] && b.n < n[1] {
+            a.step(table, of_a);
+            b.step(table, of_b);
+        }
+        while a.n < n[0] {
+            a.step(table, of_a);
+        }
+        while b.n < n[1] {
+            b.step(table, of_b);
+        }
+    }
+
+    /// Numbers that were not handed out yet.
+    pub(super) fn left(&self) -> usize {
+        self.n - self.done
+    }
+
+    /// Fills `high` with what is coded of the next block.
+    fn next_symbols(&mut self, high: &mut [u8; BLOCK]) -> usize {
+        let n_first = in_first(self.n);
+        let (half, at) =
+            if self.done < n_first { (&self.symbols[0], self.done) } else { (&self.symbols[1], self.done - n_first) };
+        let len = self.left().min(BLOCK);
+        self.done += len;
+        if self.is_pair {
+            for (pair, symbol) in high.chunks_exact_mut(2).zip(&half[at / 2..]) {
+                pair[0] = symbol & PAIR_ESCAPE as u8;
+                pair[1] = symbol >> 2;
+            }
+        } else if let Some(block) = half[at..].first_chunk() {
+            *high = *block;
+        }
+        len
+    }
+
+    /// Gives the places of escapes in a block, and how much is beyond them.
+    fn escapes(&mut self, high: &[u8], mut emit: impl FnMut(usize, u64)) -> Result<(), CodecError> {
+        let escape = if self.is_pair { PAIR_ESCAPE as u8 } else { ESCAPE };
+        if high.iter().fold(false, |any, h| any | (*h == escape)) {
+            for (at, _) in high.iter().enumerate().filter(|(_, h)| **h == escape) {
+                emit(at, self.beyond.varint()?);
+            }
+        }
+        if self.left() == 0 && !self.beyond.is_empty() {
+            return Err(self.beyond.error("number beyond an escape").into());
+        }
+        Ok(())
+    }
+
+    /// The next block, into the front of `out`; behind it is garbage.
+    pub(super) fn next_wide(&mut self, out: &mut [u64; BLOCK]) -> Result<(), CodecError> {
+        let mut high = [0; BLOCK];
+        let len = self.next_symbols(&mut high);
+        pack::get_low(&mut self.lows, len, self.low, out)?;
+        let low = self.low;
+        for (o, h) in out.iter_mut().zip(high) {
+            *o |= u64::from(h) << low;
+        }
+        self.escapes(&high[..len], |at, beyond| out[at] = out[at].wrapping_add(beyond << low))?;
+        if let Some(centre) = self.centre {
+            out.iter_mut().for_each(|o| *o = centre.wrapping_add(unzigzag(*o).cast_unsigned()));
+        }
+        Ok(())
+    }
+
+    /// As [`Unit::next_wide`], when the unit [`is_narrow`](Unit::is_narrow); a number below 0 wraps.
+    pub(super) fn next_narrow(&mut self, out: &mut [u32; BLOCK]) -> Result<(), CodecError> {
+        debug_assert!(self.is_narrow);
+        let mut high = [0; BLOCK];
+        let len = self.next_symbols(&mut high);
+        pack::get_low_narrow(&mut self.lows, len, self.low, out)?;
+        let low = self.low;
+        for (o, h) in out.iter_mut().zip(high) {
+            *o |= u32::from(h) << low;
+        }
+        self.escapes(&high[..len], |at, beyond| out[at] = out[at].wrapping_add((beyond as u32) << low))?;
+        if let Some(centre) = self.centre {
+            let centre = centre as u32;
+            out.iter_mut().for_each(|o| *o = centre.wrapping_add((*o >> 1) ^ (*o & 1).wrapping_neg()));
+        }
+        Ok(())
+    }
+}
