@@ -250,13 +250,11 @@ impl Answer {
         }
         let before = (from - 1).saturating_sub(self.first).div_euclid(step_ms);
         let after = self.last.saturating_sub(to + 1).div_euclid(step_ms);
+        // Where neither side has a step the last one comes before the first: nothing is left.
         if before >= after {
             self.last = self.first.saturating_add(before.saturating_mul(step_ms));
         } else {
             self.first = self.last.saturating_sub(after.saturating_mul(step_ms));
-        }
-        if before < 0 && after < 0 {
-            self.last = self.first - 1;
         }
     }
 }
