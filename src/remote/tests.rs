@@ -180,6 +180,17 @@ async fn refused_samples_are_named_and_the_others_stored() {
     assert_eq!(w.stored(), [format!(r#"{{__name__="a"}} 0:{one}"#), format!(r#"{{__name__="b"}} 0:{one}"#)]);
 }
 
+#[tokio::test]
+async fn older_samples_of_a_request_are_not_late_because_of_its_newer_ones() {
+    let w = World::new(true);
+    let hours = 3_600_000;
+    let from = |instance: &str, t: i64| series(&[("__name__", "a"), ("instance", instance)], &[(t, 1.0)]);
+    let all = w.write(vec![from("x", NOW_MS), from("y", NOW_MS - 9 * hours), from("z", NOW_MS - 5 * hours)]).await;
+    assert_eq!((all.0, w.stored().len()), (204, 3), "{all:?}");
+    let alone = w.write(vec![from("late", NOW_MS - 9 * hours)]).await;
+    assert_eq!((alone.0, w.stored().len()), (400, 3), "{alone:?}");
+}
+
 #[track_caller]
 fn check_refused(got: &(u16, HeaderMap, Vec<u8>), status: u16, text: &str) {
     let body = String::from_utf8_lossy(&got.2);

@@ -169,16 +169,21 @@ pub(crate) fn spawn(program: &str, args: &[String]) -> Peer {
     Peer(command.spawn().unwrap_or_else(|e| panic!("{program} starts: {e}")))
 }
 
-/// `data.result` of an instant query, labels to value; matrices give label set to samples.
+/// A time in ms as a parameter.
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+/// The answer to an instant query.
 pub(crate) fn instant(addr: SocketAddr, query: &str, t_ms: i64) -> Value {
-    let t = format!("{}.{:03}", t_ms / 1000, t_ms % 1000);
-    let path = with_params("/api/v1/query", &[("query", query), ("time", &t)]);
+    let path = with_params("/api/v1/query", &[("query", query), ("time", &seconds(t_ms))]);
     client::get(addr, &path).expect("the server answers").json()
 }
 
-fn range(addr: SocketAddr, query: &str, start_ms: i64, end_ms: i64) -> Value {
-    let text = |t: i64| format!("{}.{:03}", t / 1000, t % 1000);
-    let params = [("query", query), ("start", &text(start_ms)), ("end", &text(end_ms)), ("step", "1")];
+/// The answer to a range query with a step of so many seconds.
+pub(crate) fn range(addr: SocketAddr, query: &str, start_ms: i64, end_ms: i64, step: u32) -> Value {
+    let (start, end, step) = (seconds(start_ms), seconds(end_ms), step.to_string());
+    let params = [("query", query), ("start", &start), ("end", &end), ("step", &step)];
     client::get(addr, &with_params("/api/v1/query_range", &params)).expect("the server answers").json()
 }
 
@@ -318,8 +323,8 @@ fn node_exporter_reads_as_in_prometheus() {
     let mut differing = Vec::new();
     for query in QUERIES {
         let at = |step: i64, phase: i64| step * 1000 + phase + HALF_STEP_MS;
-        let theirs = range(prometheus, query, at(first, phase_theirs), at(last, phase_theirs));
-        let mine = range(ours.addr, query, at(first, phase_ours), at(last, phase_ours));
+        let theirs = range(prometheus, query, at(first, phase_theirs), at(last, phase_theirs), 1);
+        let mine = range(ours.addr, query, at(first, phase_ours), at(last, phase_ours), 1);
         let (theirs, mine) = (points(&theirs, phase_theirs), points(&mine, phase_ours));
         for series in theirs.keys().chain(mine.keys()).collect::<BTreeSet<_>>() {
             for step in first..=last {

@@ -5,22 +5,21 @@
 //! reference evaluator and Prometheus' own scripts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use promontory_model::stale_nan;
 use serde_json::Value;
 
-use crate::client::{self, with_params};
-use crate::peers::{close, free_addr, label_text, now_ms, spawn};
+use crate::client;
+use crate::peers::{close, free_addr, instant, label_text, now_ms, range, spawn};
 use crate::server::{Server, flag, peer, wait_until};
 use crate::write;
 
 const MINUTE: i64 = 60_000;
 /// Of samples; queries ask for the last hour of it.
 const LENGTH: i64 = 100 * MINUTE;
-/// Series of one request.
-const SERIES_AT_ONCE: usize = 50;
+/// Step of range queries in seconds; no whole part of a minute, so that steps fall everywhere.
+const STEP_S: u32 = 77;
 /// Differences that are shown.
 const SHOWN_MAX: usize = 40;
 
@@ -290,20 +289,6 @@ fn queries() -> Vec<String> {
     out
 }
 
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
-}
-
-fn range(addr: SocketAddr, query: &str, start_ms: i64, end_ms: i64) -> Value {
-    let params = [("query", query), ("start", &seconds(start_ms)), ("end", &seconds(end_ms)), ("step", "77")];
-    client::get(addr, &with_params("/api/v1/query_range", &params)).expect("the server answers").json()
-}
-
-fn instant(addr: SocketAddr, query: &str, t_ms: i64) -> Value {
-    let path = with_params("/api/v1/query", &[("query", query), ("time", &seconds(t_ms))]);
-    client::get(addr, &path).expect("the server answers").json()
-}
-
 /// An answer as series → time in ms → value; an error as its type.
 fn points(answer: &Value) -> Result<BTreeMap<String, BTreeMap<i64, f64>>, String> {
     let data = &answer["data"];
@@ -379,17 +364,16 @@ fn written_samples_read_as_in_prometheus() {
         client::get(theirs, "/-/ready").is_ok_and(|r| r.status == 200)
     });
     let base = now_ms() / MINUTE * MINUTE - LENGTH - 5 * MINUTE;
-    let mut n = 0;
-    for some in samples(base).chunks(SERIES_AT_ONCE) {
-        let request = some.iter().map(|(labels, samples)| {
-            n += samples.len();
-            let labels: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            write::series(&labels, samples)
-        });
-        let body = write::body(request.collect());
-        assert!(write::send(theirs, &body), "prometheus takes the samples");
-        assert!(write::send(ours.addr, &body), "the server takes the samples");
-    }
+    let written = samples(base);
+    let n: usize = written.iter().map(|(_, samples)| samples.len()).sum();
+    // One request: its older samples are not late because of the newer ones of other series.
+    let request = written.iter().map(|(labels, samples)| {
+        let labels: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        write::series(&labels, samples)
+    });
+    let body = write::body(request.collect());
+    assert!(write::send(theirs, &body), "prometheus takes the samples");
+    assert!(write::send(ours.addr, &body), "the server takes the samples");
     // In the middle of a second, so that no step of a subquery is on the edge of its window either.
     let start = base + LENGTH - 62 * MINUTE + 500;
     let end = start + 60 * MINUTE;
@@ -397,7 +381,7 @@ fn written_samples_read_as_in_prometheus() {
     let (mut equal, mut differing, mut changed) = (0, Vec::new(), BTreeSet::new());
     for query in &queries {
         let known = CHANGED.iter().find(|(part, _)| query.contains(part));
-        let of_range = compare(&range(theirs, query, start, end), &range(ours.addr, query, start, end));
+        let of_range = compare(&range(theirs, query, start, end, STEP_S), &range(ours.addr, query, start, end, STEP_S));
         let of_instant = compare(&instant(theirs, query, end), &instant(ours.addr, query, end));
         for (n, lines) in [of_range, of_instant] {
             equal += n;
