@@ -242,7 +242,9 @@ impl Lookup<'_> {
 
     fn values(&self, name: &str, matchers: &[Matcher]) -> Result<Vec<String>, ApiError> {
         let select = Select { range: self.range, matchers, cancel: self.cancel };
-        let mut values = self.snapshot.label_values(name, &select, usize::MAX)?;
+        // What was begun may be the middle of a value, so that all are looked at.
+        let limit = if self.begun.is_empty() { self.limit } else { usize::MAX };
+        let mut values = self.snapshot.label_values(name, &select, limit)?;
         self.cut(&mut values);
         Ok(values)
     }
