@@ -3,6 +3,7 @@
 //! Knows neither scraping nor the HTTP API; pages get plain views of what they show.
 
 pub mod assets;
+pub mod discovery;
 pub(crate) mod shell;
 pub mod status;
 pub mod targets;

@@ -186,6 +186,11 @@ impl<'a> Field<'a> {
         self.problem(Problem::NotOneOf { value: value.to_owned(), allowed, nearest });
     }
 
+    /// Whether it is a list, be it empty.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::Null | Kind::List(_))
+    }
+
     /// The items of a list; nothing is an empty one.
     pub(crate) fn list(&self) -> Vec<Field<'a>> {
         match &self.node.kind {

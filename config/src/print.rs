@@ -25,6 +25,10 @@ pub(crate) fn to_yaml(config: &Config) -> String {
     serde_yaml::to_string(&Value::from(root)).unwrap_or_default()
 }
 
+pub(crate) fn job_to_yaml(of: &ScrapeConfig) -> String {
+    serde_yaml::to_string(&Value::from(job(of))).unwrap_or_default()
+}
+
 /// A map in the order in which it was filled.
 #[derive(Default)]
 struct Map(Mapping);

@@ -7,10 +7,13 @@
 //! Prometheus `model/relabel`.
 
 use std::fmt;
+use std::path::Path;
 
+use promontory_model::labels::Quoted;
 use promontory_model::{Labels, LabelsBuilder, Regex};
 
 use crate::decode::Field;
+use crate::error::ConfigErrors;
 use crate::md5::md5;
 use crate::scrape::NameValidation;
 
@@ -270,6 +273,50 @@ impl RelabelConfig {
     }
 }
 
+/// One line of YAML that [`parse`] reads as an item of a list; what is at its default is left out, but for the action.
+impl fmt::Display for RelabelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        if !self.source_labels.is_empty() {
+            f.write_str("source_labels: [")?;
+            for (i, name) in self.source_labels.iter().enumerate() {
+                f.write_str(if i > 0 { ", " } else { "" })?;
+                write_scalar(f, name)?;
+            }
+            f.write_str("], ")?;
+        }
+        let texts = [
+            ("separator", self.separator.as_str(), SEPARATOR),
+            ("regex", self.regex.pattern(), REGEX),
+            ("target_label", &self.target_label, ""),
+            ("replacement", &self.replacement, REPLACEMENT),
+        ];
+        for (key, value, default) in texts {
+            if value != default {
+                write!(f, "{key}: ")?;
+                write_scalar(f, value)?;
+                f.write_str(", ")?;
+            }
+        }
+        if self.modulus > 0 {
+            write!(f, "modulus: {}, ", self.modulus)?;
+        }
+        write!(f, "action: {}}}", self.action)
+    }
+}
+
+/// Words stand as they are, everything else in single quotes, or in double ones where lines break.
+fn write_scalar(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let is_word = text.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b == b'_' || b == b'-' || b.is_ascii_alphanumeric())
+        && !text.eq_ignore_ascii_case("null");
+    match text {
+        _ if is_word => f.write_str(text),
+        _ if text.contains(char::is_control) => write!(f, "{}", Quoted(text)),
+        _ => write!(f, "'{}'", text.replace('\'', "''")),
+    }
+}
+
 impl Default for RelabelConfig {
     fn default() -> Self {
         Self::new()
@@ -291,6 +338,38 @@ pub fn process(labels: &Labels, configs: &[RelabelConfig]) -> Option<Labels> {
 pub fn process_builder(labels: &mut LabelsBuilder, configs: &[RelabelConfig]) -> bool {
     let mut joined = String::new();
     configs.iter().all(|config| config.apply(labels, &mut joined))
+}
+
+/// What each rule makes of the labels that the one before it left: `None` for the rule that drops them, and for those
+/// after it.
+#[must_use]
+pub fn steps(labels: &Labels, configs: &[RelabelConfig]) -> Vec<Option<Labels>> {
+    let (mut builder, mut joined, mut is_kept) = (labels.to_builder(), String::new(), true);
+    let step = |config: &RelabelConfig| {
+        is_kept = is_kept && config.apply(&mut builder, &mut joined);
+        is_kept.then(|| builder.build())
+    };
+    configs.iter().map(step).collect()
+}
+
+/// Reads a list of rules from YAML, as it stands behind `relabel_configs:` or with that key before it.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(text: &str, names: NameValidation) -> Result<Vec<RelabelConfig>, ConfigErrors> {
+    let mut rules = Vec::new();
+    crate::read_document(text, Path::new("rules"), &|_| None, |decoder, node| {
+        let root = decoder.root(node);
+        if root.is_list() {
+            rules = read(&root.list(), names);
+            return;
+        }
+        let Some(fields) = root.fields() else { return };
+        let lists = ["relabel_configs", "metric_relabel_configs"].map(|name| fields.list(name));
+        rules = lists.iter().flat_map(|list| read(list, names)).collect();
+        fields.finish(&[]);
+    })?;
+    Ok(rules)
 }
 
 /// Reads a list of rules; those with a problem are left out.

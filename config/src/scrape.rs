@@ -87,6 +87,14 @@ pub enum Scheme {
     Https,
 }
 
+impl ScrapeConfig {
+    /// The job as YAML with defaults filled in and secrets masked.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        crate::print::job_to_yaml(self)
+    }
+}
+
 impl Scheme {
     /// `http` or `https`.
     #[must_use]

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use promontory_model::{Matcher, MetricMetadata, MetricType, TimeRange};
+use promontory_config::relabel::{self, RelabelConfig};
+use promontory_config::scrape::ScrapeConfig;
+use promontory_model::{Labels, Matcher, MetricMetadata, MetricType, TimeRange};
 use promontory_promql::cache::CacheStats;
 use promontory_promql::engine::EngineOptions;
+use serde_json::Value;
 
 use super::{Shared, visible};
 use crate::cli;
 use crate::http::{
-    ActiveTarget, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RuntimeInfo,
+    ActiveTarget, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep, RuntimeInfo,
     SeriesExemplars, Targets, TsdbStatus,
 };
 use crate::scrape;
@@ -65,6 +68,18 @@ impl Backend for ServerBackend {
         let mut names: Vec<_> = config.scrape_configs.iter().map(|c| c.job_name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    fn scrape_pool_yaml(&self, pool: &str) -> Option<String> {
+        let config = self.0.config.load();
+        config.scrape_configs.iter().find(|job| job.job_name == pool).map(ScrapeConfig::to_yaml)
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: &Labels) -> Option<Vec<RelabelStep>> {
+        let config = self.0.config.load();
+        let rules = &config.scrape_configs.iter().find(|job| job.job_name == pool)?.relabel_configs;
+        let outputs = relabel::steps(labels, rules);
+        Some(rules.iter().zip(outputs).map(|(rule, output)| RelabelStep { rule: rule_json(rule), output }).collect())
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
@@ -159,6 +174,28 @@ impl Backend for ServerBackend {
     fn metrics(&self, accept: &str) -> (&'static str, String) {
         self.0.telemetry.render(accept)
     }
+}
+
+/// A relabelling rule as Prometheus' API shows it.
+fn rule_json(rule: &RelabelConfig) -> Value {
+    let mut fields = serde_json::Map::new();
+    if !rule.source_labels.is_empty() {
+        fields.insert("sourceLabels".to_owned(), rule.source_labels.clone().into());
+    }
+    let texts = [
+        ("separator", rule.separator.as_str()),
+        ("regex", rule.regex.pattern()),
+        ("targetLabel", &rule.target_label),
+        ("replacement", &rule.replacement),
+        ("action", rule.action.as_str()),
+    ];
+    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        fields.insert(name.to_owned(), text.into());
+    }
+    if rule.modulus > 0 {
+        fields.insert("modulus".to_owned(), rule.modulus.into());
+    }
+    Value::Object(fields)
 }
 
 /// Figures of the cache of range queries.

@@ -19,6 +19,12 @@ pub trait Backend: Send + Sync {
     /// Names of all jobs, sorted.
     fn scrape_pools(&self) -> Vec<String>;
 
+    /// The effective configuration of a job as YAML, secrets masked; `None` if there is no such job.
+    fn scrape_pool_yaml(&self, pool: &str) -> Option<String>;
+
+    /// What each relabelling rule of a job's targets makes of `labels`; `None` if there is no such job.
+    fn relabel_steps(&self, pool: &str, labels: &Labels) -> Option<Vec<RelabelStep>>;
+
     /// What targets say of their metrics, by metric name; each entry once per metric.
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>>;
 
@@ -175,6 +181,15 @@ pub struct ActiveTarget {
     pub scrape_interval: String,
     /// Time that one may take.
     pub scrape_timeout: String,
+}
+
+/// A relabelling rule and what it left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelabelStep {
+    /// The rule's fields by their names in JSON; those at their default without a value are left out.
+    pub rule: serde_json::Value,
+    /// Labels after it; `None` if it or one before it dropped them.
+    pub output: Option<Labels>,
 }
 
 /// A target that relabelling dropped.

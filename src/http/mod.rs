@@ -35,8 +35,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 pub use backend::{
-    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RuntimeInfo,
-    SeriesExemplars, Targets, TsdbStatus,
+    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep,
+    RuntimeInfo, SeriesExemplars, Targets, TsdbStatus,
 };
 pub(crate) use language::Known;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
@@ -129,7 +129,9 @@ fn api() -> Router<Arc<Http>> {
         .route("/series", get(series::series).post(series::series))
         .route("/metadata", get(status::metadata))
         .route("/targets", get(status::targets))
+        .route("/targets/relabel_steps", get(status::relabel_steps))
         .route("/scrape_pools", get(status::scrape_pools))
+        .route("/scrape_pools/config", get(status::scrape_pool_config))
         .route("/rules", get(status::rules))
         .route("/alerts", get(status::alerts))
         .route("/alertmanagers", get(status::alertmanagers))

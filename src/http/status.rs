@@ -1,5 +1,6 @@
 //! Targets, metadata and `/status/*`: what the server knows of itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -70,6 +71,40 @@ fn dropped_target(t: &DroppedTarget) -> Value {
 /// `/api/v1/scrape_pools`.
 pub(crate) async fn scrape_pools(State(http): State<Arc<Http>>) -> Response {
     success_value(&json!({"scrapePools": http.backend.scrape_pools()}))
+}
+
+fn no_such_pool(pool: &str) -> ApiError {
+    ApiError::parameter("scrapePool", format_args!("there is no scrape pool {pool:?}"))
+}
+
+/// A parameter that must be there.
+fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, ApiError> {
+    match params.get(name) {
+        "" => Err(ApiError::bad_data(format!("no {name} parameter provided"))),
+        value => Ok(value),
+    }
+}
+
+/// `/api/v1/scrape_pools/config`.
+pub(crate) async fn scrape_pool_config(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let pool = required(&params, "scrapePool")?;
+    let yaml = http.backend.scrape_pool_yaml(pool).ok_or_else(|| no_such_pool(pool))?;
+    Ok(success_value(&json!({ "yaml": yaml })))
+}
+
+/// `/api/v1/targets/relabel_steps`: what each rule of a job makes of `labels`, a JSON object of texts.
+pub(crate) async fn relabel_steps(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let pool = required(&params, "scrapePool")?;
+    let text = required(&params, "labels")?;
+    let pairs: BTreeMap<String, String> =
+        serde_json::from_str(text).map_err(|e| ApiError::parameter("labels", format_args!("{e}")))?;
+    let before = Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let steps = http.backend.relabel_steps(pool, &before).ok_or_else(|| no_such_pool(pool))?;
+    let shown = steps.into_iter().map(|step| {
+        let keep = step.output.is_some();
+        json!({ "rule": step.rule, "output": labels(&step.output.unwrap_or_default()), "keep": keep })
+    });
+    Ok(success_value(&json!({ "steps": shown.collect::<Vec<_>>() })))
 }
 
 /// `/api/v1/metadata`.

@@ -253,6 +253,15 @@ impl Backend for FakeBackend {
         vec!["x".to_owned(), "y".to_owned()]
     }
 
+    fn scrape_pool_yaml(&self, pool: &str) -> Option<String> {
+        (pool == "x").then(|| "job_name: x\n".to_owned())
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: &Labels) -> Option<Vec<RelabelStep>> {
+        let step = |action: &str, output| RelabelStep { rule: serde_json::json!({ "action": action }), output };
+        (pool == "x").then(|| vec![step("replace", Some(labels.clone())), step("drop", None)])
+    }
+
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
         let entry =
             |help: &str| MetricMetadata { kind: MetricType::Counter, help: help.to_owned(), unit: "s".to_owned() };

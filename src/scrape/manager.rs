@@ -55,6 +55,8 @@ struct Running {
 pub struct TargetStatus {
     /// Job.
     pub job: String,
+    /// What tells it from the others of its job.
+    pub identity: u64,
     /// Labels before relabelling.
     pub discovered: Labels,
     /// Labels of its series.
@@ -175,6 +177,7 @@ impl Manager {
                 let (target, last) = (&handle.target, handle.state.last().clone());
                 out.active.push(TargetStatus {
                     job: job.clone(),
+                    identity: target.identity,
                     discovered: target.discovered.clone(),
                     labels: target.labels.clone(),
                     url: target.url.to_string(),
@@ -193,6 +196,12 @@ impl Manager {
             out.dropped_counts.insert(job.clone(), count);
         }
         out
+    }
+
+    /// Scrapes a target at once, beside its regular scrapes. False if the job has no such target.
+    #[must_use]
+    pub fn scrape_now(&self, job: &str, identity: u64) -> bool {
+        self.jobs().by_name.get(job).is_some_and(|running| running.pool.scrape_now(identity))
     }
 
     /// What each active target says of its metrics.

@@ -81,6 +81,7 @@ impl Pool {
                 target: target.clone(),
                 refusal: refusal.clone(),
                 command: Command::Scrape,
+                asked: 0,
             };
             match self.targets.get_mut(&identity) {
                 Some(handle) => handle.follow(order),
@@ -89,6 +90,13 @@ impl Pool {
         }
         let took = self.shared.clock.monotonic_ns().saturating_sub(start_ns);
         self.shared.metrics.observe_sync(&self.job.config.job_name, took as f64 / 1e9);
+    }
+
+    /// Asks the loop of a target for a scrape. False if there is none.
+    pub(super) fn scrape_now(&self, identity: u64) -> bool {
+        let Some(handle) = self.targets.get(&identity).filter(|handle| !handle.is_leaving) else { return false };
+        handle.orders.send_modify(|order| order.asked += 1);
+        true
     }
 
     /// Whether any loop still runs.
@@ -162,7 +170,7 @@ impl Handle {
                 || current.refusal != order.refusal
                 || current.command != order.command;
             if is_new {
-                *current = order;
+                *current = Order { asked: current.asked, ..order };
             }
             is_new
         });

@@ -53,6 +53,8 @@ pub(super) struct Order {
     /// Why the target must not be scraped, which every scrape then fails with.
     pub(super) refusal: Option<Arc<str>>,
     pub(super) command: Command,
+    /// How often somebody asked for a scrape beside the regular ones.
+    pub(super) asked: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +197,8 @@ pub(super) struct ScrapeLoop {
     grid: Grid,
     /// When the next scrape is to start.
     due: Option<i64>,
+    /// Whether one beside the regular ones was asked for.
+    is_asked: bool,
     writer: GroupWriter,
     client: Client,
     cache: LineCache<SeriesRef>,
@@ -212,6 +216,7 @@ impl ScrapeLoop {
             rules: rules(&order),
             grid: Grid::new(order.target.interval, order.target.identity, shared.seed),
             due: None,
+            is_asked: false,
             writer: shared.db.writer(),
             client: Client::new(),
             cache: LineCache::new(),
@@ -241,18 +246,21 @@ impl ScrapeLoop {
                 Command::Scrape => {}
             }
             let due = *self.due.get_or_insert_with(|| self.grid.first_from(self.shared.clock.now().ms()));
-            tokio::select! {
-                biased;
-                changed = orders.changed() => {
-                    if changed.is_err() {
-                        return;
+            let is_extra = std::mem::take(&mut self.is_asked);
+            if !is_extra {
+                tokio::select! {
+                    biased;
+                    changed = orders.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        continue;
                     }
-                    continue;
+                    () = sleep_until(&*self.shared.clock, due) => {}
                 }
-                () = sleep_until(&*self.shared.clock, due) => {}
             }
             let now = self.shared.clock.now().ms();
-            let at = self.grid.timestamp(due, now);
+            let at = if is_extra { now } else { self.grid.timestamp(due, now) };
             tokio::select! {
                 biased;
                 stopped = orders.wait_for(|order| order.command != Command::Scrape) => {
@@ -262,13 +270,16 @@ impl ScrapeLoop {
                 }
                 () = self.scrape(at) => {}
             }
-            self.due = Some(self.grid.after(due, self.shared.clock.now().ms()));
+            if !is_extra {
+                self.due = Some(self.grid.after(due, self.shared.clock.now().ms()));
+            }
         }
     }
 
     /// Takes over an order; what it does not change stays: connection, cache, phase.
     fn follow(&mut self, order: Order) {
         let before = std::mem::replace(&mut self.order, order);
+        self.is_asked |= before.asked != self.order.asked;
         let (old, new) = (&before.job.config, &self.order.job.config);
         if before.target.interval != self.order.target.interval {
             self.grid = Grid::new(self.order.target.interval, self.order.target.identity, self.shared.seed);

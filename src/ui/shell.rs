@@ -88,6 +88,12 @@ impl Shell {
         Self { title: title.to_owned(), active, theme, is_kiosk: false, reload_seconds: None }
     }
 
+    /// For a page whose address alone says which theme is wanted.
+    pub(crate) fn of_page(title: &str, active: &'static str, query: &[(String, String)], headers: &HeaderMap) -> Self {
+        let theme = query.iter().find(|(n, _)| n == "theme").map(|(_, v)| v.as_str());
+        Self::new(title, active, ThemeChoice::choose(theme, headers))
+    }
+
     pub(crate) fn theme_name(&self) -> &'static str {
         self.theme.name()
     }

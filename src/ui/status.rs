@@ -1,10 +1,10 @@
-//! The status page: tables of names and values.
+//! The status page, tables of names and values, and the configuration.
 
 use askama::Template;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{Shell, ThemeChoice, page};
+use super::{Shell, page};
 
 /// What the page shows.
 #[derive(Debug, Clone, Default)]
@@ -13,8 +13,15 @@ pub struct StatusView {
     pub problem: String,
     /// Title, and rows of name and value.
     pub sections: Vec<(String, Vec<(String, String)>)>,
-    /// The configuration in force, as YAML, without secrets.
-    pub configuration: String,
+}
+
+/// The configuration page.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigView {
+    /// Where the configuration was read; empty without a file.
+    pub file: String,
+    /// What is in force, defaults filled in, without secrets.
+    pub yaml: String,
 }
 
 impl StatusView {
@@ -31,10 +38,23 @@ struct StatusPage<'a> {
     view: &'a StatusView,
 }
 
-/// The page.
+#[derive(Template)]
+#[template(path = "config.html")]
+struct ConfigPage<'a> {
+    shell: Shell,
+    view: &'a ConfigView,
+}
+
+/// The status page.
 #[must_use]
 pub fn render(view: &StatusView, query: &[(String, String)], headers: &HeaderMap) -> Response {
-    let theme = query.iter().find(|(n, _)| n == "theme").map(|(_, v)| v.as_str());
-    let shell = Shell::new("Status", "status", ThemeChoice::choose(theme, headers));
+    let shell = Shell::of_page("Status", "status", query, headers);
     page(StatusCode::OK, &StatusPage { shell, view })
+}
+
+/// The configuration page.
+#[must_use]
+pub fn render_config(view: &ConfigView, query: &[(String, String)], headers: &HeaderMap) -> Response {
+    let shell = Shell::of_page("Configuration", "status", query, headers);
+    page(StatusCode::OK, &ConfigPage { shell, view })
 }

@@ -151,3 +151,38 @@ fn legacy_names_are_checked_around_variables() {
     assert_eq!(rule("target=a_${1}_$2").validate(legacy), Ok(()));
     assert_eq!(rule("target=a-b").validate(NameValidation::Utf8), Ok(()));
 }
+
+#[test]
+fn each_step_shows_what_its_rule_left() {
+    let rules = ["source=a target=b", "source=b regex=x action=drop", "target=c replacement=y"].map(rule);
+    assert_eq!(steps(&labels("a=1"), &rules), ["a=1 b=1", "a=1 b=1", "a=1 b=1 c=y"].map(|l| Some(labels(l))));
+    assert_eq!(steps(&labels("a=x"), &rules), [Some(labels("a=x b=x")), None, None]);
+}
+
+#[test]
+fn shown_rules_read_back() {
+    let shown = |rule: &RelabelConfig, expected: &str| {
+        assert_eq!(rule.to_string(), expected);
+        assert_eq!(parse(&format!("- {rule}"), NameValidation::Utf8).unwrap(), std::slice::from_ref(rule));
+        assert_eq!(parse(&format!("relabel_configs: [{rule}]"), NameValidation::Utf8).unwrap().len(), 1);
+    };
+    shown(
+        &rule("source=a,b-c regex=(x|y)'s target=t"),
+        "{source_labels: [a, b-c], regex: '(x|y)''s', target_label: t, action: replace}",
+    );
+    shown(
+        &rule("source=null sep=- target=Null action=hashmod mod=7"),
+        "{source_labels: ['null'], separator: '-', target_label: 'Null', modulus: 7, action: hashmod}",
+    );
+    let empty = RelabelConfig { separator: "\t\"".to_owned(), replacement: String::new(), ..rule("target=t") };
+    shown(&empty, r#"{separator: "\t\"", target_label: t, replacement: '', action: replace}"#);
+}
+
+#[test]
+fn wrong_rules_are_refused_with_their_place() {
+    let error =
+        parse("- action: keep\n- action: kep\n- target_label: a", NameValidation::Utf8).unwrap_err().to_string();
+    assert!(error.starts_with("rules:2:11: [1].action: ") && error.contains("keep"), "{error}");
+    assert!(parse("x: 1", NameValidation::Utf8).unwrap_err().to_string().contains("unknown field \"x\""));
+    assert_eq!(parse("", NameValidation::Utf8).unwrap(), []);
+}

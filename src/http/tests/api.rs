@@ -241,6 +241,22 @@ async fn targets_are_filtered_by_state_and_pool() {
     let none = json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": null});
     check_data(&w.get("/api/v1/targets?state=zzz").await, none);
     check_data(&w.get("/api/v1/scrape_pools").await, json!({"scrapePools": ["x", "y"]}));
+    check_data(&w.get("/api/v1/scrape_pools/config?scrapePool=x").await, json!({"yaml": "job_name: x\n"}));
+    let steps = w.get("/api/v1/targets/relabel_steps?scrapePool=x&labels=%7B%22a%22:%22b%22%7D").await;
+    let kept = json!({"rule": {"action": "replace"}, "output": {"a": "b"}, "keep": true});
+    let dropped = json!({"rule": {"action": "drop"}, "output": {}, "keep": false});
+    check_data(&steps, json!({ "steps": [kept, dropped] }));
+    for (path, text) in [
+        ("scrape_pools/config", "no scrapePool parameter provided"),
+        ("scrape_pools/config?scrapePool=z", "there is no scrape pool \"z\""),
+        ("targets/relabel_steps?scrapePool=x", "no labels parameter provided"),
+        ("targets/relabel_steps?scrapePool=z&labels=%7B%7D", "there is no scrape pool \"z\""),
+        ("targets/relabel_steps?scrapePool=x&labels=1", "invalid parameter \"labels\""),
+    ] {
+        let answer = w.get(&format!("/api/v1/{path}")).await;
+        let error = answer.json()["error"].clone();
+        assert!(answer.status == 400 && error.as_str().unwrap().contains(text), "{path}: {error}");
+    }
 }
 
 #[tokio::test]

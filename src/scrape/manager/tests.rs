@@ -102,6 +102,22 @@ async fn scrapes_are_stored_on_a_steady_grid_with_their_report() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scrape_that_is_asked_for_comes_beside_the_regular_ones() {
+    let lab = Lab::scraping(&job(&["t:1"]), "a 1\n").await;
+    let identity = lab.manager.targets().active[0].identity;
+    assert!(lab.manager.scrape_now("j", identity));
+    assert!(!lab.manager.scrape_now("j", identity ^ 1) && !lab.manager.scrape_now("k", identity));
+    lab.secs(15.0).await;
+    let n_samples = |lab: &Lab| lab.history("a").split(' ').count() - 1;
+    assert_eq!(n_samples(&lab), 3, "{}", lab.history("a"));
+    // Neither a new configuration nor time asks again.
+    lab.manager.apply(&[ScrapeConfig { extra_scrape_metrics: true, ..job(&["t:1"]) }]);
+    lab.secs(15.0).await;
+    assert_eq!(n_samples(&lab), 4, "{}", lab.history("a"));
+    assert!(lab.history("a").ends_with(" 15=1 30=1"), "{}", lab.history("a"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn phases_are_the_same_after_a_restart() {
     let mut phases = Vec::new();
     for wait in [0.0, 7.3] {
