@@ -10,7 +10,6 @@ mod budget;
 mod calls;
 
 mod exec;
-mod histogram_text;
 mod histogram_windows;
 mod info;
 mod join;

@@ -93,35 +93,3 @@ pub(crate) fn aggregation(op: AggregateOp) -> &'static str {
         AggregateOp::LimitRatio => "limit_ratio",
     }
 }
-
-/// A float as Go's `%v` writes it: shortest digits, an exponent below 1e-4 and from 1e21.
-pub(crate) fn go_float(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".to_owned();
-    }
-    if v.is_infinite() {
-        return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let magnitude = v.abs();
-    if magnitude != 0.0 && !(1e-4..1e21).contains(&magnitude) {
-        let text = format!("{v:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
-        return format!("{digits}e{sign}{exponent:0>2}");
-    }
-    format!("{v}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_look_like_those_of_go() {
-        for (v, want) in [(2.0, "2"), (1.1, "1.1"), (-0.5, "-0.5"), (1e21, "1e+21"), (1e-5, "1e-05"), (f64::NAN, "NaN")]
-        {
-            assert_eq!(go_float(v), want);
-        }
-        assert_eq!(go_float(f64::INFINITY), "+Inf");
-    }
-}

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+use promontory_model::histogram::Counts;
 use promontory_model::labels::Quoted;
 
 use super::aggregate::{Groups, group_labels};
@@ -10,6 +11,7 @@ use super::notes::{self, Notes};
 use super::vector::Vector;
 use crate::ast::{AggregateOp, Grouping};
 use crate::error::QueryError;
+use crate::histogram;
 use crate::kernels::{ABSENT, is_absent, quantile};
 use crate::notes as texts;
 use crate::ratio::ratio_offset;
@@ -169,7 +171,7 @@ pub(crate) fn count_values(input: &Vector, grouping: &Grouping, label: &str) -> 
         for step in 0..n {
             let v = input.row(i)[step];
             let text = match input.histogram(i, step) {
-                Some(h) => super::histogram_text::text(h),
+                Some(h) => histogram::text(h, Counts::Float),
                 None if is_absent(v) => continue,
                 None if last.is_some_and(|(bits, _)| bits == v.to_bits()) => String::new(),
                 None => float_text(v),
@@ -210,10 +212,10 @@ fn check_counts(k: &[f64]) -> Result<(), QueryError> {
             return Err(execution("Parameter value is NaN"));
         }
         if *k <= i64::MIN as f64 {
-            return Err(execution(&format!("Scalar value {} underflows int64", notes::go_float(*k))));
+            return Err(execution(&format!("Scalar value {} underflows int64", texts::format_g(*k))));
         }
         if *k >= i64::MAX as f64 {
-            return Err(execution(&format!("Scalar value {} overflows int64", notes::go_float(*k))));
+            return Err(execution(&format!("Scalar value {} overflows int64", texts::format_g(*k))));
         }
     }
     Ok(())

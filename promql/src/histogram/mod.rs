@@ -10,12 +10,14 @@
 mod accumulate;
 mod compare;
 mod stats;
+mod text;
 mod trim;
 
 pub(crate) use accumulate::Compensated;
 pub use accumulate::{Accumulator, Incompatible, Merged};
 pub use compare::{detect_reset, equals};
 pub use stats::{average, fraction, nan_observations, quantile, stdvar};
+pub use text::text;
 pub use trim::{Side, trim};
 
 use promontory_model::FloatHistogram;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promontory_model::{
-    Cancel, Columns, Labels, METRIC_NAME, Matcher, MetricType, Queryable as _, Select, SeriesBatch, Snapshot,
-    TimeRange, is_stale,
+    Cancel, Columns, HistogramSample, Labels, METRIC_NAME, Matcher, MetricType, Queryable as _, Select, SeriesBatch,
+    Snapshot, TimeRange, is_stale,
 };
 use promontory_promql::parser;
 
@@ -192,26 +192,37 @@ impl Dump<'_> {
 
     /// Writes the samples of column `i`, and before the first the lines of a new family.
     fn one(&mut self, labels: &Labels, i: usize, lines: &mut Option<(String, String)>) -> Result<(), TsdbError> {
-        let column = self.columns.column(i);
-        self.written.n_histograms += column.histograms.len() as u64;
+        let Self { columns, writer, written, family, .. } = self;
+        let column = columns.column(i);
+        let mut histograms = column.histogram_samples().peekable();
         let mut is_named = false;
-        for (row, t) in self.columns.timestamps().iter().enumerate().filter(|(row, _)| column.is_present(*row)) {
-            let v = column.values[row];
-            if is_stale(v) {
-                self.written.n_stale += 1;
+        for (row, t) in columns.timestamps().iter().enumerate() {
+            let histogram = histograms.next_if(|(at, _)| *at == row).map(|(_, h)| h);
+            if histogram.is_none() && !column.is_present(row) {
+                continue;
+            }
+            if histogram.as_ref().map_or_else(|| is_stale(column.values[row]), HistogramSample::is_stale) {
+                written.n_stale += 1;
+                continue;
+            }
+            if histogram.is_some() && !writer.has_histograms() {
+                written.n_histograms += 1;
                 continue;
             }
             if !is_named {
-                if let Some((text, family)) = lines.take() {
-                    self.writer.lines(&text)?;
-                    self.family = Some(family);
+                if let Some((text, of)) = lines.take() {
+                    writer.lines(&text)?;
+                    *family = Some(of);
                 }
-                self.writer.series(labels);
-                self.written.n_series += 1;
+                writer.series(labels);
+                written.n_series += 1;
                 is_named = true;
             }
-            self.writer.sample(*t, v)?;
-            self.written.n_samples += 1;
+            match histogram {
+                Some(h) => writer.histogram(*t, &h)?,
+                None => writer.sample(*t, column.values[row])?,
+            }
+            written.n_samples += 1;
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
-//! Samples as lines of text, in the two formats that scraping reads.
+//! Samples as lines of text, in the two formats that scraping reads; native histograms as Prometheus shows them.
 
 use std::io::{self, Write};
 
+use promontory_model::histogram::HistogramSample;
 use promontory_model::labels::{is_legacy_label_name, is_legacy_metric_name};
 use promontory_model::{Labels, METRIC_NAME};
+use promontory_promql::histogram;
 
 use crate::cli::TextFormat;
 
@@ -35,6 +37,20 @@ impl<'a> TextWriter<'a> {
     pub(super) fn sample(&mut self, t: i64, v: f64) -> io::Result<()> {
         self.line.clear();
         put_value(&mut self.line, v);
+        self.line_at(t)
+    }
+
+    /// Whether the format has a form for native histograms.
+    pub(super) fn has_histograms(&self) -> bool {
+        self.format == TextFormat::Text
+    }
+
+    pub(super) fn histogram(&mut self, t: i64, h: &HistogramSample) -> io::Result<()> {
+        self.line = histogram::text(h.value(), h.counts());
+        self.line_at(t)
+    }
+
+    fn line_at(&mut self, t: i64) -> io::Result<()> {
         match self.format {
             TextFormat::Text => writeln!(self.out, "{} {} {t}", self.key, self.line),
             TextFormat::Openmetrics => writeln!(self.out, "{} {} {}", self.key, self.line, Seconds(t)),
@@ -127,6 +143,8 @@ fn put_value(out: &mut String, v: f64) {
 
 #[cfg(test)]
 mod tests {
+    use promontory_model::FloatHistogram;
+    use promontory_model::histogram::{Counts, Span};
     use proptest::prelude::*;
 
     use super::*;
@@ -157,6 +175,23 @@ mod tests {
         check(TextFormat::Text, &[("a", "b")], 0, f64::NEG_INFINITY, "{a=\"b\"} -Inf 0\n");
         check(TextFormat::Openmetrics, &labels[..1], 1_084_004_578_077, 1.0, "up 1 1084004578.0771\n# EOF\n");
         check(TextFormat::Text, &labels[..1], 0, 1e300, "up 1e+300 0\n");
+    }
+
+    #[test]
+    fn a_histogram_is_a_line() {
+        let value = FloatHistogram {
+            count: 3.0,
+            sum: 4.5,
+            positive_spans: vec![Span { offset: 1, length: 1 }],
+            positive_buckets: vec![3.0],
+            ..FloatHistogram::default()
+        };
+        let h = HistogramSample::new(value, Counts::Integer).unwrap();
+        let mut out = Vec::new();
+        let mut writer = TextWriter::new(&mut out, TextFormat::Text);
+        writer.series(&Labels::from_pairs([("__name__", "h"), ("a", "b")]));
+        writer.histogram(-7, &h).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "h{a=\"b\"} {count:3, sum:4.5, (1,2]:3} -7\n");
     }
 
     proptest! {
