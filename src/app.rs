@@ -451,8 +451,11 @@ fn database_settings(args: &ServeArgs, config: &Config) -> DbSettings {
         retention_ms,
         retention_bytes,
         retention_percent,
+        compaction_rate: Some(args.compaction_rate).filter(|rate| *rate > 0),
         out_of_order_window_ms: storage.out_of_order_window.unwrap_or(args.out_of_order_window).ms(),
-        ..DbOptions::server().settings()
+        exemplars_max: storage
+            .exemplars_max
+            .map_or(DbOptions::server().exemplars_max, |n| usize::try_from(n).unwrap_or(usize::MAX)),
     }
 }
 

@@ -161,7 +161,7 @@ pub struct ServeArgs {
     /// How long samples are kept [default: 15d when no size is set either]
     #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", value_parser = parse_duration)]
     pub retention_time: Option<Duration>,
-    /// How many bytes of blocks are kept, like 512MB or 10GB
+    /// How many bytes of blocks are kept, like 512MB or 10GB; those of Prometheus in the folder count too
     #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE", value_parser = parse_bytes)]
     pub retention_size: Option<u64>,
     /// Samples that arrive this much late are still taken; 0s turns that off
@@ -171,6 +171,9 @@ pub struct ServeArgs {
     /// When the write-ahead log is synced
     #[arg(long = "storage.tsdb.wal-fsync", value_enum, default_value_t = WalFsync::Interval)]
     pub wal_fsync: WalFsync,
+    /// Bytes per second that merging blocks may read, write and check; 0 is without limit
+    #[arg(long = "storage.tsdb.compaction-rate", value_name = "SIZE", default_value = "64MB", value_parser = parse_bytes)]
+    pub compaction_rate: u64,
 
     /// Folder with Grafana dashboards (*.json); read again when files change
     #[arg(long = "dashboards.path", value_name = "FOLDER")]
@@ -259,6 +262,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("storage.tsdb.retention.size", args.retention_size.map(|b| format!("{b}B")).unwrap_or_default()),
         ("storage.tsdb.out-of-order-time-window", args.out_of_order_window.to_string()),
         ("storage.tsdb.wal-fsync", value_name(args.wal_fsync)),
+        ("storage.tsdb.compaction-rate", format!("{}B", args.compaction_rate)),
         ("dashboards.path", path(&args.dashboards_path)),
         ("query.lookback-delta", args.lookback_delta.to_string()),
         ("query.timeout", args.query_timeout.to_string()),

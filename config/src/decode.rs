@@ -141,6 +141,16 @@ impl<'a> Field<'a> {
         parse_u64(&scalar.text).or_else(|| self.wrong("a whole number of at least 0"))
     }
 
+    /// A number of things that may be negative, which is none.
+    pub(crate) fn count(&self) -> Option<u64> {
+        let scalar = self.scalar("a whole number")?;
+        let count = match scalar.text.strip_prefix('-') {
+            Some(digits) => parse_u64(digits).map(|_| 0),
+            None => parse_u64(&scalar.text),
+        };
+        count.or_else(|| self.wrong("a whole number"))
+    }
+
     /// A number from 0 to 100.
     pub(crate) fn percent(&self) -> Option<f64> {
         let scalar = self.scalar("a percentage")?;

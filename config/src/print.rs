@@ -265,5 +265,8 @@ fn storage(storage: &StorageConfig) -> Map {
     tsdb.map("retention", retention);
     let mut map = Map::default();
     map.map("tsdb", tsdb);
+    let mut exemplars = Map::default();
+    exemplars.some("max_exemplars", storage.exemplars_max);
+    map.map("exemplars", exemplars);
     map
 }

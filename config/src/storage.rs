@@ -16,6 +16,8 @@ pub struct StorageConfig {
     pub retention_bytes: Option<u64>,
     /// How much of the file system is kept, 0 to 100; goes before `retention_bytes`; zero is no limit.
     pub retention_percent: Option<f64>,
+    /// How many exemplars are kept; zero keeps none.
+    pub exemplars_max: Option<u64>,
 }
 
 const TSDB_NOT_BUILT: &[NotBuilt] = &[
@@ -35,5 +37,9 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
         }
         tsdb.finish(&[TSDB_NOT_BUILT]);
     }
-    fields.finish(&[&[NotBuilt::new("exemplars", Harmless::Empty)]]);
+    if let Some(exemplars) = fields.get("exemplars").and_then(|f| f.fields()) {
+        config.storage.exemplars_max = exemplars.get("max_exemplars").and_then(|f| f.count());
+        exemplars.finish(&[]);
+    }
+    fields.finish(&[]);
 }

@@ -198,6 +198,7 @@ impl Db {
     /// Changes what may change while the database is open; holds from the next append, tick or merge on.
     pub fn set(&self, settings: DbSettings) {
         self.0.head.set_window(settings.out_of_order_window_ms);
+        self.0.head.exemplars.set_max(settings.exemplars_max);
         *lock(&self.0.settings) = settings;
     }
 

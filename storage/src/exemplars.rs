@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use promontory_model::{Labels, Matcher, TimeRange, Timestamp};
 use rapidhash::fast::RandomState;
@@ -122,7 +123,8 @@ pub(crate) type Labelled = (Labels, Exemplar);
 /// All exemplars. The lock is taken before that of the log's buffer, so that numbers ascend there.
 #[derive(Debug)]
 pub(crate) struct Exemplars {
-    max: usize,
+    /// Changed with `state` locked.
+    max: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -153,21 +155,33 @@ struct OfSeries {
 impl Exemplars {
     /// An empty store of at most `max`; 0 keeps none.
     pub(crate) fn new(max: usize) -> Self {
-        Self { max, state: Mutex::default() }
+        Self { max: AtomicUsize::new(max), state: Mutex::default() }
     }
 
-    /// Whether none is ever kept.
+    fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether none is kept now.
     pub(crate) fn is_off(&self) -> bool {
-        self.max == 0
+        self.max() == 0
+    }
+
+    /// Keeps at most `max` from here on; the oldest make room.
+    pub(crate) fn set_max(&self, max: usize) {
+        let mut state = lock(&self.state);
+        self.max.store(max, Ordering::Relaxed);
+        state.evict(max);
     }
 
     /// Keeps what is new of `batch` and hands it, in parts with the number of their first, to `log`.
     pub(crate) fn append(&self, batch: Vec<Labelled>, mut log: impl FnMut(u64, &[Labelled])) -> ExemplarsAppended {
         let mut counts = ExemplarsAppended::default();
-        if self.is_off() {
+        let mut state = lock(&self.state);
+        let max = self.max();
+        if max == 0 {
             return counts;
         }
-        let mut state = lock(&self.state);
         let mut kept = Vec::new();
         for (labels, exemplar) in batch {
             let chars: usize = exemplar.labels.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum();
@@ -181,7 +195,7 @@ impl Exemplars {
             } else if newest.is_some_and(|newest| exemplar.is_before(newest)) {
                 counts.out_of_order += 1;
             } else {
-                state.push(self.max, labels.clone(), exemplar.clone());
+                state.push(max, labels.clone(), exemplar.clone());
                 kept.push((labels, exemplar));
             }
         }
@@ -199,10 +213,11 @@ impl Exemplars {
     /// Puts back what was kept, numbered from `first_no`; what is there already is left out.
     pub(crate) fn restore(&self, first_no: u64, batch: Vec<Labelled>) {
         let mut state = lock(&self.state);
+        let max = self.max();
         for (no, (labels, exemplar)) in (first_no..).zip(batch) {
             if no >= state.next_no {
                 state.next_no = no;
-                state.push(self.max, labels, exemplar);
+                state.push(max, labels, exemplar);
             }
         }
     }
@@ -219,7 +234,9 @@ impl Exemplars {
         let kept = state.ring.len() as u64;
         let oldest_no = state.next_no - kept;
         let lacking = state.next_no - state.filed_no.max(oldest_no);
-        let is_rewrite = n_filed.saturating_add(lacking) > 2 * kept + FILE_SPARE;
+        // Those of a store that was switched off must not come back when it is on again.
+        let is_emptied = kept == 0 && n_filed > 0;
+        let is_rewrite = is_emptied || n_filed.saturating_add(lacking) > 2 * kept + FILE_SPARE;
         let n = if is_rewrite { kept } else { lacking };
         ToFile { is_rewrite, first_no: state.next_no - n, exemplars: state.newest(n as usize), end_no: state.next_no }
     }
@@ -253,7 +270,7 @@ impl Exemplars {
     pub(crate) fn status(&self) -> ExemplarStatus {
         let state = lock(&self.state);
         ExemplarStatus {
-            max: self.max as u64,
+            max: self.max() as u64,
             kept: state.ring.len() as u64,
             series: state.by_labels.len() as u64,
             bytes: state.bytes as u64,
@@ -304,6 +321,11 @@ impl State {
         };
         self.series[at as usize].exemplars.push_back(exemplar);
         self.ring.push_back(at);
+        self.evict(max);
+    }
+
+    /// Makes sure that there are at most `max`, and few enough bytes.
+    fn evict(&mut self, max: usize) {
         while self.ring.len() > max || (self.bytes > BYTES_MAX && self.ring.len() > 1) {
             self.evict_oldest();
         }
@@ -427,6 +449,27 @@ mod tests {
         (9..50).for_each(|t| append(&store, "d", exemplar(t, 1.0, "x"), counts(1, 0, 0, 0)));
         assert_eq!(store.status().bytes, before);
         append(&Exemplars::new(0), "a", exemplar(1, 1.0, "x"), counts(0, 0, 0, 0));
+    }
+
+    #[test]
+    fn how_many_are_kept_can_change() {
+        let store = Exemplars::new(4);
+        (1..=5).for_each(|t| append(&store, "a", exemplar(t, 1.0, "x"), counts(1, 0, 0, 0)));
+        store.set_max(2);
+        assert_eq!(kept(&store), "a 4 5");
+        store.set_max(3);
+        append(&store, "a", exemplar(6, 1.0, "x"), counts(1, 0, 0, 0));
+        assert_eq!((kept(&store).as_str(), store.status().max), ("a 4 5 6", 3));
+        let filed = store.to_file(0);
+        assert_eq!((filed.first_no, filed.exemplars.len(), filed.is_rewrite), (3, 3, false));
+        store.filed(filed.end_no);
+        store.set_max(0);
+        append(&store, "b", exemplar(7, 1.0, "x"), counts(0, 0, 0, 0));
+        let status = store.status();
+        assert_eq!((kept(&store).as_str(), status.kept, status.series, status.bytes), ("", 0, 0, 0));
+        let none = store.to_file(3);
+        assert_eq!((none.exemplars.len(), none.is_rewrite), (0, true));
+        assert!(!store.to_file(0).is_rewrite);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct DbSettings {
     pub compaction_rate: Option<u64>,
     /// [`DbOptions::out_of_order_window_ms`]
     pub out_of_order_window_ms: i64,
+    /// [`DbOptions::exemplars_max`]
+    pub exemplars_max: usize,
 }
 
 impl DbOptions {
@@ -79,15 +81,30 @@ impl DbOptions {
             retention_percent: self.retention_percent,
             compaction_rate: self.compaction_rate,
             out_of_order_window_ms: self.out_of_order_window_ms,
+            exemplars_max: self.exemplars_max,
         }
     }
 
     /// These options with another changeable part.
     #[must_use]
     pub fn with(self, settings: DbSettings) -> Self {
-        let DbSettings { retention_ms, retention_bytes, retention_percent, compaction_rate, out_of_order_window_ms } =
-            settings;
-        Self { retention_ms, retention_bytes, retention_percent, compaction_rate, out_of_order_window_ms, ..self }
+        let DbSettings {
+            retention_ms,
+            retention_bytes,
+            retention_percent,
+            compaction_rate,
+            out_of_order_window_ms,
+            exemplars_max,
+        } = settings;
+        Self {
+            retention_ms,
+            retention_bytes,
+            retention_percent,
+            compaction_rate,
+            out_of_order_window_ms,
+            exemplars_max,
+            ..self
+        }
     }
 
     /// The behaviour of a server that was told nothing: 2-hour blocks, 15 days of retention, a window of 30 minutes

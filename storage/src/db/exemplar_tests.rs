@@ -95,6 +95,22 @@ fn a_damaged_file_is_reported_and_replaced() {
     assert_eq!((recovery.head_corruptions, kept(&db)), (0, (0..20).chain(40..45).collect()));
 }
 
+#[test]
+fn exemplars_that_were_switched_off_do_not_come_back() {
+    let vfs = SimVfs::new();
+    append_and_close(&vfs, 0..20);
+    let (db, _) = open(&vfs, 0);
+    db.set(DbOptions { exemplars_max: 0, ..options() }.settings());
+    assert_eq!(kept(&db), []);
+    db.close().unwrap();
+    drop(db);
+    let (db, recovery) = open(&vfs, 0);
+    assert_eq!((recovery.head_corruptions, kept(&db)), (0, vec![]));
+    append(&db, 20..25);
+    drop(db);
+    assert_eq!(kept(&open(&vfs, 0).0), (20..25).collect::<Vec<_>>());
+}
+
 fn append_and_close(vfs: &SimVfs, numbers: std::ops::Range<usize>) {
     let (db, _) = open(vfs, 0);
     append(&db, numbers);
