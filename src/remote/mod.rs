@@ -35,6 +35,8 @@ pub const WRITE_SERIES_MAX: usize = 500_000;
 pub const WRITE_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 /// Exemplars of one write request.
 pub const WRITE_EXEMPLARS_MAX: usize = 100_000;
+/// Metric families of which one write request says type, unit and help.
+pub const WRITE_FAMILIES_MAX: usize = 100_000;
 /// Write requests that are decoded at once; more wait.
 pub const WRITE_CONCURRENCY_MAX: usize = 8;
 /// Bytes of a buffer for a decompressed write request that is kept for the next one; that of a request as senders make

@@ -44,6 +44,8 @@ pub(crate) struct Received {
     pub(crate) invalid: Option<String>,
     /// Exemplars; those that are not kept are no error, for nobody could do anything about it.
     pub(crate) exemplars: ExemplarsAppended,
+    /// Metric families of which type, unit and help are not kept for want of room.
+    pub(crate) families_left_out: usize,
 }
 
 /// Why nothing of a request was appended, or not all that could have been.
@@ -192,6 +194,8 @@ impl Receiver {
             }));
         }
         received.n_samples = request.n_samples();
+        let families = request.families().iter().filter_map(|bytes| wire::family(bytes));
+        received.families_left_out = self.db.learn_metadata(families);
         Ok(())
     }
 

@@ -1,10 +1,14 @@
 //! Requests to the router in process, over a database in a temporary folder; messages by prost.
 
+use std::collections::BTreeMap;
+
 use axum::http::Request;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use promontory_model::{Cancel, Columns, Matcher, Queryable as _, Select, TimeRange, Timestamp, stale_nan};
+use promontory_model::{
+    Cancel, Columns, Matcher, MetricMetadata, MetricType, Queryable as _, Select, TimeRange, Timestamp, stale_nan,
+};
 use promontory_storage::DbOptions;
 use promontory_storage::clock::ManualClock;
 use promontory_storage::vfs::RealVfs;
@@ -223,7 +227,7 @@ async fn requests_that_are_not_understood_say_why() {
 fn series_that_nobody_sends_are_forgotten() {
     let w = World::new(true);
     let mut receiver = Receiver::new(w.db.clone());
-    let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0, exemplars: 0 };
+    let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0, exemplars: 0, families: 0 };
     let mut send = |name: &str, job: &str| {
         let request =
             WriteRequest { timeseries: vec![series(&[("__name__", name), ("job", job)], &[(w.clock.now().0, 1.0)])] };
@@ -379,4 +383,48 @@ async fn exemplars_are_kept_with_and_without_samples() {
         s.labels.metric_name().to_owned() + &ids.collect::<String>()
     };
     assert_eq!(kept.iter().map(show).collect::<Vec<_>>(), ["a 1:first 2:second", "b 1:x"]);
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MetadataRequest {
+    #[prost(message, repeated, tag = "3")]
+    metadata: Vec<SentMetadata>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SentMetadata {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    family: String,
+    #[prost(string, tag = "4")]
+    help: String,
+    #[prost(string, tag = "5")]
+    unit: String,
+}
+
+#[tokio::test]
+async fn what_senders_say_of_families_survives_a_restart() {
+    let w = World::new(true);
+    let sent = |kind, family: &str, help: &str| SentMetadata {
+        kind,
+        family: family.to_owned(),
+        help: help.to_owned(),
+        unit: "seconds".to_owned(),
+    };
+    let metadata = vec![sent(1, "a_total", "Counts."), sent(0, "", "Nothing."), sent(3, "b", "Old."), sent(2, "b", "")];
+    let body = pack(&MetadataRequest { metadata }.encode_to_vec());
+    assert_eq!(w.send("/write", &[], body).await.0, 204);
+    let of = |kind, help: &str| vec![MetricMetadata { kind, unit: "seconds".to_owned(), help: help.to_owned() }];
+    let expected = BTreeMap::from([
+        ("a_total".to_owned(), of(MetricType::Counter, "Counts.")),
+        ("b".to_owned(), of(MetricType::Gauge, "")),
+    ]);
+    assert_eq!(w.db.metadata(), expected);
+    w.db.close().unwrap();
+    let World { router, db, clock, _dir: dir } = w;
+    drop((router, db));
+    let options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
+    let (db, _) = Db::open(Arc::new(RealVfs), clock, dir.path(), options).unwrap();
+    assert_eq!(db.metadata(), expected);
 }

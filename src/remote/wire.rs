@@ -7,6 +7,8 @@
 //! # Source
 //! `prompb/remote.proto` and `prompb/types.proto` of Prometheus.
 
+use promontory_model::{MetricMetadata, MetricType};
+
 /// Bytes that are no such message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("proto: {what} at byte {offset}")]
@@ -139,6 +141,8 @@ pub(crate) struct Limits {
     pub(crate) samples: usize,
     pub(crate) histogram_bytes: usize,
     pub(crate) exemplars: usize,
+    /// Families of which type, unit and help are said.
+    pub(crate) families: usize,
 }
 
 /// Why a request cannot be taken apart.
@@ -159,11 +163,26 @@ pub(crate) struct Request<'a> {
     n_samples: usize,
     n_exemplars: usize,
     histogram_bytes: usize,
+    /// Messages that say what families mean.
+    families: Vec<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(bytes: &'a [u8], limits: Limits) -> Self {
-        Self { fields: Scanner::new(bytes), limits, n_series: 0, n_samples: 0, n_exemplars: 0, histogram_bytes: 0 }
+        Self {
+            fields: Scanner::new(bytes),
+            limits,
+            n_series: 0,
+            n_samples: 0,
+            n_exemplars: 0,
+            histogram_bytes: 0,
+            families: Vec::new(),
+        }
+    }
+
+    /// Messages for [`family`] so far.
+    pub(crate) fn families(&self) -> &[&'a [u8]] {
+        &self.families
     }
 
     /// Samples so far, histograms included.
@@ -175,8 +194,14 @@ impl<'a> Request<'a> {
     /// little more than a comparison is done.
     pub(crate) fn next(&mut self, expected: Expected<'_>, out: &mut Series<'a>) -> Result<bool, ScanError> {
         while let Some((number, value)) = self.fields.next()? {
-            // Metadata (3) is of no use: what a metric means is learnt where it is scraped.
-            let (1, Value::Bytes(message)) = (number, value) else { continue };
+            let message = match (number, value) {
+                (1, Value::Bytes(message)) => message,
+                (3, Value::Bytes(family)) => {
+                    self.family(family)?;
+                    continue;
+                }
+                _ => continue,
+            };
             if self.n_series == self.limits.series {
                 let (what, limit) = ("series", "write_series_max");
                 return Err(ScanError::Limit { what, max: self.limits.series, limit });
@@ -200,6 +225,15 @@ impl<'a> Request<'a> {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn family(&mut self, message: &'a [u8]) -> Result<(), ScanError> {
+        let max = self.limits.families;
+        if self.families.len() == max {
+            return Err(ScanError::Limit { what: "metric families", max, limit: "write_families_max" });
+        }
+        self.families.push(message);
+        Ok(())
     }
 
     fn series(&mut self, message: &'a [u8], out: &mut Series<'a>) -> Result<(), ScanError> {
@@ -312,6 +346,37 @@ pub(crate) fn exemplar(bytes: &[u8]) -> Option<Exemplar<'_>> {
     Some(out)
 }
 
+/// Types of metric families by their number.
+const TYPES: [MetricType; 8] = [
+    MetricType::Unknown,
+    MetricType::Counter,
+    MetricType::Gauge,
+    MetricType::Histogram,
+    MetricType::GaugeHistogram,
+    MetricType::Summary,
+    MetricType::Info,
+    MetricType::StateSet,
+];
+
+/// The name of a family and what it means; `None` when it has no name, or is damaged.
+pub(crate) fn family(bytes: &[u8]) -> Option<(String, MetricMetadata)> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let (mut name, mut metadata) = (String::new(), MetricMetadata::default());
+    let mut fields = Scanner::new(bytes);
+    while let Some((number, value)) = fields.next().ok()? {
+        match (number, value) {
+            (1, Value::Varint(n)) => {
+                metadata.kind = usize::try_from(n).ok().and_then(|n| TYPES.get(n).copied()).unwrap_or_default();
+            }
+            (2, Value::Bytes(bytes)) => name = text(bytes)?,
+            (4, Value::Bytes(bytes)) => metadata.help = text(bytes)?,
+            (5, Value::Bytes(bytes)) => metadata.unit = text(bytes)?,
+            _ => {}
+        }
+    }
+    (!name.is_empty()).then_some((name, metadata))
+}
+
 /// The label pairs in the bytes of [`Series::labels`]; `None` when one is no UTF-8 or damaged.
 pub(crate) fn labels(bytes: &[u8]) -> Option<Vec<(&str, &str)>> {
     let mut pairs = Vec::new();
@@ -356,7 +421,7 @@ mod tests {
     }
 
     fn scan(bytes: &[u8], series: usize, samples: usize) -> Result<Vec<Series<'_>>, ScanError> {
-        read(bytes, Limits { series, samples, histogram_bytes: 9, exemplars: 1 }, Expected::default())
+        read(bytes, Limits { series, samples, histogram_bytes: 9, exemplars: 1, families: 2 }, Expected::default())
     }
 
     #[test]
@@ -398,6 +463,39 @@ mod tests {
     }
 
     #[test]
+    fn families_stand_beside_series() {
+        let message = |name: &str, kind: u64, help: &str, unit: &str| {
+            let mut out = vec![0x08, kind as u8];
+            for (key, text) in [(0x12, name), (0x22, help), (0x2a, unit)] {
+                out.extend_from_slice(&[key, text.len() as u8]);
+                out.extend_from_slice(text.as_bytes());
+            }
+            out
+        };
+        let metadata = |kind, help: &str, unit: &str| MetricMetadata { kind, help: help.into(), unit: unit.into() };
+        let first = message("a", 7, "é", "s");
+        assert_eq!(family(&first), Some(("a".to_owned(), metadata(MetricType::StateSet, "é", "s"))));
+        let unknown = message("b", 8, "", "");
+        assert_eq!(family(&unknown), Some(("b".to_owned(), metadata(MetricType::Unknown, "", ""))));
+        assert_eq!(family(&message("", 1, "x", "")), None);
+        assert_eq!(family(&[0x12, 2, 0xff, 0xff]), None);
+        let series = messages::WriteRequest { timeseries: vec![messages::series(&[("__name__", "a")], &[(1, 1.0)])] };
+        let mut bytes = Vec::new();
+        for message in [&first, &unknown] {
+            bytes.extend_from_slice(&[0x1a, message.len() as u8]);
+            bytes.extend_from_slice(message);
+            bytes.extend_from_slice(&series.encode_to_vec());
+        }
+        let limits = |families| Limits { series: 9, samples: 9, histogram_bytes: 9, exemplars: 9, families };
+        let mut request = Request::new(&bytes, limits(2));
+        let mut series = Series::default();
+        while request.next(Expected::default(), &mut series).unwrap() {}
+        assert_eq!((request.n_samples(), request.families()), (2, &[&first[..], &unknown[..]][..]));
+        let refused = read(&bytes, limits(1), Expected::default()).unwrap_err().to_string();
+        assert_eq!(refused, "request of more than 1 metric families (write_families_max)");
+    }
+
+    #[test]
     fn damaged_bytes_say_where() {
         assert_eq!(scan(&[0x0a, 5, 1], 9, 9).unwrap_err().to_string(), "proto: unexpected end at byte 2");
         assert_eq!(scan(&[0x0b], 9, 9).unwrap_err().to_string(), "proto: unknown wire type at byte 1");
@@ -411,6 +509,7 @@ mod tests {
                 labels(series.labels);
             }
             exemplar(&bytes);
+            family(&bytes);
             labels(&bytes);
         }
 
@@ -433,7 +532,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            let limits = Limits { series: 9, samples: 9, histogram_bytes: 9, exemplars: 9 };
+            let limits = Limits { series: 9, samples: 9, histogram_bytes: 9, exemplars: 9, families: 9 };
             let text = |series: &[Series<'_>]| {
                 let of = |s: &Series<'_>| {
                     let samples: Vec<_> = s.samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use super::receiver::{ReceiveError, Received};
 use super::{
-    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_EXEMPLARS_MAX, WRITE_HISTOGRAM_BYTES_MAX,
-    WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
+    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_EXEMPLARS_MAX, WRITE_FAMILIES_MAX,
+    WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
 };
 
 const LIMITS: wire::Limits = wire::Limits {
@@ -17,6 +17,7 @@ const LIMITS: wire::Limits = wire::Limits {
     samples: WRITE_SAMPLES_MAX,
     histogram_bytes: WRITE_HISTOGRAM_BYTES_MAX,
     exemplars: WRITE_EXEMPLARS_MAX,
+    families: WRITE_FAMILIES_MAX,
 };
 
 /// Stores the samples of a request and answers 204 once they are safe.
@@ -83,6 +84,10 @@ fn store_message(remote: &Remote, bytes: &[u8]) -> Result<StatusCode, Refused> {
     remote.db.commit().map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     if received.bad_series > 0 {
         tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
+    }
+    if received.families_left_out > 0 {
+        let families = received.families_left_out;
+        tracing::warn!(families, "types and help texts of a remote write are not kept: there are too many");
     }
     match refusal(&received) {
         Some(reason) => Err(Refused::bad(reason)),

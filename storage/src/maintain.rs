@@ -540,6 +540,7 @@ impl Inner {
         self.flush()?;
         self.seal_old(0)?;
         self.checkpoint(&mut state)?;
+        self.store_metadata()?;
         self.head.health.close();
         Ok(())
     }

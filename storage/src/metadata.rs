@@ -36,19 +36,29 @@ const TYPES: [MetricType; 8] = [
 /// By name of the family; sources that say different things are all kept.
 pub(crate) type Families = BTreeMap<String, Vec<MetricMetadata>>;
 
-/// The families that are known.
+/// What is known.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
-    /// Held while the file is written, so that of two calls the later one is what is stored; taken before `families`.
+    /// Held while the file is written, so that of two calls the later one is what is stored; taken before `known`.
     writing: Mutex<()>,
-    families: Mutex<Families>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    families: Families,
+    /// Bytes of their names and texts.
+    bytes: usize,
+    /// How often they changed, and the number of the change that the file holds.
+    changes: u64,
+    stored: u64,
 }
 
 impl Db {
     /// What is known of metric families, also of those that nothing delivers any more.
     #[must_use]
     pub fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
-        lock(&self.0.metadata.families).clone()
+        lock(&self.0.metadata.known).families.clone()
     }
 
     /// Learns what sources say of their families now; durable when this returns. What was known of these families is
@@ -56,21 +66,51 @@ impl Db {
     /// enough, new ones are left out. Answers how many were left out.
     ///
     /// # Errors
-    /// [`WriteError`] when it could not be stored; it is known until the database is closed then.
+    /// [`WriteError`] when it could not be stored; the next call tries again.
     pub fn set_metadata(&self, told: &BTreeMap<String, Vec<MetricMetadata>>) -> Result<usize, WriteError> {
         self.0.set_metadata(told, METADATA_BYTES_MAX)
+    }
+
+    /// Learns what one source says of some families; durable after the next [`Db::set_metadata`] or [`Db::close`]. What
+    /// others say of them is replaced. Families for which the 32 MiB have no room are left out; answers how many.
+    pub fn learn_metadata(&self, told: impl IntoIterator<Item = (String, MetricMetadata)>) -> usize {
+        lock(&self.0.metadata.known).learn(told, METADATA_BYTES_MAX)
     }
 }
 
 impl Inner {
     fn set_metadata(&self, told: &Families, bytes_max: usize) -> Result<usize, WriteError> {
+        let left_out = lock(&self.metadata.known).set(told, bytes_max);
+        self.store_metadata()?;
+        Ok(left_out)
+    }
+
+    /// Writes the file when it lacks something.
+    pub(crate) fn store_metadata(&self) -> Result<(), WriteError> {
         let _writing = lock(&self.metadata.writing);
-        let known = lock(&self.metadata.families).clone();
-        let is_known = |(name, entries): (&String, &Vec<_>)| known.get(name) == Some(entries);
-        if told.iter().all(is_known) {
-            return Ok(0);
+        let (bytes, changes) = {
+            let known = lock(&self.metadata.known);
+            if known.stored == known.changes {
+                return Ok(());
+            }
+            (encode(&known.families), known.changes)
+        };
+        if let Some(reason) = self.head.health.reason() {
+            return Err(WriteError::ReadOnly { reason });
         }
-        let mut next = known.clone();
+        vfs::replace(&*self.vfs, &self.dir.join(NAME), &bytes)?;
+        lock(&self.metadata.known).stored = changes;
+        Ok(())
+    }
+}
+
+impl Known {
+    fn set(&mut self, told: &Families, bytes_max: usize) -> usize {
+        let is_known = |(name, entries): (&String, &Vec<_>)| self.families.get(name) == Some(entries);
+        if told.iter().all(is_known) {
+            return 0;
+        }
+        let mut next = self.families.clone();
         next.extend(told.iter().map(|(name, entries)| (name.clone(), entries.clone())));
         let mut left_out = 0;
         if text_bytes(&next) > bytes_max {
@@ -82,16 +122,32 @@ impl Inner {
                 bytes <= bytes_max
             });
         }
-        if next == known {
-            return Ok(left_out);
+        if next != self.families {
+            self.bytes = text_bytes(&next);
+            self.families = next;
+            self.changes += 1;
         }
-        let bytes = encode(&next);
-        *lock(&self.metadata.families) = next;
-        if let Some(reason) = self.head.health.reason() {
-            return Err(WriteError::ReadOnly { reason });
+        left_out
+    }
+
+    fn learn(&mut self, told: impl IntoIterator<Item = (String, MetricMetadata)>, bytes_max: usize) -> usize {
+        let mut left_out = 0;
+        for (name, metadata) in told {
+            let known = self.families.get(&name).map_or(&[][..], Vec::as_slice);
+            if known.contains(&metadata) {
+                continue;
+            }
+            let before = if known.is_empty() { 0 } else { family_bytes(&name, known) };
+            let bytes = self.bytes - before + family_bytes(&name, std::slice::from_ref(&metadata));
+            if bytes > bytes_max {
+                left_out += 1;
+                continue;
+            }
+            self.families.insert(name, vec![metadata]);
+            self.bytes = bytes;
+            self.changes += 1;
         }
-        vfs::replace(&*self.vfs, &self.dir.join(NAME), &bytes)?;
-        Ok(left_out)
+        left_out
     }
 }
 
@@ -116,7 +172,8 @@ impl Metadata {
             note(format!("{}: {e}; types and help texts are learnt anew", path.display()));
             Families::new()
         });
-        Ok(Self { writing: Mutex::default(), families: Mutex::new(families) })
+        let known = Known { bytes: text_bytes(&families), families, changes: 0, stored: 0 };
+        Ok(Self { writing: Mutex::default(), known: Mutex::new(known) })
     }
 }
 
@@ -195,6 +252,58 @@ mod tests {
         drop(db);
         let after = vfs.crash(Survival::Synced, 1);
         assert_eq!(open(&after, options()).metadata(), expected);
+    }
+
+    fn one(name: &str, kind: MetricType, help: &str) -> (String, MetricMetadata) {
+        let (name, mut entries) = family(name, kind, help);
+        (name, entries.remove(0))
+    }
+
+    #[test]
+    fn what_was_learnt_is_known_at_once_and_kept_by_the_next_write() {
+        let vfs = SimVfs::new();
+        let db = open(&vfs, options());
+        let told = [one("a", MetricType::Counter, "one"), one("b", MetricType::Gauge, "")];
+        assert_eq!(db.learn_metadata(told.clone()), 0);
+        let expected = Families::from([family("a", MetricType::Counter, "one"), family("b", MetricType::Gauge, "")]);
+        assert_eq!(db.metadata(), expected);
+        let survivor = |vfs: &SimVfs| open(&vfs.crash(Survival::Synced, 1), options()).metadata();
+        assert!(survivor(&vfs).is_empty());
+        db.set_metadata(&Families::new()).unwrap();
+        assert_eq!(survivor(&vfs), expected);
+        let ops = vfs.ops();
+        assert_eq!(db.learn_metadata(told), 0);
+        db.set_metadata(&Families::new()).unwrap();
+        assert_eq!(vfs.ops(), ops, "nothing new, nothing written");
+        db.learn_metadata([one("a", MetricType::Gauge, "two")]);
+        db.close().unwrap();
+        assert_eq!(survivor(&vfs)["a"], family("a", MetricType::Gauge, "two").1);
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_stored_later() {
+        let vfs = SimVfs::new();
+        let db = open(&vfs, options());
+        let told = Families::from([family("a", MetricType::Counter, "one")]);
+        vfs.set_space(Some(0));
+        assert!(db.set_metadata(&told).is_err());
+        vfs.set_space(None);
+        db.set_metadata(&told).unwrap();
+        assert_eq!(open(&vfs.crash(Survival::Synced, 1), options()).metadata(), told);
+    }
+
+    #[test]
+    fn what_is_learnt_has_an_end() {
+        let mut known = Known::default();
+        let first = one("a", MetricType::Counter, "12345");
+        let bytes_max = family_bytes(&first.0, std::slice::from_ref(&first.1));
+        let told = |help| [one("a", MetricType::Counter, help), one("b", MetricType::Counter, "")];
+        assert_eq!(known.learn(told("12345"), bytes_max), 1);
+        assert_eq!((known.families.len(), known.bytes), (1, bytes_max));
+        assert_eq!(known.learn(told("123456"), bytes_max), 2);
+        assert_eq!(known.families["a"], [first.1]);
+        assert_eq!(known.learn(told(""), bytes_max + 20), 0);
+        assert_eq!(known.bytes, text_bytes(&known.families));
     }
 
     #[test]
