@@ -123,7 +123,7 @@ impl Backend for ServerBackend {
             hostname: host_name(),
             reload_config_success: !self.0.config_failed.load(Ordering::Relaxed),
             last_config_ms: self.0.config_loaded_ms.load(Ordering::Relaxed),
-            corruption_count: status.wal_corruptions,
+            corruption_count: status.start.wal_corruptions,
             task_count: self.0.runtime.metrics().num_alive_tasks() as u64,
             parallelism: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
             memory_limit_bytes: self.0.args.query_max_memory,

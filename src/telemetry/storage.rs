@@ -1,9 +1,16 @@
 //! The database's figures under Prometheus' names.
 
 use promontory_model::MetricType;
-use promontory_storage::DbStatus;
+use promontory_storage::{DbStatus, Timed};
 
 use super::figures::{Figures, Labelled};
+
+/// How often something was done and how long all took; there are no quantiles.
+fn summary(name: &'static str, help: &'static str, timed: Timed) -> Figures {
+    let value = |suffix, value| Labelled { suffix, labels: Vec::new(), value };
+    let values = vec![value("_sum", timed.ns as f64 / 1e9), value("_count", timed.n as f64)];
+    Figures { name, help, kind: MetricType::Summary, values }
+}
 
 /// The figures of a database, read from its status at the time of the scrape.
 #[must_use]
@@ -26,7 +33,8 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
         .with_label("type", "float"),
         counter("prometheus_tsdb_head_series_created", "Series created in the head", s.series_created),
         counter("prometheus_tsdb_head_series_removed", "Series dropped from the head", s.series_removed),
-        counter("prometheus_tsdb_head_truncations", "Truncations of the head", s.truncations),
+        counter("prometheus_tsdb_head_truncations", "Truncations of the head", s.truncations.n),
+        summary("prometheus_tsdb_head_gc_duration_seconds", "Time spent in truncations of the head", s.truncations),
         counter("prometheus_tsdb_out_of_order_samples", "Samples refused as out of order", s.out_of_order)
             .with_label("type", "float"),
         counter("prometheus_tsdb_out_of_bound_samples", "Samples refused as out of bounds", s.out_of_bounds)
@@ -61,18 +69,49 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
             "Bytes of the write-ahead log that a sample took since the start",
             s.wal_bytes_per_sample(),
         ),
-        counter("promontory_tsdb_wal_fsyncs", "Syncs of the write-ahead log", s.wal_fsyncs),
-        Figures::counter(
-            "promontory_tsdb_wal_fsync_seconds",
+        summary(
+            "prometheus_tsdb_wal_fsync_duration_seconds",
             "Time spent in syncs of the write-ahead log",
-            s.wal_fsync_ns as f64 / 1e9,
+            Timed { n: s.wal_fsyncs, ns: s.wal_fsync_ns },
         ),
-        counter("prometheus_tsdb_wal_corruptions", "Damaged places found in the write-ahead log", s.wal_corruptions),
+        counter(
+            "prometheus_tsdb_wal_corruptions",
+            "Damaged places found in the write-ahead log",
+            s.start.wal_corruptions,
+        ),
+        counter(
+            "prometheus_tsdb_mmap_chunk_corruptions",
+            "Damaged places found in the head's files",
+            s.start.head_corruptions,
+        ),
+        Figures::gauge(
+            "prometheus_tsdb_data_replay_duration_seconds",
+            "Time that opening the database took",
+            s.start.ns as f64 / 1e9,
+        ),
+        gauge(
+            "prometheus_tsdb_clean_start",
+            "Whether the database had been closed before it was opened",
+            s.start.is_clean.into(),
+        ),
         counter("prometheus_tsdb_wal_writes_failed", "Failed writes and syncs of the write-ahead log", s.wal_failures),
-        counter("prometheus_tsdb_checkpoint_creations", "Checkpoints written", s.checkpoints),
+        counter("prometheus_tsdb_checkpoint_creations", "Checkpoints begun", s.checkpoints + s.checkpoints_failed),
+        counter("prometheus_tsdb_checkpoint_creations_failed", "Checkpoints that failed", s.checkpoints_failed),
+        counter("prometheus_tsdb_reloads", "Searches for blocks in the data folder", s.searches),
+        counter(
+            "prometheus_tsdb_reloads_failures",
+            "Searches for blocks that failed or found one that cannot be read",
+            s.searches_failed,
+        ),
         gauge("prometheus_tsdb_blocks_loaded", "Blocks that answer queries", s.blocks_loaded),
         gauge("prometheus_tsdb_storage_blocks_bytes", "Size of the blocks", s.blocks_bytes),
         counter("prometheus_tsdb_compactions", "Blocks cut and merged", s.compactions),
+        counter(
+            "prometheus_tsdb_compactions_triggered",
+            "Cuts and merges of blocks that were due",
+            s.compactions + s.compactions_failed,
+        ),
+        counter("prometheus_tsdb_vertical_compactions", "Merges of blocks that share times", s.merging.overlapping),
         counter("prometheus_tsdb_compactions_failed", "Cuts and merges that failed", s.compactions_failed),
         gauge(
             "prometheus_tsdb_compaction_populating_block",
@@ -91,13 +130,29 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
         ),
         counter("promontory_tsdb_compaction_read_bytes", "Size of all merged blocks", s.merging.read_bytes),
         counter("promontory_tsdb_compaction_written_bytes", "Size of all outputs of merges", s.merging.written_bytes),
-        Figures::counter(
-            "promontory_tsdb_compaction_seconds",
-            "Time spent merging",
-            s.merging.duration_ns as f64 / 1e9,
+        summary(
+            "prometheus_tsdb_compaction_duration_seconds",
+            "Time spent merging blocks",
+            Timed { n: s.merging.merges + s.merging.failures, ns: s.merging.duration_ns },
         ),
+        summary("prometheus_tsdb_tombstone_cleanup_seconds", "Time spent cleaning tombstones", s.cleanings),
         counter("prometheus_tsdb_time_retentions", "Blocks removed by age", s.time_retentions),
         counter("prometheus_tsdb_size_retentions", "Blocks removed by size", s.size_retentions),
+        Figures::gauge(
+            "prometheus_tsdb_retention_limit_seconds",
+            "How long samples are kept, 0 for ever",
+            s.retention_ms.unwrap_or(0) as f64 / 1e3,
+        ),
+        gauge(
+            "prometheus_tsdb_retention_limit_bytes",
+            "How many bytes are kept, 0 without limit",
+            s.retention_bytes.unwrap_or(0),
+        ),
+        Figures::gauge(
+            "prometheus_tsdb_retention_limit_percentage",
+            "How much of the file system is kept, 0 without limit",
+            s.retention_percent.unwrap_or(0.0),
+        ),
         gauge("promontory_tsdb_read_only", "Whether the database refuses to write", s.read_only.is_some().into()),
     ];
     let times = [

@@ -1,7 +1,7 @@
 //! Blocks that answer queries, whatever format their files have.
 //!
-//! The database keeps one list of them. Retention goes by what [`Block::meta`] says; only blocks of the own format are
-//! merged.
+//! The database keeps one list of them. Retention goes by what [`Block::meta`] says, whatever the format; only blocks of
+//! the own format are merged.
 
 mod deletion;
 mod merging;
@@ -34,6 +34,15 @@ pub(crate) trait Block: Source + Debug {
     /// The reader of the own format; `None` for another one, which is not merged.
     fn native(self: Arc<Self>) -> Option<Arc<BlockReader>>;
 
+    /// Whether it has the own format, and so times that can be trusted.
+    fn is_native(&self) -> bool;
+
+    /// Removes its files, in one step as far as anyone sees; who has it open keeps its view.
+    ///
+    /// # Errors
+    /// [`BlockError::Vfs`] when the system refuses.
+    fn delete(&self, vfs: &dyn Vfs) -> Result<(), BlockError>;
+
     /// Deletes the samples inside `range` of the series that pass all matchers of one of the selectors, durably, and
     /// answers with the block without them; `None` when no series passes.
     ///
@@ -61,6 +70,14 @@ impl Block for BlockReader {
         Some(self)
     }
 
+    fn is_native(&self) -> bool {
+        true
+    }
+
+    fn delete(&self, vfs: &dyn Vfs) -> Result<(), BlockError> {
+        block::delete(vfs, self.path().parent().unwrap_or(Path::new("")), self.meta().ulid)
+    }
+
     fn delete_samples(
         &self,
         vfs: &dyn Vfs,
@@ -78,14 +95,6 @@ impl Block for BlockReader {
 /// [`BlockError`] when it cannot be read.
 pub(crate) fn open(vfs: &dyn Vfs, path: &Path) -> Result<Arc<dyn Block>, BlockError> {
     Ok(BlockReader::open(vfs, path)?)
-}
-
-/// Removes the files of a block; who has it open keeps its view.
-///
-/// # Errors
-/// [`BlockError::Vfs`] when the system refuses.
-pub(crate) fn delete(vfs: &dyn Vfs, block: &dyn Block) -> Result<(), BlockError> {
-    block::delete(vfs, block.path().parent().unwrap_or(Path::new("")), block.meta().ulid)
 }
 
 #[cfg(test)]

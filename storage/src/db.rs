@@ -24,7 +24,7 @@ use crate::metadata::Metadata;
 use crate::options::{DbOptions, DbSettings, FsyncPolicy};
 use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
-use crate::status::{Cardinality, DbStatus, Maintenance, Recovery};
+use crate::status::{Cardinality, DbStatus, Maintenance, Recovery, Start};
 use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsError, VfsLock};
 use crate::wal::Wal;
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     /// Blocks that this process has shown or begun to make: those of others were put into the folder by somebody.
     /// Taken after all other locks.
     pub(crate) seen: Mutex<HashSet<Ulid>>,
-    wal_corruptions: u64,
+    start: Start,
     stop: Arc<Stop>,
     /// The committer, and the thread that syncs what it wrote.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -91,7 +91,16 @@ impl Db {
             if is_held { OpenError::Locked { dir: dir.to_owned() } } else { OpenError::Io(e) }
         })?;
         let settings = options.settings();
+        let began_ns = clock.monotonic_ns();
         let opened = recovery::open(&vfs, &clock, dir, options)?;
+        let found = &opened.recovery;
+        let start = Start {
+            ns: clock.monotonic_ns().saturating_sub(began_ns),
+            is_clean: found.wal_rows == 0 && found.wal_torn_bytes == 0,
+            wal_corruptions: found.wal_corruptions,
+            head_corruptions: found.head_corruptions,
+            bad_blocks: found.bad_blocks.len() as u64,
+        };
         let state = maintain::State {
             truncated: opened.manifest.floor,
             manifest: opened.manifest,
@@ -121,7 +130,7 @@ impl Db {
             random: std::hash::RandomState::new(),
             ulids: AtomicU64::new(0),
             seen: Mutex::default(),
-            wal_corruptions: opened.recovery.wal_corruptions,
+            start,
             stop: Arc::default(),
             threads: Mutex::default(),
             _lock: folder_lock,
@@ -324,17 +333,25 @@ impl Inner {
             status.wal_written_bytes = get(&wal.counters.written_bytes);
             status.wal_failures = get(&wal.counters.failures);
         }
-        status.wal_corruptions = self.wal_corruptions;
+        status.start = self.start;
         status.exemplars = self.head.exemplars.status();
         status.blocks_loaded = blocks.len() as u64;
         status.blocks_bytes = blocks.iter().map(|b| b.meta().bytes()).sum();
         status.checkpoints = get(&self.counters.checkpoints);
-        status.truncations = get(&self.counters.truncations);
+        status.checkpoints_failed = get(&self.counters.checkpoints_failed);
+        status.truncations = self.counters.truncations.get();
         status.merging = self.progress.status();
         status.compactions = get(&self.counters.compactions) + status.merging.merges;
         status.compactions_failed = get(&self.counters.compactions_failed) + status.merging.failures;
         status.time_retentions = get(&self.counters.time_retentions);
         status.size_retentions = get(&self.counters.size_retentions);
+        let settings = self.settings();
+        status.retention_ms = settings.retention_ms;
+        status.retention_bytes = settings.retention_bytes;
+        status.retention_percent = settings.retention_percent;
+        status.searches = 1 + get(&self.counters.searches);
+        status.searches_failed = u64::from(self.start.bad_blocks > 0) + get(&self.counters.searches_failed);
+        status.cleanings = self.counters.cleanings.get();
         status
     }
 }

@@ -50,4 +50,4 @@ pub use error::{AppendError, OpenError, WriteError};
 pub use exemplars::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar, ExemplarStatus, ExemplarsAppended, SeriesExemplars};
 pub use head::writer::{GroupWriter, SeriesRef, TimeBounds};
 pub use options::{DbOptions, DbSettings, FsyncPolicy};
-pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery};
+pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery, Start, Timed};

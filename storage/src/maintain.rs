@@ -15,6 +15,7 @@ use promontory_model::{Columns, HistogramSample, Labels, TimeRange, Timestamp};
 use crate::block::{self, BlockError, BlockMeta, BlockReader, BlockWriter, ColumnInput, GroupInput};
 use crate::blocks::{self, Block};
 use crate::canary::{Bug, is_planted};
+use crate::clock::Clock;
 use crate::db::Inner;
 use crate::error::WriteError;
 use crate::exemplars;
@@ -28,7 +29,7 @@ use crate::prometheus;
 use crate::recovery::{BLOCKS_DIR, HEAD_DIR};
 use crate::retention::{self, Reason, RetentionLimits};
 use crate::source::GroupColumns as _;
-use crate::status::Maintenance;
+use crate::status::{Maintenance, Timed};
 use crate::ulid::Ulid;
 use crate::vfs::{VfsError, VfsFile};
 
@@ -67,11 +68,34 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
-    pub(crate) truncations: AtomicU64,
+    pub(crate) checkpoints_failed: AtomicU64,
+    pub(crate) truncations: Timer,
     pub(crate) compactions: AtomicU64,
     pub(crate) compactions_failed: AtomicU64,
     pub(crate) time_retentions: AtomicU64,
     pub(crate) size_retentions: AtomicU64,
+    pub(crate) searches: AtomicU64,
+    pub(crate) searches_failed: AtomicU64,
+    pub(crate) cleanings: Timer,
+}
+
+/// Counts something and the time it takes.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    n: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Timer {
+    /// Counts what began at `began_ns` and ends now.
+    pub(crate) fn count(&self, clock: &dyn Clock, began_ns: u64) {
+        count(&self.n);
+        self.ns.fetch_add(clock.monotonic_ns().saturating_sub(began_ns), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Timed {
+        Timed { n: self.n.load(Ordering::Relaxed), ns: self.ns.load(Ordering::Relaxed) }
+    }
 }
 
 fn count(counter: &AtomicU64) {
@@ -189,7 +213,10 @@ impl Inner {
 
     /// Bounds the next replay: syncs chunks and series, names them in a manifest, removes what it no longer needs.
     pub(crate) fn checkpoint(&self, state: &mut State) -> Result<(), WriteError> {
-        self.try_checkpoint(state).map_err(|e| self.failed(e))
+        self.try_checkpoint(state).map_err(|e| {
+            count(&self.counters.checkpoints_failed);
+            self.failed(e)
+        })
     }
 
     fn try_checkpoint(&self, state: &mut State) -> Result<(), VfsError> {
@@ -367,6 +394,7 @@ impl Inner {
         if floor <= state.truncated {
             return false;
         }
+        let began_ns = self.head.clock.monotonic_ns();
         self.head.segments.finish_open();
         let truncated = {
             let _gate = self.head.gate_alone();
@@ -378,13 +406,8 @@ impl Inner {
             state.mark = None;
         }
         state.retired.extend(self.head.segments.retire(|id| truncated.segments.contains(&id)));
-        count(&self.counters.truncations);
+        self.counters.truncations.count(&*self.head.clock, began_ns);
         true
-    }
-
-    /// Facts of the blocks of the own format: those that go by retention.
-    fn own_metas(&self) -> Vec<BlockMeta> {
-        self.native_blocks().iter().map(|b| b.meta().clone()).collect()
     }
 
     /// Replaces the list of blocks; snapshots in use keep theirs.
@@ -409,12 +432,25 @@ impl Inner {
             return;
         }
         state.look_after_ns = now.saturating_add(LOOK_NS);
+        count(&self.counters.searches);
+        if !self.search_blocks(state, done) {
+            count(&self.counters.searches_failed);
+        }
+    }
+
+    /// Whether all that was found could be read.
+    fn search_blocks(&self, state: &mut State, done: &mut Maintenance) -> bool {
         let known = self.blocks();
         let mut found = match prometheus::look(&*self.vfs, &self.dir, &known) {
             Ok(found) => found,
-            Err(e) => return done.warnings.push(e.to_string()),
+            Err(e) => {
+                done.warnings.push(e.to_string());
+                return false;
+            }
         };
-        match self.new_own_blocks(&mut found.bad) {
+        let own = self.new_own_blocks(&mut found.bad);
+        let is_whole = own.is_ok() && found.bad.is_empty();
+        match own {
             Ok(own) if own.is_empty() => {}
             Ok(own) => {
                 tracing::info!(blocks = own.len(), "blocks were put into the data folder");
@@ -422,7 +458,7 @@ impl Inner {
             }
             Err(e) => done.warnings.push(e.to_string()),
         }
-        let is_foreign = |b: &Arc<dyn Block>| Arc::clone(b).native().is_none();
+        let is_foreign = |b: &Arc<dyn Block>| !b.is_native();
         let before: Vec<Ulid> = known.iter().filter(|b| is_foreign(b)).map(|b| b.meta().ulid).collect();
         let after: Vec<Ulid> = found.blocks.iter().map(|b| b.meta().ulid).collect();
         if before.len() != after.len() || !after.iter().all(|ulid| before.contains(ulid)) {
@@ -439,6 +475,7 @@ impl Inner {
             }
         }
         state.bad_blocks.retain(|path| found.bad.iter().any(|(p, _)| p == path));
+        is_whole
     }
 
     /// Blocks of the own format that this process neither made nor has shown before, as somebody put them there.
@@ -462,11 +499,14 @@ impl Inner {
         Ok(out)
     }
 
-    /// Only blocks of the own format: what others wrote is theirs to delete.
+    /// Removes the blocks that are too old or too many, those of Prometheus as well.
     fn apply_retention(&self, done: &mut Maintenance) {
-        let metas = self.own_metas();
-        let newest = metas.iter().map(|m| m.range.maxt.0).chain(self.head.max_t()).max();
-        let Some(newest) = newest else { return };
+        let blocks = self.blocks();
+        let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
+        // What a block of others says of its times must not make all older ones go at once.
+        let now = self.head.clock.now().0;
+        let maxt = |b: &Arc<dyn Block>| b.meta().range.maxt.0.min(if b.is_native() { i64::MAX } else { now });
+        let Some(newest) = blocks.iter().map(maxt).chain(self.head.max_t()).max() else { return };
         let settings = self.settings();
         let limits = RetentionLimits { age_ms: settings.retention_ms, bytes: self.retention_bytes(&settings) };
         let other = self.head.segments.bytes() + self.head.wal().map_or(0, |w| w.bytes());
@@ -479,7 +519,7 @@ impl Inner {
             }
             done.blocks_removed += 1;
             tracing::info!(block = %removal.ulid, reason = %removal.reason, "block removed by retention");
-            if let Err(e) = blocks::delete(&*self.vfs, &*gone) {
+            if let Err(e) = gone.delete(&*self.vfs) {
                 done.warnings.push(format!("remove block {}: {e}", removal.ulid));
             }
         }

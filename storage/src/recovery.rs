@@ -186,6 +186,7 @@ fn open_blocks(
         readers.retain(|r| r.meta().ulid != ulid);
         block::delete(&**vfs, &dir, ulid).map_err(block_failed)?;
     }
+    prometheus::remove_leftovers(&**vfs, data_dir)?;
     let found = prometheus::look(&**vfs, data_dir, &[])?;
     recovery.bad_blocks.extend(found.bad.into_iter().map(|(path, why)| (path.display().to_string(), why)));
     readers.extend(found.blocks);

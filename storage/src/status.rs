@@ -168,14 +168,16 @@ pub struct DbStatus {
     pub wal_fsync_ns: u64,
     /// Bytes written to the WAL since the start.
     pub wal_written_bytes: u64,
-    /// Damaged places that opening found in the WAL.
-    pub wal_corruptions: u64,
+    /// What opening took and found.
+    pub start: Start,
     /// Writes or syncs of the WAL that failed since the start.
     pub wal_failures: u64,
     /// Checkpoints since the start.
     pub checkpoints: u64,
+    /// Checkpoints that failed since the start; at most one, for the store is read-only then, but for a full disk.
+    pub checkpoints_failed: u64,
     /// Truncations of the head since the start.
-    pub truncations: u64,
+    pub truncations: Timed,
     /// Samples refused as out of order since the start.
     pub out_of_order: u64,
     /// Samples refused as out of bounds since the start.
@@ -200,6 +202,42 @@ pub struct DbStatus {
     pub time_retentions: u64,
     /// Blocks removed by size since the start.
     pub size_retentions: u64,
+    /// How long samples are kept, ms.
+    pub retention_ms: Option<i64>,
+    /// How many bytes are kept.
+    pub retention_bytes: Option<u64>,
+    /// How much of the file system is kept, percent.
+    pub retention_percent: Option<f64>,
+    /// Searches for blocks that were put into the data folder or taken out of it, the first at the start included.
+    pub searches: u64,
+    /// Those that failed or found a block that cannot be read.
+    pub searches_failed: u64,
+    /// Cleanings of tombstones since the start.
+    pub cleanings: Timed,
+}
+
+/// Something that is done now and then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timed {
+    /// How often since the start.
+    pub n: u64,
+    /// Time that all took, ns.
+    pub ns: u64,
+}
+
+/// What opening a database took and found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Time that it took, ns.
+    pub ns: u64,
+    /// Whether the database had been closed, so that the WAL held nothing of use.
+    pub is_clean: bool,
+    /// Damaged places in the WAL.
+    pub wal_corruptions: u64,
+    /// Damaged places in the head's files.
+    pub head_corruptions: u64,
+    /// Blocks that could not be opened.
+    pub bad_blocks: u64,
 }
 
 impl DbStatus {

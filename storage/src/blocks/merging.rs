@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use promontory_model::Cancel;
 
-use super::{Block, delete, open};
+use super::{Block, open};
 use crate::block::{BlockError, BlockReader};
 use crate::clock::Clock;
 use crate::compact::{self, CompactError, Compacted, Job, Plan, PlanOptions, Why, work_bytes};
@@ -36,6 +36,7 @@ pub(crate) struct Progress {
     done_bytes: AtomicU64,
     last_duration_ns: AtomicU64,
     merges: AtomicU64,
+    overlapping: AtomicU64,
     failures: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
@@ -57,6 +58,8 @@ pub struct MergeStatus {
     pub duration_ns: u64,
     /// Merges done.
     pub merges: u64,
+    /// Those of them that merged blocks because they share times.
+    pub overlapping: u64,
     /// Merges that failed.
     pub failures: u64,
     /// Bytes of all inputs.
@@ -75,6 +78,7 @@ impl Progress {
             last_duration_ns: get(&self.last_duration_ns),
             duration_ns: get(&self.duration_ns),
             merges: get(&self.merges),
+            overlapping: get(&self.overlapping),
             failures: get(&self.failures),
             read_bytes: get(&self.read_bytes),
             written_bytes: get(&self.written_bytes),
@@ -169,7 +173,10 @@ impl Inner {
         let Some(inputs) = plan.inputs.iter().map(find).collect::<Option<Vec<_>>>() else { return Ok(None) };
         let done = self.merge(&inputs);
         match &done {
-            Ok(_) => merging.failed.retain(|f| f.inputs != plan.inputs),
+            Ok(_) => {
+                self.progress.overlapping.fetch_add(u64::from(plan.why == Why::Overlap), Ordering::Relaxed);
+                merging.failed.retain(|f| f.inputs != plan.inputs);
+            }
             Err(_) if self.cancel.check().is_err() => {}
             Err(_) => merging.failed(plan.inputs, self.head.clock.monotonic_ns()),
         }
@@ -178,11 +185,13 @@ impl Inner {
 
     fn clean_tombstones(&self) -> Result<usize, CompactError> {
         let _merging = lock(&self.merging);
+        let began_ns = self.head.clock.monotonic_ns();
         let mut cleaned = 0;
         for block in self.native_blocks().into_iter().filter(|b| !b.tombstones().is_empty()) {
             self.merge(std::slice::from_ref(&block))?;
             cleaned += 1;
         }
+        self.counters.cleanings.count(&*self.head.clock, began_ns);
         Ok(cleaned)
     }
 
@@ -270,7 +279,7 @@ impl Inner {
         let merged = swapped?;
         // Queries have the output; what cannot be removed now is when the database is opened.
         for input in &inputs {
-            if let Err(e) = delete(&*self.vfs, &**input) {
+            if let Err(e) = input.delete(&*self.vfs) {
                 tracing::warn!(block = %input.meta().ulid, error = %e, "merged block is not removed");
             }
         }

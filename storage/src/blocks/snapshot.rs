@@ -4,7 +4,6 @@
 //! The head becomes a block. A snapshot is there as a whole or not at all, and can be opened like any data folder.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use promontory_model::TimeRange;
 
@@ -77,8 +76,7 @@ impl Inner {
             // A merge cannot replace blocks while this is held, and so not remove them.
             let _deletions = lock(&self.deletions);
             for block in self.blocks().iter() {
-                let is_own = Arc::clone(block).native().is_some();
-                let dir = if is_own { &blocks_dir } else { to };
+                let dir = if block.is_native() { &blocks_dir } else { to };
                 link_all(vfs, block.path(), &dir.join(block.meta().ulid.to_string()))?;
             }
         }

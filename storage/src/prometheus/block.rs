@@ -13,6 +13,7 @@ use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
 use super::chunks::{Chunks, Samples};
+use super::folder;
 use super::index::ChunkMeta;
 use super::index::read::Index;
 use super::meta::Meta;
@@ -83,6 +84,14 @@ impl Block for PrometheusBlock {
 
     fn native(self: Arc<Self>) -> Option<Arc<BlockReader>> {
         None
+    }
+
+    fn is_native(&self) -> bool {
+        false
+    }
+
+    fn delete(&self, vfs: &dyn Vfs) -> Result<(), BlockError> {
+        Ok(folder::delete(vfs, &self.0.path)?)
     }
 
     /// Writes the file in which Prometheus keeps its deletions.

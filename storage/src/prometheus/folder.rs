@@ -12,6 +12,33 @@ use crate::blocks::Block;
 use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsError};
 
+/// End of the name of a folder that is being removed. Prometheus uses the same one, and removes such at its start.
+const DELETION_SUFFIX: &str = ".tmp-for-deletion";
+
+/// Removes the block in the folder `path`: takes its name away first, so that a crash never leaves half a block.
+pub(super) fn delete(vfs: &dyn Vfs, path: &Path) -> Result<(), VfsError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(DELETION_SUFFIX);
+    let going = path.with_file_name(name);
+    match vfs.rename(path, &going) {
+        Err(e) if e.is_not_found() => return Ok(()),
+        result => result?,
+    }
+    vfs.sync_dir(path.parent().unwrap_or(Path::new("")))?;
+    vfs.remove_dir_all(&going)
+}
+
+/// Removes what removals that did not end have left in `dir`.
+pub(crate) fn remove_leftovers(vfs: &dyn Vfs, dir: &Path) -> Result<(), VfsError> {
+    for entry in vfs.read_dir(dir)? {
+        let is_leftover = entry.name.strip_suffix(DELETION_SUFFIX).is_some_and(|n| n.parse::<Ulid>().is_ok());
+        if is_leftover && entry.is_dir {
+            vfs.remove_dir_all(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates the folder `dir` so that it is still there after a crash.
 pub(super) fn create(vfs: &dyn Vfs, dir: &Path) -> Result<(), VfsError> {
     if vfs.read_dir(dir).is_ok() {

@@ -1,7 +1,7 @@
 //! Blocks of Prometheus' own format: read where they are, written on request, taken over into blocks of ours.
 //!
 //! They are the exchange format: Prometheus, promtool and Thanos read what [`export`] writes. Blocks that others wrote
-//! are never removed here, nor changed but for what is deleted from them. All their bytes are hostile. Described in
+//! are not changed but for what is deleted from them, and go by retention. All their bytes are hostile. Described in
 //! `docs/format/prometheus.md`.
 
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ mod writer;
 mod xor;
 
 pub use export::{ExportOptions, Exported, export, export_block};
-pub(crate) use folder::look;
+pub(crate) use folder::{look, remove_leftovers};
 pub use import::{Imported, import};
 
 /// How far an export or import has come. Reported after every few thousand series.

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::prometheus::{ExportOptions, Imported, PrometheusError, export, import};
 use crate::vfs::sim::Survival;
-use crate::{Db, DbOptions};
+use crate::{Db, DbOptions, DbSettings};
 
 const DIR: &str = "data";
 
@@ -50,6 +50,52 @@ fn blocks_in_the_data_folder_answer_from_the_start_and_when_they_come() {
     clock.advance(61_000);
     db.tick().unwrap();
     assert_eq!(all(&db), a);
+}
+
+/// What is left of four blocks of Prometheus, the oldest two hours after the epoch, once retention has been applied.
+#[track_caller]
+fn check_retention(settings: impl Fn(u64) -> DbSettings, now_ms: i64, expected: &[u64]) {
+    const HOUR_MS: i64 = 3_600_000;
+    let vfs = SimVfs::new();
+    let paths: Vec<_> = (1..=4)
+        .map(|n| write(&vfs, Path::new(DIR), Ulid::new(n, 1), &one("a", n as i64 * 480..n as i64 * 480 + 480)))
+        .collect();
+    vfs.set_space(Some(1 << 20));
+    let clock = Arc::new(ManualClock::new(Timestamp(now_ms)));
+    let db = open(&vfs, &clock);
+    let bytes = db.status().blocks_bytes / 4;
+    assert_eq!(db.0.blocks()[3].meta().range.maxt.0, 10 * HOUR_MS - 15_000);
+    db.set(settings(bytes));
+    let done = db.tick().unwrap();
+    assert_eq!((done.blocks_removed, done.warnings), (4 - expected.len() as u64, vec![]));
+    let left: Vec<u64> = db.0.blocks().iter().map(|b| b.meta().ulid.ms()).collect();
+    assert_eq!(left, expected);
+    for (n, path) in (1..).zip(&paths) {
+        assert_eq!(vfs.read_dir(path).is_ok(), expected.contains(&n), "{}", path.display());
+    }
+    // What is gone stays so, and what was not removed to its end goes at the next start.
+    let unfinished = Path::new(DIR).join(format!("{}.tmp-for-deletion", Ulid::new(9, 9)));
+    vfs.create_dir_all(&unfinished).unwrap();
+    drop(db);
+    let db = open(&vfs, &clock);
+    assert_eq!(db.status().blocks_loaded, expected.len() as u64);
+    assert!(vfs.read_dir(&unfinished).is_err());
+}
+
+#[test]
+fn retention_removes_blocks_of_prometheus_too() {
+    const HOUR_MS: i64 = 3_600_000;
+    let none = DbSettings { retention_ms: None, ..DbOptions::server().settings() };
+    let later = 24 * HOUR_MS;
+    check_retention(|_| none, later, &[1, 2, 3, 4]);
+    let age = DbSettings { retention_ms: Some(5 * HOUR_MS), ..none };
+    check_retention(|_| age, later, &[2, 3, 4]);
+    // Times ahead of the clock end nothing.
+    check_retention(|_| age, 6 * HOUR_MS, &[1, 2, 3, 4]);
+    check_retention(|bytes| DbSettings { retention_bytes: Some(bytes * 5 / 2), ..none }, later, &[3, 4]);
+    let percent = |bytes: u64| (bytes * 5 / 2) as f64 / f64::from(1 << 20) * 100.0;
+    check_retention(|bytes| DbSettings { retention_percent: Some(percent(bytes)), ..none }, later, &[3, 4]);
+    check_retention(|_| DbSettings { retention_bytes: Some(1), ..none }, later, &[4]);
 }
 
 #[test]
