@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod growth;
 mod maintenance;
 mod pages;
 mod source;
@@ -203,6 +204,7 @@ struct Shared {
     memory: Arc<MemoryPool>,
     telemetry: Telemetry,
     manager: Manager,
+    growth: Arc<growth::Growth>,
     dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
     config: ArcSwap<Config>,
@@ -336,6 +338,7 @@ impl Server {
             memory,
             telemetry,
             manager,
+            growth: Arc::default(),
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
             config: ArcSwap::from_pointee(Config::default()),
@@ -349,7 +352,9 @@ impl Server {
         shared.reload()?;
         let router = router(&shared, cors_origin);
         let told_by = shared.manager.clone();
-        let maintenance = Maintenance::start(db, move || told_by.metadata())
+        let (growth, noted, clock) = (shared.growth.clone(), db.clone(), shared.clock.clone());
+        let each_tick = move || growth.note(clock.now().ms(), || noted.cardinality(growth::NOTED_MAX));
+        let maintenance = Maintenance::start(db, move || told_by.metadata(), each_tick)
             .map_err(|source| AppError::System { op: "start the maintenance threads", source })?;
         Ok(Self { shared, listeners, router, maintenance })
     }

@@ -28,8 +28,12 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    /// `told` gives what targets say of their metrics now.
-    pub(super) fn start(db: Db, told: impl Fn() -> Families + Send + 'static) -> std::io::Result<Self> {
+    /// `told` gives what targets say of their metrics now; `each_tick` is called every few seconds.
+    pub(super) fn start(
+        db: Db,
+        told: impl Fn() -> Families + Send + 'static,
+        each_tick: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let mut started = Self { db, threads: Vec::new() };
         started.thread("promontory-tick", move |db, stopped| {
             for n in 0u64.. {
@@ -37,6 +41,7 @@ impl Maintenance {
                     return;
                 }
                 tick(db);
+                each_tick();
                 if n % TICKS_BETWEEN_METADATA == TICKS_TO_FIRST_METADATA {
                     remember(db, &told());
                 }

@@ -30,6 +30,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/service-discovery", get(discovery::discovery_page))
         .route("/relabel", get(discovery::relabel_page))
         .route("/status", get(status::status_page))
+        .route("/tsdb", get(status::storage_page))
+        .route("/tsdb-status", get(async || Redirect::temporary("/tsdb")))
         .route("/config", get(status::config_page))
         .with_state(shared)
         .merge(crate::ui::assets::router())

@@ -27,7 +27,8 @@ pub struct ConfigView {
 impl StatusView {
     /// Whether the values of a table are nothing but numbers, which belong below each other.
     fn are_counts(rows: &[(String, String)]) -> bool {
-        rows.iter().all(|(_, value)| !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b == b','))
+        rows.iter()
+            .all(|(_, value)| !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || b == b',' || b == b'+'))
     }
 }
 
@@ -35,6 +36,7 @@ impl StatusView {
 #[template(path = "status.html")]
 struct StatusPage<'a> {
     shell: Shell,
+    title: &'static str,
     view: &'a StatusView,
 }
 
@@ -48,8 +50,23 @@ struct ConfigPage<'a> {
 /// The status page.
 #[must_use]
 pub fn render(view: &StatusView, query: &[(String, String)], headers: &HeaderMap) -> Response {
-    let shell = Shell::of_page("Status", "status", query, headers);
-    page(StatusCode::OK, &StatusPage { shell, view })
+    render_sections("Status", view, query, headers)
+}
+
+/// The page of what is stored.
+#[must_use]
+pub fn render_storage(view: &StatusView, query: &[(String, String)], headers: &HeaderMap) -> Response {
+    render_sections("Storage", view, query, headers)
+}
+
+fn render_sections(
+    title: &'static str,
+    view: &StatusView,
+    query: &[(String, String)],
+    headers: &HeaderMap,
+) -> Response {
+    let shell = Shell::of_page(title, "status", query, headers);
+    page(StatusCode::OK, &StatusPage { shell, title, view })
 }
 
 /// The configuration page.

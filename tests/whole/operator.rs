@@ -53,6 +53,7 @@ fn targets_are_followed_from_discovery_to_series() {
     check(&server, &with_params("/relabel", &wrong), &["rules:1:12", "did you mean \"keep\"?"]);
     check(&server, "/config", &["prometheus.yml", "job_name: pods"]);
     check(&server, "/status", &["--storage.tsdb.path"]);
+    check(&server, "/tsdb", &["Memory of the head", "Metrics with most series", "Write-ahead log"]);
 
     let path = link.replace("/target?", "/target/scrape?");
     let ask = |headers: &[(&str, &str)]| client::request(server.addr, "POST", &path, headers, &[]).expect("an answer");
