@@ -76,7 +76,7 @@ fn buckets(columns: &[Vec<f64>]) -> Measured {
     let put = |i: usize, differences: &mut Vec<f64>, out: &mut Vec<u8>| {
         differences.clear();
         let is_relative = !is_first(i) && relative::differences(&columns[i], &columns[i - 1], differences);
-        codec::encode_after_first(if is_relative { differences } else { &columns[i] }, out);
+        codec::encode(if is_relative { differences } else { &columns[i] }, out);
         is_relative
     };
     let (mut out, mut differences) = (Vec::new(), Vec::new());
@@ -98,8 +98,7 @@ fn buckets(columns: &[Vec<f64>]) -> Measured {
         std::mem::swap(&mut values, &mut before);
         values.clear();
         let (bytes, is_relative) = &encoded[i];
-        let first = if *is_relative { relative::difference(columns[i][0], before[0]) } else { columns[i][0] };
-        codec::decode_after_first(black_box(bytes), columns[i].len(), first, &mut values).expect("encoded just now");
+        codec::decode(black_box(bytes), columns[i].len(), &mut values).expect("encoded just now");
         if *is_relative {
             relative::restore(&before, &mut values);
         }

@@ -5,7 +5,6 @@ use std::path::Path;
 use promontory_model::{Cancel, ReadError};
 use roaring::RoaringBitmap;
 
-use super::mini::Summary;
 use super::reader::OpenBlock;
 use super::section::File;
 use super::{BlockError, BlockMeta, BlockReader, INDEX_FILE};
@@ -188,15 +187,6 @@ fn check_group(
             report.value_bytes += reader.encoded(column)?.map_or(0, |(_, b)| b.len() as u64);
             values.clear();
             reader.values(column, &mut values)?;
-            let expected = Summary::of(&values).unwrap_or_else(Summary::of_none);
-            if expected.bits() != mini.summary.bits() {
-                return Err(file.corrupt(
-                    base,
-                    "summary of a mini-block",
-                    format!("{expected:?}"),
-                    format!("{:?}", mini.summary),
-                ));
-            }
             let (mut rows, mut histograms) = (Vec::new(), Vec::new());
             mini.histograms(&mut rows, &mut histograms).map_err(|e| file.malformed(base, e))?;
             found.samples += (values.len() + histograms.len()) as u64;

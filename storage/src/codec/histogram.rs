@@ -82,7 +82,7 @@ pub fn encode_histograms<H: Borrow<FloatHistogram>>(histograms: &[H], out: &mut 
     out.extend_from_slice(&dictionary);
     let plan = ints::Plan::new(&rows, false);
     out.push(plan.form.code());
-    plan.write(0, out);
+    plan.write(out);
 
     let mut scratch = Vec::new();
     let mut values = Vec::with_capacity(histograms.len());
@@ -220,7 +220,7 @@ fn read_rows(
     let form = Form::from_code(form).ok_or_else(|| r.error("form of the layouts"))?;
     let (mut layout_of, mut hints) = (Vec::new(), Vec::new());
     let mut is_known = true;
-    ints::each_ints(form, false, 0, r, n, |rows| {
+    ints::each_ints(form, false, r, n, |rows| {
         for row in rows {
             let layout = usize::try_from(*row >> ROW_BITS).ok().filter(|l| *l < n_layouts);
             is_known &= layout.is_some() && (row & ((1 << ROW_BITS) - 1)) <= HINT_MASK as i64;

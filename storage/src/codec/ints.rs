@@ -134,12 +134,12 @@ impl Plan {
         Self { form, factor, packed, gaps, head, n_head }
     }
 
-    /// Appends the column; its first number is written as the distance to `guide`.
-    pub(super) fn write(&self, guide: i64, out: &mut Vec<u8>) {
+    /// Appends the column.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         if self.factor > 1 {
             put_varint(out, self.factor);
         }
-        put_zigzag(out, self.head[0].wrapping_sub(guide));
+        put_zigzag(out, self.head[0]);
         if self.n_head > 1 {
             put_zigzag(out, self.head[1]);
         }
@@ -345,19 +345,18 @@ pub(super) enum Run<'a> {
 /// Sums of steps and numbers up to here are exact as floats.
 const EXACT: i128 = 1 << 52;
 
-/// Reads `n ≥ 1` integers and hands them out in runs. `guide` is what [`Plan::write`] was given. With `narrow`, runs
-/// may come as small steps, which are quicker to turn into floats.
+/// Reads `n ≥ 1` integers and hands them out in runs. With `narrow`, runs may come as small steps, which are quicker to
+/// turn into floats.
 pub(super) fn each_run(
     form: Form,
     divided: bool,
-    guide: i64,
     bytes: &mut Reader<'_>,
     n: usize,
     narrow: bool,
     mut emit: impl FnMut(Run<'_>),
 ) -> Result<(), CodecError> {
     let factor = if divided { bytes.varint()? as i64 } else { 1 };
-    let first = bytes.zigzag()?.wrapping_add(guide);
+    let first = bytes.zigzag()?;
     match form {
         Form::Constant => {
             emit(Run::Same(first, n));
@@ -392,12 +391,11 @@ pub(super) fn each_run(
 pub(super) fn each_ints(
     form: Form,
     divided: bool,
-    guide: i64,
     bytes: &mut Reader<'_>,
     n: usize,
     mut emit: impl FnMut(&[i64]),
 ) -> Result<(), CodecError> {
-    each_run(form, divided, guide, bytes, n, false, |run| match run {
+    each_run(form, divided, bytes, n, false, |run| match run {
         Run::Ints(ints) => emit(ints),
         Run::Same(m, n) => {
             let same = [m; BLOCK];
@@ -620,22 +618,16 @@ mod tests {
 
     #[track_caller]
     fn check(ints: &[i64], divide: bool, form: Option<Form>) {
-        check_after(0, ints, divide, form);
-        check_after(ints[0], ints, divide, form);
-    }
-
-    #[track_caller]
-    fn check_after(guide: i64, ints: &[i64], divide: bool, form: Option<Form>) {
         let plan = Plan::new(ints, divide);
         if let Some(form) = form {
             assert_eq!(plan.form, form);
         }
         let mut out = Vec::new();
-        plan.write(guide, &mut out);
+        plan.write(&mut out);
         let mut got = Vec::new();
         let mut reader = Reader::new(&out);
         let divided = plan.factor > 1;
-        each_ints(plan.form, divided, guide, &mut reader, ints.len(), |m| got.extend_from_slice(m)).unwrap();
+        each_ints(plan.form, divided, &mut reader, ints.len(), |m| got.extend_from_slice(m)).unwrap();
         assert!(reader.is_empty());
         assert_eq!(got, ints);
     }

@@ -91,14 +91,6 @@ impl Map {
         matches!(self, Self::NearDecimal(_) | Self::NearBinary(_))
     }
 
-    /// The integer of one value that is not odd; as in a column of it.
-    pub(super) fn int_of(self, v: f64) -> i64 {
-        match self {
-            Self::Bits => ordered(v.to_bits()),
-            _ => to_int(v * self.scale()),
-        }
-    }
-
     /// Appends the floats of a run.
     pub(super) fn restore(self, run: &Run<'_>, out: &mut Vec<f64>) {
         match *run {

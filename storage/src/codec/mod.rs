@@ -66,12 +66,7 @@ fn finish(r: &Reader<'_>) -> Result<(), CodecError> {
 ///
 /// Cost: about 5 ns per value, less when constant. The number of values is not written; keep it.
 pub fn encode(values: &[f64], out: &mut Vec<u8>) {
-    Encoder { values, is_first_known: false }.put(out);
-}
-
-/// As [`encode`], for a reader that knows the first of the values: saves most of its bytes.
-pub fn encode_after_first(values: &[f64], out: &mut Vec<u8>) {
-    Encoder { values, is_first_known: true }.put(out);
+    Encoder { values }.put(out);
 }
 
 /// Appends `n` values to `out`; `bytes` must hold exactly these.
@@ -79,27 +74,13 @@ pub fn encode_after_first(values: &[f64], out: &mut Vec<u8>) {
 /// # Errors
 /// [`CodecError`] when the bytes are not what [`encode`] writes. `out` may then hold some values.
 pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
-    read(bytes, n, None, out)
-}
-
-/// As [`decode`], of what [`encode_after_first`] wrote; `first` has the bits of the first value.
-///
-/// # Errors
-/// As [`decode`].
-pub fn decode_after_first(bytes: &[u8], n: usize, first: f64, out: &mut Vec<f64>) -> Result<(), CodecError> {
-    read(bytes, n, Some(first), out)
-}
-
-/// What the first integer of a column is written relative to.
-fn guide(map: Map, first: Option<f64>) -> i64 {
-    first.filter(|v| !map::is_odd(v.to_bits())).map_or(0, |v| map.int_of(v))
+    read(bytes, n, out)
 }
 
 /// A column on its way to bytes.
 struct Encoder<'a> {
     /// At least one.
     values: &'a [f64],
-    is_first_known: bool,
 }
 
 impl Encoder<'_> {
@@ -138,10 +119,6 @@ impl Encoder<'_> {
         }
     }
 
-    fn known_first(&self) -> Option<f64> {
-        self.values.first().copied().filter(|_| self.is_first_known)
-    }
-
     fn put_ints(&self, regular: &[f64], exceptions: &[(usize, u64)], out: &mut Vec<u8>) -> Map {
         let mut numbers = Vec::with_capacity(regular.len());
         let mut corrections = Vec::new();
@@ -155,11 +132,11 @@ impl Encoder<'_> {
         if !exceptions.is_empty() {
             put_exceptions(exceptions, out);
         }
-        plan.write(guide(map, self.known_first()), out);
+        plan.write(out);
         if map.is_near() {
             let plan = ints::Plan::new(&corrections, false);
             out.push(plan.form.code());
-            plan.write(0, out);
+            plan.write(out);
         }
         map
     }
@@ -171,7 +148,7 @@ impl Encoder<'_> {
             let (code, parameter) = map.code();
             out.push(Form::Constant.code() | code << MAP_SHIFT);
             out.extend(parameter);
-            put_zigzag(out, number.wrapping_sub(guide(map, self.known_first())));
+            put_zigzag(out, number);
             if out.len() - start <= 9 {
                 return;
             }
@@ -183,9 +160,7 @@ impl Encoder<'_> {
     }
 
     fn put_first(&self, out: &mut Vec<u8>) {
-        if !self.is_first_known {
-            out.extend_from_slice(&self.values[0].to_bits().to_le_bytes());
-        }
+        out.extend_from_slice(&self.values[0].to_bits().to_le_bytes());
     }
 
     /// Appends the floats themselves: XOR stream or plain, whichever is shorter.
@@ -224,7 +199,7 @@ fn keep_shorter(start: usize, middle: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn read(bytes: &[u8], n: usize, first: Option<f64>, out: &mut Vec<f64>) -> Result<(), CodecError> {
+fn read(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
     let mut c = Reader::new(bytes);
     if n == 0 {
         return finish(&c);
@@ -236,7 +211,7 @@ fn read(bytes: &[u8], n: usize, first: Option<f64>, out: &mut Vec<f64>) -> Resul
         if tag & (DIVIDED | EXCEPTIONS) != 0 {
             return Err(CodecError { at: 0, what: "tag of a column" });
         }
-        read_floats(tag & FORM_MASK, &mut c, n, first, out)?;
+        read_floats(tag & FORM_MASK, &mut c, n, out)?;
         return finish(&c);
     }
     let form = Form::from_code(tag & FORM_MASK).ok_or(CodecError { at: 0, what: "form of a column" })?;
@@ -249,14 +224,14 @@ fn read(bytes: &[u8], n: usize, first: Option<f64>, out: &mut Vec<f64>) -> Resul
     }
     out.reserve(n);
     let may_be_narrow = map != Map::Bits;
-    ints::each_run(form, tag & DIVIDED != 0, guide(map, first), &mut c, n, may_be_narrow, |run| {
+    ints::each_run(form, tag & DIVIDED != 0, &mut c, n, may_be_narrow, |run| {
         map.restore(&run, out);
     })?;
     if map.is_near() {
         let code = c.u8()?;
         let form = Form::from_code(code).ok_or_else(|| c.error("form of corrections"))?;
         let mut values = out[start..].iter_mut();
-        ints::each_ints(form, false, 0, &mut c, n, |corrections| {
+        ints::each_ints(form, false, &mut c, n, |corrections| {
             for (by, value) in corrections.iter().zip(values.by_ref()) {
                 *value = map::moved(*value, *by);
             }
@@ -268,23 +243,14 @@ fn read(bytes: &[u8], n: usize, first: Option<f64>, out: &mut Vec<f64>) -> Resul
     finish(&c)
 }
 
-fn read_floats(
-    form: u8,
-    c: &mut Reader<'_>,
-    n: usize,
-    first: Option<f64>,
-    out: &mut Vec<f64>,
-) -> Result<(), CodecError> {
+fn read_floats(form: u8, c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
     if form == FORM_DICTIONARY {
         return dictionary::read(c, n, out);
     }
     if form > FORM_DICTIONARY {
         return Err(c.error("form of a column").into());
     }
-    let first = match first {
-        Some(first) => first.to_bits(),
-        None => c.u64()?,
-    };
+    let first = c.u64()?;
     if form == FORM_XOR {
         out.push(f64::from_bits(first));
         return xor::read(c, first, n - 1, out);

@@ -79,7 +79,7 @@ pub fn decode_timestamps(bytes: &[u8], n: usize, out: &mut Vec<i64>) -> Result<(
     }
     let start = out.len();
     match c.u8()? {
-        LINE => ints::each_ints(Form::Linear, false, 0, &mut c, n, |t| out.extend_from_slice(t))?,
+        LINE => ints::each_ints(Form::Linear, false, &mut c, n, |t| out.extend_from_slice(t))?,
         AROUND_LINE => {
             let (first, stride, least) = (c.zigzag()?, c.zigzag()?, c.zigzag()?);
             let mut line = first.wrapping_add(least);
