@@ -14,6 +14,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use crate::block::{BlockReader, SPAN_ROWS_MAX, mini};
 use crate::codec;
 use crate::db::Db;
+use crate::label_table::LabelTable;
 use crate::source::{SelectedGroup, Source};
 use crate::ulid::Ulid;
 
@@ -313,7 +314,8 @@ impl Found {
         progress: &mut dyn FnMut(f64, u64),
         cancel: &Cancel,
     ) -> Result<(), ReadError> {
-        let groups = source.select(&Select { range: TimeRange::ALL, matchers: &[], cancel })?;
+        let mut table = LabelTable::default();
+        let groups = source.select(&Select { range: TimeRange::ALL, matchers: &[], cancel }, &mut table)?;
         let n_groups = groups.len();
         let mut columns = Columns::default();
         for (g, SelectedGroup { group, series }) in groups.into_iter().enumerate() {
@@ -330,7 +332,7 @@ impl Found {
                     part.timestamp_bytes += bytes.len() as u64;
                 }
                 for (c, s) in some.iter().enumerate() {
-                    let number = self.series(&s.labels);
+                    let number = self.series(&table.labels(s.set));
                     let (times, n_samples, bytes) = encoded(&columns, c);
                     if let Some(times) = times {
                         self.note(&mut part, number, times, n_samples, bytes);

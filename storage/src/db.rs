@@ -434,6 +434,10 @@ impl Snapshot for DbSnapshot {
         select::select(&self.sources(), select)
     }
 
+    fn select_unlabelled(&self, select: &Select<'_>) -> Result<Selection, ReadError> {
+        select::select_unlabelled(&self.sources(), select)
+    }
+
     fn label_names(&self, select: &Select<'_>) -> Result<Vec<String>, ReadError> {
         select::names(&self.sources(), select, |source, out| source.label_names(select, out))
     }

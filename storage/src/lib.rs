@@ -23,6 +23,7 @@ mod head;
 mod health;
 mod histogram_column;
 mod known;
+mod label_table;
 mod maintain;
 mod manifest;
 mod mapped;

@@ -9,10 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use promontory_model::{
-    Columns, HistogramSample, Labels, ReadError, Select, Selection, SeriesBatch, SeriesList, TimeRange,
+    Columns, HistogramSample, LabelGroups, Labels, Projection, ReadError, Select, Selection, SeriesBatch, SeriesList,
+    TimeRange,
 };
 use rapidhash::fast::RandomState;
 
+use crate::label_table::{LabelTable, SetId};
 use crate::sample::{Origin, keep_hint_after};
 use crate::source::{GroupColumns, SelectedGroup, Source};
 
@@ -24,6 +26,17 @@ pub(crate) struct NamedSource {
 
 /// The series of all sources that pass the matchers. Sources come oldest first.
 pub(crate) fn select(sources: &[NamedSource], select: &Select<'_>) -> Result<Selection, ReadError> {
+    selected(sources, select, LabelTable::default())
+}
+
+/// As [`select`]; labels may be empty.
+pub(crate) fn select_unlabelled(sources: &[NamedSource], select: &Select<'_>) -> Result<Selection, ReadError> {
+    // Where series of several sources are to be joined, their labels say which.
+    let is_alone = sources.iter().filter(|s| s.source.range().overlaps(select.range)).count() <= 1;
+    selected(sources, select, if is_alone { LabelTable::anonymous() } else { LabelTable::default() })
+}
+
+fn selected(sources: &[NamedSource], select: &Select<'_>, mut table: LabelTable) -> Result<Selection, ReadError> {
     let mut warnings = Vec::new();
     let mut groups = Vec::new();
     for named in sources {
@@ -31,13 +44,13 @@ pub(crate) fn select(sources: &[NamedSource], select: &Select<'_>) -> Result<Sel
         if !named.source.range().overlaps(select.range) {
             continue;
         }
-        match (named.source.select(select), &named.name) {
+        match (named.source.select(select, &mut table), &named.name) {
             (Ok(found), _) => groups.extend(found),
             (Err(e @ ReadError::Cancelled(_)), _) | (Err(e), None) => return Err(e),
             (Err(e), Some(name)) => warnings.push(format!("{name} is left out: {e}")),
         }
     }
-    Ok(Selection { batches: batches(groups), warnings })
+    Ok(Selection { batches: batches(groups, table), warnings })
 }
 
 /// Runs `ask` on each source in range; sorted and without repetition.
@@ -78,62 +91,91 @@ pub(crate) fn series(sources: &[NamedSource], select: &Select<'_>, limit: usize)
     Ok(out)
 }
 
-/// Parts of one series: group of the selection and column.
-struct Parts {
-    labels: Labels,
-    first: (u32, u32),
-    rest: Vec<(u32, u32)>,
-}
-
-fn batches(groups: Vec<SelectedGroup>) -> Vec<Arc<dyn SeriesBatch>> {
-    if let [_] = groups.as_slice() {
-        return groups.into_iter().map(whole_group).collect();
+/// Puts the parts of each series together: series with the same sequence of groups become one batch.
+fn batches(groups: Vec<SelectedGroup>, table: LabelTable) -> Vec<Arc<dyn SeriesBatch>> {
+    let table = Arc::new(table);
+    if is_each_once(&groups, table.len()) {
+        return groups.into_iter().map(|group| whole_group(group, &table)).collect();
     }
-    let mut by_labels: HashMap<Labels, u32, RandomState> = HashMap::default();
-    let mut series: Vec<Parts> = Vec::new();
-    let mut columns = Vec::with_capacity(groups.len());
-    for (group, selected) in groups.into_iter().enumerate() {
-        columns.push(selected.group);
-        for s in selected.series {
-            let part = (group as u32, s.column);
-            match by_labels.get(&s.labels) {
-                Some(&i) => series[i as usize].rest.push(part),
-                None => {
-                    by_labels.insert(s.labels.clone(), series.len() as u32);
-                    series.push(Parts { labels: s.labels, first: part, rest: Vec::new() });
-                }
-            }
-        }
-    }
-    drop(by_labels);
-    // Series with the same sequence of groups share a batch.
+    let parts = Parts::of(&groups, table.len());
+    // The batches begun so far, by their sequence of groups.
     let mut batch_of: HashMap<Vec<u32>, usize, RandomState> = HashMap::default();
     let mut out: Vec<Batch> = Vec::new();
-    let mut key = Vec::new();
-    for s in series {
-        key.clear();
-        key.push(s.first.0);
-        key.extend(s.rest.iter().map(|(group, _)| *group));
-        let i = batch_of.get(&key).copied().unwrap_or_else(|| {
-            let parts =
-                key.iter().map(|&g| Part { group: Arc::clone(&columns[g as usize]), columns: Vec::new() }).collect();
-            out.push(Batch { labels: Vec::new(), parts });
-            batch_of.insert(key.clone(), out.len() - 1);
-            out.len() - 1
-        });
-        let batch = &mut out[i];
-        batch.labels.push(s.labels);
-        batch.parts[0].columns.push(s.first.1);
-        for (part, (_, column)) in batch.parts[1..].iter_mut().zip(s.rest) {
-            part.columns.push(column);
+    let (mut key, mut last) = (Vec::new(), None);
+    for set in table.sets() {
+        let of_series = parts.of_set(set);
+        if of_series.is_empty() {
+            continue;
+        }
+        let in_groups = of_series.iter().map(|(group, _)| group);
+        // Neighbours mostly lie in the same groups.
+        let at = match last.filter(|_| in_groups.clone().eq(key.iter())) {
+            Some(at) => at,
+            None => {
+                key.clear();
+                key.extend(in_groups);
+                *batch_of.entry(key.clone()).or_insert_with(|| {
+                    let of = |g: &u32| Part { group: Arc::clone(&groups[*g as usize].group), columns: Vec::new() };
+                    let parts = key.iter().map(of).collect();
+                    out.push(Batch { table: Arc::clone(&table), sets: Vec::new(), parts });
+                    out.len() - 1
+                })
+            }
+        };
+        last = Some(at);
+        let batch = &mut out[at];
+        batch.sets.push(set);
+        for (part, (_, column)) in batch.parts.iter_mut().zip(of_series) {
+            part.columns.push(*column);
         }
     }
     out.into_iter().map(|b| Arc::new(b) as Arc<dyn SeriesBatch>).collect()
 }
 
-fn whole_group(selected: SelectedGroup) -> Arc<dyn SeriesBatch> {
-    let (labels, columns) = selected.series.into_iter().map(|s| (s.labels, s.column)).unzip();
-    Arc::new(Batch { labels, parts: vec![Part { group: selected.group, columns }] })
+/// Whether no series has more than one part.
+fn is_each_once(groups: &[SelectedGroup], n_sets: usize) -> bool {
+    let mut seen = vec![false; n_sets];
+    let mut series = groups.iter().flat_map(|g| &g.series);
+    series.all(|s| !std::mem::replace(&mut seen[s.set.index()], true))
+}
+
+/// Group and column of all parts of all series.
+struct Parts {
+    /// Those of a series one after the other, in the order of groups.
+    parts: Vec<(u32, u32)>,
+    /// Where those of each set end.
+    ends: Vec<usize>,
+}
+
+impl Parts {
+    fn of(groups: &[SelectedGroup], n_sets: usize) -> Self {
+        let mut ends = vec![0; n_sets];
+        groups.iter().flat_map(|g| &g.series).for_each(|s| ends[s.set.index()] += 1);
+        let mut total = 0;
+        // First the place of the next part of each set, which in the end is where its parts end.
+        for end in &mut ends {
+            total += std::mem::replace(end, total);
+        }
+        let mut parts = vec![(0, 0); total];
+        for (number, group) in groups.iter().enumerate() {
+            for s in &group.series {
+                let at = &mut ends[s.set.index()];
+                parts[*at] = (number as u32, s.column);
+                *at += 1;
+            }
+        }
+        Self { parts, ends }
+    }
+
+    fn of_set(&self, set: SetId) -> &[(u32, u32)] {
+        let start = set.index().checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.parts[start..self.ends[set.index()]]
+    }
+}
+
+fn whole_group(selected: SelectedGroup, table: &Arc<LabelTable>) -> Arc<dyn SeriesBatch> {
+    let (sets, columns) = selected.series.into_iter().map(|s| (s.set, s.column)).unzip();
+    Arc::new(Batch { table: Arc::clone(table), sets, parts: vec![Part { group: selected.group, columns }] })
 }
 
 struct Part {
@@ -144,13 +186,15 @@ struct Part {
 
 /// Series whose parts lie in the same groups.
 struct Batch {
-    labels: Vec<Labels>,
+    table: Arc<LabelTable>,
+    /// The labels of each series.
+    sets: Vec<SetId>,
     parts: Vec<Part>,
 }
 
 impl SeriesBatch for Batch {
     fn n_series(&self) -> usize {
-        self.labels.len()
+        self.sets.len()
     }
 
     fn rows_max(&self, range: TimeRange) -> usize {
@@ -158,7 +202,11 @@ impl SeriesBatch for Batch {
     }
 
     fn labels(&self, i: usize) -> Labels {
-        self.labels[i].clone()
+        self.table.labels(self.sets[i])
+    }
+
+    fn project(&self, projection: &Projection, groups: &mut LabelGroups, out: &mut Vec<u32>) {
+        self.table.project(&self.sets, projection, groups, out);
     }
 
     fn read(&self, series: Range<usize>, range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
@@ -311,18 +359,18 @@ mod tests {
             TimeRange::ALL
         }
 
-        fn select(&self, _: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+        fn select(&self, _: &Select<'_>, table: &mut LabelTable) -> Result<Vec<SelectedGroup>, ReadError> {
             let mut times: Vec<i64> = self.0.iter().flat_map(|(_, s)| s.iter().map(|(t, _)| *t)).collect();
             times.sort_unstable();
             times.dedup();
             let value = |s: &[(i64, Option<f64>)], t| s.iter().find(|(x, _)| *x == t).and_then(|(_, v)| *v);
             let rows = times.iter().map(|&t| (t, self.0.iter().map(|(_, s)| value(s, t)).collect())).collect();
-            let series = self
-                .0
-                .iter()
-                .enumerate()
-                .map(|(i, (name, _))| SelectedSeries { labels: Labels::from_pairs([("s", *name)]), column: i as u32 });
-            Ok(vec![SelectedGroup { group: Arc::new(Fixed(rows)), series: series.collect() }])
+            let mut series = Vec::new();
+            for (i, (name, _)) in self.0.iter().enumerate() {
+                let set = table.insert(&Labels::from_pairs([("s", *name)]))?;
+                series.push(SelectedSeries { set, column: i as u32 });
+            }
+            Ok(vec![SelectedGroup { group: Arc::new(Fixed(rows)), series }])
         }
 
         fn label_names(&self, _: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use promontory_model::{Columns, Labels, ReadError, Select, TimeRange};
 
+use crate::label_table::{LabelTable, SetId};
+
 /// The head's snapshot or one block.
 pub(crate) trait Source: Send + Sync {
     /// Times of the samples inside; empty when there are none.
     fn range(&self) -> TimeRange;
 
-    /// Groups with series that pass all matchers and may have samples in the range. Decodes no sample.
-    fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError>;
+    /// Groups with series that pass all matchers and may have samples in the range; their labels go to `table`. Decodes
+    /// no sample.
+    fn select(&self, select: &Select<'_>, table: &mut LabelTable) -> Result<Vec<SelectedGroup>, ReadError>;
 
     /// Adds label names of matching series to `out`; order and repetition do not matter.
     fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError>;
@@ -31,12 +34,9 @@ pub(crate) trait Source: Send + Sync {
     /// Adds the label sets of matching series to `out`, or any `limit` different ones; order and repetition do not
     /// matter.
     fn series(&self, select: &Select<'_>, limit: usize, out: &mut Vec<Labels>) -> Result<(), ReadError> {
-        let mut found: Vec<Labels> =
-            self.select(select)?.into_iter().flat_map(|g| g.series).map(|s| s.labels).collect();
-        found.sort_unstable();
-        found.dedup();
-        found.truncate(limit);
-        out.append(&mut found);
+        let mut table = LabelTable::default();
+        self.select(select, &mut table)?;
+        out.extend(table.sets().take(limit).map(|set| table.labels(set)));
         Ok(())
     }
 }
@@ -50,9 +50,10 @@ pub(crate) struct SelectedGroup {
 }
 
 /// One matching series.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct SelectedSeries {
-    /// Whole label set.
-    pub(crate) labels: Labels,
+    /// Its labels in the table of the selection.
+    pub(crate) set: SetId,
     /// Column in the group.
     pub(crate) column: u32,
 }

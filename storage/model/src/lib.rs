@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
+mod projection;
 pub mod queryable;
 mod re2;
 pub mod regex;
@@ -20,6 +21,7 @@ pub use histogram::{FloatHistogram, HistogramSample};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{MetricMetadata, MetricType};
+pub use projection::{LabelGroups, Projection};
 pub use queryable::{
     Changes, ColumnRef, Columns, Queryable, ReadError, Select, Selection, SeriesBatch, SeriesList, Snapshot,
 };

@@ -11,6 +11,7 @@ use crate::cancel::{Cancel, Cancelled};
 use crate::histogram::{CounterResetHint, Counts, FloatHistogram, HistogramSample};
 use crate::labels::Labels;
 use crate::matcher::Matcher;
+use crate::projection::{LabelGroups, Projection};
 use crate::time::TimeRange;
 
 /// Where samples can be asked for.
@@ -49,6 +50,14 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// [`ReadError`] when the index cannot be read or the work was cancelled.
     fn select(&self, select: &Select<'_>) -> Result<Selection, ReadError>;
+
+    /// As [`Snapshot::select`] for a caller that asks for no labels, which may then be empty; saves looking them up.
+    ///
+    /// # Errors
+    /// As [`Snapshot::select`].
+    fn select_unlabelled(&self, select: &Select<'_>) -> Result<Selection, ReadError> {
+        self.select(select)
+    }
 
     /// Sorted label names of the series with samples in `select.range` that pass all matchers.
     ///
@@ -120,6 +129,12 @@ pub trait SeriesBatch: Send + Sync {
     /// # Panics
     /// When `i >= n_series()`.
     fn labels(&self, i: usize) -> Labels;
+
+    /// Appends for each series the number in `groups` of the labels that `projection` leaves of it; cheaper than
+    /// building labels.
+    fn project(&self, projection: &Projection, groups: &mut LabelGroups, out: &mut Vec<u32>) {
+        out.extend((0..self.n_series()).map(|i| groups.number(projection.of(&self.labels(i)))));
+    }
 
     /// Decodes the samples of `series` (indexes into this batch) inside `range` into `out`, replacing its content.
     ///

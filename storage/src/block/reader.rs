@@ -16,6 +16,7 @@ use super::mini::{self, CHAIN_MAX, MiniBlock, Presence};
 use super::section::{File, HEAD_BYTES, Kind, Malformed};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
 use crate::codec;
+use crate::label_table::LabelTable;
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::tombstone::{Masked, Tombstones, cover};
 use crate::vfs::{Mapped, Vfs};
@@ -372,14 +373,14 @@ impl Source for BlockReader {
         self.block.meta.range
     }
 
-    fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+    fn select(&self, select: &Select<'_>, table: &mut LabelTable) -> Result<Vec<SelectedGroup>, ReadError> {
         if !self.range().overlaps(select.range) || select.range.is_empty() {
             return Ok(Vec::new());
         }
         let matching = self.block.index.matching(select.matchers, select.cancel)?;
         let mut series = Vec::with_capacity(usize::try_from(matching.len()).unwrap_or(0));
         let is_whole = self.tombstones.is_empty();
-        self.block.index.for_series(&matching, select.cancel, |number, entry| {
+        self.block.index.for_sets(&matching, select.cancel, table, |number, entry| {
             if is_whole || !self.is_deleted(number, select.range) {
                 series.push((number, entry));
             }
@@ -406,8 +407,7 @@ impl Source for BlockReader {
                     group = Arc::new(Masked::new(group, deleted));
                 }
             }
-            let series =
-                of_group.iter().map(|(_, s)| SelectedSeries { labels: s.labels.clone(), column: s.column }).collect();
+            let series = of_group.iter().map(|(_, s)| SelectedSeries { set: s.set, column: s.column }).collect();
             out.push(SelectedGroup { group, series });
         }
         Ok(out)

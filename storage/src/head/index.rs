@@ -47,6 +47,8 @@ pub(crate) struct Index {
     /// Series numbers given out when postings were packed.
     packed: u32,
     scratch: Vec<u32>,
+    /// How often ids of pairs and strings have changed.
+    epoch: u64,
 }
 
 impl Index {
@@ -62,6 +64,16 @@ impl Index {
 
     pub(crate) fn n_pairs(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// How often ids of pairs and strings have changed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether every series has been in one place only.
+    pub(crate) fn none_moved(&self) -> bool {
+        self.moved.is_empty()
     }
 
     pub(crate) fn n_strings(&self) -> usize {
@@ -278,7 +290,7 @@ impl Index {
             return;
         }
         let mut old = std::mem::take(self);
-        (self.series, self.moved, self.live) = (old.series, old.moved, old.live);
+        (self.series, self.moved, self.live, self.epoch) = (old.series, old.moved, old.live, old.epoch + 1);
         let mut new_ids = vec![u32::MAX; old.postings.len()];
         for (id, posting) in old.postings.iter_mut().enumerate().filter(|(_, p)| !p.is_none()) {
             let (name, value) = old.pairs.get(id as u32);

@@ -1,20 +1,22 @@
 //! Reading the head: a snapshot is a watermark over appends; groups are captured when they are selected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use promontory_model::{Columns, Labels, ReadError, Select, TimeRange, Timestamp};
+use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
 use super::chunk::Column;
 use super::group::{Group, LateCells};
 use super::histograms::{HistogramAt, HistogramView};
-use super::index::Place;
+use super::index::{Index, Place};
 use super::open::{OpenRow, Tile};
 use super::row::TILE;
 use super::segment::{Chunk, ChunkBytes};
 use super::{Head, deleted, lock};
+use crate::label_table::{LabelTable, NameId, PairId, SetId};
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::tombstone::Tombstones;
 
@@ -59,20 +61,24 @@ impl Drop for HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    /// Matching series by group, earlier places included.
-    pub(super) fn by_group(&self, select: &Select<'_>) -> BTreeMap<u32, Vec<(Place, u32)>> {
+    /// Matching series with their places, earlier ones included, those of a group one after the other.
+    fn places(&self, select: &Select<'_>) -> Vec<(Place, u32)> {
         let index = self.head.index();
         let mut series = index.select(select.matchers);
         series.remove_range(self.n_numbers..);
-        let mut out: BTreeMap<u32, Vec<(Place, u32)>> = BTreeMap::new();
+        let mut out = Vec::with_capacity(series.len() as usize);
         for number in &series {
-            let place = index.place(number);
-            out.entry(place.group).or_default().push((place, number));
-            for &place in index.earlier(number) {
-                out.entry(place.group).or_default().push((place, number));
-            }
+            out.push((index.place(number), number));
+            out.extend(index.earlier(number).iter().map(|&place| (place, number)));
         }
+        out.sort_by_key(|(place, _)| place.group);
         out
+    }
+
+    /// Matching series by group, earlier places included.
+    pub(super) fn by_group(&self, select: &Select<'_>) -> Vec<(u32, Vec<(Place, u32)>)> {
+        let places = self.places(select);
+        places.chunk_by(|(a, _), (b, _)| a.group == b.group).map(|of| (of[0].0.group, of.to_vec())).collect()
     }
 
     pub(super) fn view(&self, group: u32, range: TimeRange) -> Option<GroupView> {
@@ -98,17 +104,19 @@ impl Source for HeadSnapshot {
         TimeRange { mint: Timestamp(self.floor), maxt: Timestamp(self.head.max_t().unwrap_or(i64::MIN)) }
     }
 
-    fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+    fn select(&self, select: &Select<'_>, table: &mut LabelTable) -> Result<Vec<SelectedGroup>, ReadError> {
         let mut out = Vec::new();
-        for (group, members) in self.by_group(select) {
+        let places = self.places(select);
+        let mut sets = Sets::default();
+        for members in places.chunk_by(|(a, _), (b, _)| a.group == b.group) {
             select.cancel.check()?;
+            let group = members[0].0.group;
             let Some(view) = self.view(group, select.range) else { continue };
             let index = self.head.index();
-            let series = members
-                .into_iter()
-                .filter(|(_, series)| index.is_live(*series))
-                .map(|(place, series)| SelectedSeries { labels: index.labels(series), column: place.column })
-                .collect();
+            let mut series = Vec::with_capacity(members.len());
+            for &(place, number) in members.iter().filter(|(_, series)| index.is_live(*series)) {
+                series.push(SelectedSeries { set: sets.of(&index, number, table)?, column: place.column });
+            }
             drop(index);
             let selected = SelectedGroup { group: Arc::new(view), series };
             out.extend(deleted::mask(&self.tombstones, group, selected, select.range)?);
@@ -139,6 +147,45 @@ impl Source for HeadSnapshot {
         let index = self.head.index();
         out.extend(series.iter().filter(|s| index.is_live(*s)).take(limit).map(|s| index.labels(s)));
         Ok(())
+    }
+}
+
+/// What a selection calls the strings and pairs of the index.
+#[derive(Default)]
+struct Sets {
+    /// By string of the index.
+    names: HashMap<u32, NameId, RandomState>,
+    /// By pair of the index.
+    pairs: HashMap<u32, PairId, RandomState>,
+    /// Of the index; while it is not locked, its strings and pairs may get other numbers.
+    epoch: u64,
+    ids: Vec<PairId>,
+}
+
+impl Sets {
+    /// The label set of a series.
+    fn of(&mut self, index: &Index, series: u32, table: &mut LabelTable) -> Result<SetId, ReadError> {
+        if table.is_anonymous() && index.none_moved() {
+            return table.nameless();
+        }
+        if self.epoch != index.epoch() {
+            *self = Self { epoch: index.epoch(), ..Self::default() };
+        }
+        self.ids.clear();
+        for &pair in index.ids(series) {
+            let id = match self.pairs.get(&pair) {
+                Some(id) => *id,
+                None => {
+                    let (name, value) = index.pair(pair);
+                    let name = *self.names.entry(name).or_insert_with(|| table.name(index.string(name)));
+                    let id = table.pair(name, index.string(value))?;
+                    self.pairs.insert(pair, id);
+                    id
+                }
+            };
+            self.ids.push(id);
+        }
+        table.set(&self.ids)
     }
 }
 

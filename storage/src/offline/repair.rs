@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{OpenError, WriteError};
 use crate::head::{segment, series_file};
+use crate::label_table::LabelTable;
 use crate::manifest::{self, Manifest};
 use crate::recovery::{BLOCKS_DIR, HEAD_DIR, LOCK_FILE, WAL_DIR};
 use crate::source::Source as _;
@@ -199,11 +200,13 @@ impl Work<'_> {
         let snapshot = db.db().db_snapshot();
         let head = snapshot.head();
         let mut lost: Vec<(TimeRange, String)> = Vec::new();
-        for selected in head.select(&Select { range: TimeRange::ALL, matchers: &[], cancel })? {
+        let mut table = LabelTable::default();
+        for selected in head.select(&Select { range: TimeRange::ALL, matchers: &[], cancel }, &mut table)? {
             for some in selected.series.chunks(COLUMNS_MAX) {
                 cancel.check().map_err(ReadError::from)?;
                 let numbers: Vec<u32> = some.iter().map(|s| s.column).collect();
-                let labels: Vec<&Labels> = some.iter().map(|s| &s.labels).collect();
+                let labels: Vec<Labels> = some.iter().map(|s| table.labels(s.set)).collect();
+                let labels: Vec<&Labels> = labels.iter().collect();
                 let mut lose = |range: TimeRange, e: &ReadError| match lost.last_mut() {
                     Some((last, why)) if *why == e.to_string() && last.maxt.0.saturating_add(1) >= range.mint.0 => {
                         last.maxt = last.maxt.max(range.maxt);

@@ -10,6 +10,7 @@ use super::ReadOnlyDb;
 use crate::block::{self, BlockError, BlockMeta};
 use crate::clock::Clock;
 use crate::error::OpenError;
+use crate::label_table::LabelTable;
 use crate::recovery::BLOCKS_DIR;
 use crate::source::{GroupColumns, Source};
 use crate::vfs::{RealVfs, Vfs as _};
@@ -149,7 +150,7 @@ impl Check<'_> {
     /// Reads everything; answers series and samples that could be read.
     fn source(&mut self, source: &(impl Source + ?Sized), cancel: &Cancel) -> (u64, u64) {
         let select = Select { range: TimeRange::ALL, matchers: &[], cancel };
-        let groups = match source.select(&select) {
+        let groups = match source.select(&select, &mut LabelTable::default()) {
             Ok(groups) => groups,
             Err(e) => {
                 self.failed(&e);

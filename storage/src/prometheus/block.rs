@@ -20,6 +20,7 @@ use super::meta::Meta;
 use super::tombstones::{self, Tombstones};
 use crate::block::{BlockError, BlockMeta, BlockReader};
 use crate::blocks::Block;
+use crate::label_table::LabelTable;
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
 use crate::vfs::Vfs;
 
@@ -140,7 +141,7 @@ impl Source for PrometheusBlock {
         self.0.meta.range
     }
 
-    fn select(&self, select: &Select<'_>) -> Result<Vec<SelectedGroup>, ReadError> {
+    fn select(&self, select: &Select<'_>, table: &mut LabelTable) -> Result<Vec<SelectedGroup>, ReadError> {
         if !self.range().overlaps(select.range) || select.range.is_empty() {
             return Ok(Vec::new());
         }
@@ -165,7 +166,7 @@ impl Source for PrometheusBlock {
                 drafts.push(Draft::default());
             }
             let draft = &mut drafts[at.expect("set above")];
-            draft.series.push(SelectedSeries { labels, column: draft.columns.len() as u32 });
+            draft.series.push(SelectedSeries { set: table.insert(&labels)?, column: draft.columns.len() as u32 });
             let chunks = chunks.iter().map(|c| c.reference).collect();
             draft.columns.push(Column { series: reference, chunks });
         }

@@ -1,14 +1,17 @@
 //! Reads an index: every part is checked on first touch, and what a part says is checked where it is used.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use promontory_model::{Cancel, Labels, ReadError};
+use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
 use super::super::section::{File, HEAD_BYTES, Kind, Place};
 use super::matching::Cache;
 use super::{GROUPS_PER_RESTART, GroupEntry, Page, SERIES_PER_RESTART, Span, VALUES_PER_RESTART};
+use crate::label_table::{LabelTable, NameId, PairId, SetId};
 use crate::vfs::Mapped;
 use crate::wire::{Reader, WireError};
 
@@ -37,6 +40,17 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeriesEntry {
     pub(crate) labels: Labels,
+    pub(crate) group: u32,
+    pub(crate) column: u32,
+}
+
+/// A label name in the table of a selection, and there its pairs by number of the value.
+type NumberedName = (NameId, HashMap<u32, PairId, RandomState>);
+
+/// One row of the table of series, its labels numbered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetEntry {
+    pub(crate) set: SetId,
     pub(crate) group: u32,
     pub(crate) column: u32,
 }
@@ -131,6 +145,44 @@ impl Index {
         self.for_rows(numbers, cancel, |number, row| {
             let labels = strings.labels(&row.labels)?;
             f(number, SeriesEntry { labels, group: row.group, column: row.column });
+            Ok(())
+        })
+    }
+
+    /// Calls `f` for the series whose numbers are in `numbers`, ascending, with the number that `table` gives to their
+    /// labels.
+    pub(crate) fn for_sets(
+        &self,
+        numbers: &RoaringBitmap,
+        cancel: &Cancel,
+        table: &mut LabelTable,
+        mut f: impl FnMut(u32, SetEntry),
+    ) -> Result<(), ReadError> {
+        let mut strings = Strings::new(self);
+        let mut names: Vec<Option<NumberedName>> = Vec::new();
+        names.resize_with(self.names.len(), || None);
+        let mut ids = Vec::new();
+        self.for_rows(numbers, cancel, |number, row| {
+            ids.clear();
+            for &(name, value) in &row.labels {
+                let known = names.get_mut(name as usize).and_then(Option::as_mut);
+                if let Some(id) = known.as_ref().and_then(|(_, pairs)| pairs.get(&value)) {
+                    ids.push(*id);
+                    continue;
+                }
+                let text = strings.look_up(name, value)?;
+                let of_name = match known {
+                    Some(known) => known,
+                    None => {
+                        let id = table.name(&self.names[name as usize].text);
+                        names[name as usize].insert((id, HashMap::default()))
+                    }
+                };
+                let id = table.pair(of_name.0, text)?;
+                of_name.1.insert(value, id);
+                ids.push(id);
+            }
+            f(number, SetEntry { set: table.set(&ids)?, group: row.group, column: row.column });
             Ok(())
         })
     }
@@ -564,22 +616,27 @@ impl<'a> Strings<'a> {
         Self { index, dictionaries }
     }
 
-    fn labels(&mut self, row: &[(u32, u32)]) -> Result<Labels, ReadError> {
-        for &(name, value) in row {
-            let file = self.index.file();
-            let base = self.index.series.body_offset();
-            let n_names = self.index.names.len();
-            let Some(slot) = self.dictionaries.get_mut(name as usize) else {
-                return Err(file.corrupt(base, "label name of a series", format!("below {n_names}"), name));
-            };
-            if slot.is_none() {
-                let dictionary = self.index.dictionary(name as usize)?;
-                *slot = Some(LastValue { dictionary, number: None, text: Vec::new() });
-            }
-            let LastValue { dictionary, number, text } = slot.as_mut().expect("filled just now");
-            if *number == Some(value) {
-                continue;
-            }
+    /// The value `value` of the name `name`, both by number.
+    fn look_up(&mut self, name: u32, value: u32) -> Result<&str, ReadError> {
+        let LastValue { dictionary, text, .. } = self.load(name, value)?;
+        dictionary.text(text)
+    }
+
+    /// Remembers a value whose text is valid.
+    fn load(&mut self, name: u32, value: u32) -> Result<&LastValue<'a>, ReadError> {
+        let file = self.index.file();
+        let base = self.index.series.body_offset();
+        let n_names = self.index.names.len();
+        let Some(slot) = self.dictionaries.get_mut(name as usize) else {
+            return Err(file.corrupt(base, "label name of a series", format!("below {n_names}"), name));
+        };
+        if slot.is_none() {
+            let dictionary = self.index.dictionary(name as usize)?;
+            *slot = Some(LastValue { dictionary, number: None, text: Vec::new() });
+        }
+        let last = slot.as_mut().expect("filled just now");
+        let LastValue { dictionary, number, text } = last;
+        if *number != Some(value) {
             if value as usize >= dictionary.table.n {
                 let limit = format!("below {}", dictionary.table.n);
                 return Err(file.corrupt(base, "label value of a series", limit, value));
@@ -591,6 +648,13 @@ impl<'a> Strings<'a> {
                 return Err(file.corrupt(dictionary.table.base, "value of a label", "text", "nothing"));
             }
             *number = Some(value);
+        }
+        Ok(last)
+    }
+
+    fn labels(&mut self, row: &[(u32, u32)]) -> Result<Labels, ReadError> {
+        for &(name, value) in row {
+            self.load(name, value)?;
         }
         let pairs = row.iter().filter_map(|(name, _)| {
             let text = &self.dictionaries[*name as usize].as_ref()?.text;

@@ -8,6 +8,7 @@ use promontory_model::{Cancel, Columns, Labels, MatchOp, Matcher, Select, TimeRa
 use proptest::prelude::*;
 
 use super::*;
+use crate::label_table::LabelTable;
 use crate::source::Source;
 use crate::vfs::SimVfs;
 
@@ -87,7 +88,8 @@ pub(crate) fn read_all(source: &dyn Source, matchers: &[Matcher], range: TimeRan
     let cancel = Cancel::new();
     let mut out = Model::new();
     let mut columns = Columns::default();
-    for selected in source.select(&Select { range, matchers, cancel: &cancel })? {
+    let mut table = LabelTable::default();
+    for selected in source.select(&Select { range, matchers, cancel: &cancel }, &mut table)? {
         let wanted: Vec<u32> = selected.series.iter().map(|s| s.column).collect();
         selected.group.read(&wanted, range, &mut columns)?;
         assert!(columns.n_rows() <= selected.group.rows_max(range));
@@ -96,7 +98,7 @@ pub(crate) fn read_all(source: &dyn Source, matchers: &[Matcher], range: TimeRan
             for (row, t) in columns.timestamps().iter().enumerate() {
                 assert!(range.contains(Timestamp(*t)));
                 if column.is_present(row) {
-                    out.entry(series.labels.clone()).or_default().entry(*t).or_insert(column.values[row].to_bits());
+                    out.entry(table.labels(series.set)).or_default().entry(*t).or_insert(column.values[row].to_bits());
                 }
             }
         }
@@ -233,8 +235,9 @@ proptest! {
         let select = Select { range, matchers: &matchers, cancel: &cancel };
         let sorted = |mut v: Vec<String>| { v.sort(); v.dedup(); v };
         // A series belongs as long as its group has rows in the range.
-        let mut matching: Vec<Labels> = block.select(&select).unwrap().into_iter().flat_map(|g| g.series)
-            .map(|s| s.labels).collect();
+        let mut table = LabelTable::default();
+        let found = block.select(&select, &mut table).unwrap();
+        let mut matching: Vec<Labels> = found.into_iter().flat_map(|g| g.series).map(|s| table.labels(s.set)).collect();
         matching.sort();
         matching.dedup();
         let with_samples: Vec<Labels> = naive(&model, &matchers, range).into_keys().collect();
@@ -414,7 +417,8 @@ fn cancelled_selections_stop() {
     let cancel = Cancel::new();
     cancel.cancel(promontory_model::Cancelled::Timeout);
     let matchers = [Matcher::equal("instance", "a")];
-    let result = block.select(&Select { range: TimeRange::ALL, matchers: &matchers, cancel: &cancel });
+    let select = Select { range: TimeRange::ALL, matchers: &matchers, cancel: &cancel };
+    let result = block.select(&select, &mut LabelTable::default());
     assert!(matches!(result.map(|g| g.len()), Err(ReadError::Cancelled(_))));
 }
 
