@@ -151,6 +151,13 @@ impl<'a> Field<'a> {
         count.or_else(|| self.wrong("a whole number"))
     }
 
+    /// A number of at least 0.
+    pub(crate) fn f64(&self) -> Option<f64> {
+        let scalar = self.scalar("a number")?;
+        let number = scalar.text.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0);
+        number.or_else(|| self.wrong("a number of at least 0"))
+    }
+
     /// A number from 0 to 100.
     pub(crate) fn percent(&self) -> Option<f64> {
         let scalar = self.scalar("a percentage")?;

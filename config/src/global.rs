@@ -5,7 +5,7 @@ use promontory_model::{Duration, Labels, LabelsBuilder};
 use crate::Config;
 use crate::decode::{Field, Harmless, NotBuilt};
 use crate::expand::{self, Values};
-use crate::scrape::{self, EscapingScheme, NameValidation, ScrapeLimits, ScrapeProtocol};
+use crate::scrape::{self, EscapingScheme, HistogramModes, NameValidation, ScrapeLimits, ScrapeProtocol};
 
 /// The section `global`.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +16,8 @@ pub struct Global {
     pub scrape_timeout: Duration,
     /// Time between two evaluations of a rule group; also the default step of subqueries.
     pub evaluation_interval: Duration,
-    /// Protocols offered to targets, most wanted first.
-    pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Protocols offered to targets, most wanted first; `None` leaves them to each job.
+    pub scrape_protocols: Option<Vec<ScrapeProtocol>>,
     /// Added to what leaves this server, where absent.
     pub external_labels: Labels,
     /// Limits of jobs that set none.
@@ -26,6 +26,8 @@ pub struct Global {
     pub metric_name_validation: NameValidation,
     /// How targets are asked to escape names.
     pub metric_name_escaping: EscapingScheme,
+    /// How jobs take histograms.
+    pub histograms: HistogramModes,
     /// Whether jobs add `scrape_timeout_seconds` and its like.
     pub extra_scrape_metrics: bool,
 }
@@ -36,11 +38,12 @@ impl Default for Global {
             scrape_interval: Duration::from_secs(60),
             scrape_timeout: Duration::from_secs(10),
             evaluation_interval: Duration::from_secs(60),
-            scrape_protocols: ScrapeProtocol::DEFAULT.to_vec(),
+            scrape_protocols: None,
             external_labels: Labels::empty(),
             limits: ScrapeLimits::default(),
             metric_name_validation: NameValidation::default(),
             metric_name_escaping: EscapingScheme::default(),
+            histograms: HistogramModes::default(),
             extra_scrape_metrics: false,
         }
     }
@@ -49,10 +52,7 @@ impl Default for Global {
 const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("rule_query_offset", Harmless::Zero, "this server evaluates no rules"),
     NotBuilt::because("query_log_file", Harmless::Empty, "queries are not logged to a file"),
-    NotBuilt::new("scrape_failure_log_file", Harmless::Empty),
-    NotBuilt::new("scrape_native_histograms", Harmless::False),
-    NotBuilt::new("convert_classic_histograms_to_nhcb", Harmless::False),
-    NotBuilt::new("always_scrape_classic_histograms", Harmless::False),
+    NotBuilt::because("scrape_failure_log_file", Harmless::Empty, "failed scrapes are not logged to a file"),
 ];
 
 pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
@@ -74,11 +74,12 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
         scrape_interval,
         scrape_timeout,
         evaluation_interval: interval("evaluation_interval", default.evaluation_interval),
-        scrape_protocols: scrape::read_protocols(&fields).unwrap_or(default.scrape_protocols),
+        scrape_protocols: scrape::read_protocols(&fields),
         external_labels: read_external_labels(fields.get("external_labels"), metric_name_validation),
         limits: scrape::read_limits(&fields, ScrapeLimits::default()),
         metric_name_validation,
         metric_name_escaping: scrape::read_name_escaping(&fields, validation, EscapingScheme::default()),
+        histograms: scrape::read_histogram_modes(&fields, HistogramModes::default()),
         extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", false),
     };
     fields.finish(&[NOT_BUILT]);

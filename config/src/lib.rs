@@ -29,7 +29,7 @@ pub use error::{ConfigError, ConfigErrors, Position, Problem};
 pub use global::Global;
 pub use http_client::HttpClientConfig;
 pub use relabel::RelabelConfig;
-pub use scrape::{ScrapeConfig, ScrapeLimits, ScrapeProtocol};
+pub use scrape::{HistogramModes, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 pub use storage::StorageConfig;
 
 use decode::{Decoder, Env};

@@ -10,7 +10,7 @@ use serde_yaml::{Mapping, Value};
 use crate::discovery::{Discovery, FileSdConfig, TargetGroup};
 use crate::http_client::{Auth, HeaderValue, HttpClientConfig, HttpHeader, SECRET_MASK, Secret, Source, TlsConfig};
 use crate::relabel::RelabelConfig;
-use crate::scrape::{NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
+use crate::scrape::{EscapingScheme, HistogramModes, NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use crate::storage::StorageConfig;
 use crate::{Config, Global};
 
@@ -102,17 +102,30 @@ fn global(global: &Global) -> Map {
     let mut map = Map::default();
     map.text("scrape_interval", global.scrape_interval);
     map.text("scrape_timeout", global.scrape_timeout);
-    map.put("scrape_protocols", protocols(&global.scrape_protocols));
+    let default = || ScrapeProtocol::defaults(global.histograms.native);
+    map.put("scrape_protocols", protocols(&global.scrape_protocols.clone().unwrap_or_else(default)));
     map.text("evaluation_interval", global.evaluation_interval);
     map.map("external_labels", labels(&global.external_labels));
     limits(&mut map, &global.limits);
     if global.metric_name_validation != NameValidation::default() {
         map.put("metric_name_validation_scheme", global.metric_name_validation.as_str());
     }
+    if global.metric_name_escaping != EscapingScheme::default() {
+        map.put("metric_name_escaping_scheme", global.metric_name_escaping.as_str());
+    }
+    if global.histograms != HistogramModes::default() {
+        histogram_modes(&mut map, global.histograms);
+    }
     if global.extra_scrape_metrics {
         map.put("extra_scrape_metrics", true);
     }
     map
+}
+
+fn histogram_modes(map: &mut Map, modes: HistogramModes) {
+    map.put("scrape_native_histograms", modes.native);
+    map.put("always_scrape_classic_histograms", modes.always_classic);
+    map.put("convert_classic_histograms_to_nhcb", modes.to_custom);
 }
 
 fn limits(map: &mut Map, limits: &ScrapeLimits) {
@@ -157,6 +170,11 @@ fn job(job: &ScrapeConfig) -> Map {
     limits(&mut map, &job.limits);
     map.put("metric_name_validation_scheme", job.metric_name_validation.as_str());
     map.put("metric_name_escaping_scheme", job.metric_name_escaping.as_str());
+    histogram_modes(&mut map, job.histograms);
+    map.some("native_histogram_bucket_limit", job.native_histogram_bucket_limit);
+    if job.native_histogram_min_bucket_factor > 0.0 {
+        map.put("native_histogram_min_bucket_factor", job.native_histogram_min_bucket_factor);
+    }
     map.put("extra_scrape_metrics", job.extra_scrape_metrics);
     http_client(&mut map, &job.http);
     map.list("relabel_configs", job.relabel_configs.iter().map(relabel));

@@ -8,7 +8,6 @@ use promontory_model::labels::is_legacy_label_name;
 use crate::Config;
 use crate::decode::{Field, Fields, Harmless, NotBuilt};
 use crate::discovery::{self, Discovery};
-use crate::error::Problem;
 use crate::global::Global;
 use crate::http_client::{self, HttpClientConfig};
 use crate::relabel::{self, RelabelConfig};
@@ -46,6 +45,12 @@ pub struct ScrapeConfig {
     pub metric_name_validation: NameValidation,
     /// How the target is asked to escape names.
     pub metric_name_escaping: EscapingScheme,
+    /// How histograms are taken, unless labels of the target say otherwise.
+    pub histograms: HistogramModes,
+    /// Buckets of a native histogram; finer ones are merged until they are no more. `None` is no limit.
+    pub native_histogram_bucket_limit: Option<u64>,
+    /// Least growth from one bucket of a native histogram to the next; finer ones are merged. 0 is no limit.
+    pub native_histogram_min_bucket_factor: f64,
     /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are written.
     pub extra_scrape_metrics: bool,
     /// How the connection is made and authorised.
@@ -75,6 +80,17 @@ pub struct ScrapeLimits {
     pub label_value_bytes: Option<u64>,
     /// Dropped targets that are remembered for display.
     pub keep_dropped_targets: Option<u64>,
+}
+
+/// How histograms are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HistogramModes {
+    /// Whether native histograms are taken; else only what is classic of them.
+    pub native: bool,
+    /// Whether classic series are kept beside the native or converted histogram.
+    pub always_classic: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub to_custom: bool,
 }
 
 /// Scheme of a target's URL.
@@ -109,6 +125,8 @@ impl Scheme {
 /// Formats in which a target can expose its metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScrapeProtocol {
+    /// Delimited protocol buffers, which alone carry native histograms.
+    PrometheusProto,
     /// OpenMetrics 1.0.0.
     OpenMetricsText1_0_0,
     /// OpenMetrics 0.0.1.
@@ -124,10 +142,24 @@ impl ScrapeProtocol {
     pub const DEFAULT: [Self; 4] =
         [Self::OpenMetricsText1_0_0, Self::OpenMetricsText0_0_1, Self::PrometheusText1_0_0, Self::PrometheusText0_0_4];
 
+    /// The same where native histograms are taken; all that there are.
+    pub const DEFAULT_NATIVE: [Self; 5] = [
+        Self::PrometheusProto,
+        Self::OpenMetricsText1_0_0,
+        Self::OpenMetricsText0_0_1,
+        Self::PrometheusText1_0_0,
+        Self::PrometheusText0_0_4,
+    ];
+
+    pub(crate) fn defaults(native: bool) -> Vec<Self> {
+        if native { Self::DEFAULT_NATIVE.to_vec() } else { Self::DEFAULT.to_vec() }
+    }
+
     /// The name in configuration files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::PrometheusProto => "PrometheusProto",
             Self::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
             Self::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
             Self::PrometheusText1_0_0 => "PrometheusText1.0.0",
@@ -211,14 +243,8 @@ impl EscapingScheme {
 
 const SCHEMES: [(&str, Scheme); 2] = [("http", Scheme::Http), ("https", Scheme::Https)];
 
-const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::new("scrape_native_histograms", Harmless::False),
-    NotBuilt::new("convert_classic_histograms_to_nhcb", Harmless::False),
-    NotBuilt::new("always_scrape_classic_histograms", Harmless::False),
-    NotBuilt::new("native_histogram_bucket_limit", Harmless::Zero),
-    NotBuilt::new("native_histogram_min_bucket_factor", Harmless::Zero),
-    NotBuilt::new("scrape_failure_log_file", Harmless::Empty),
-];
+const NOT_BUILT: &[NotBuilt] =
+    &[NotBuilt::because("scrape_failure_log_file", Harmless::Empty, "failed scrapes are not logged to a file")];
 
 pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
     for item in field.list() {
@@ -250,6 +276,8 @@ fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
     let own_validation = read_name_validation(&fields);
     let names = own_validation.unwrap_or(global.metric_name_validation);
     let relabel_fields = fields.list("relabel_configs");
+    let histograms = read_histogram_modes(&fields, global.histograms);
+    let inherited_protocols = || global.scrape_protocols.clone();
     let job = ScrapeConfig {
         job_name: job_name.unwrap_or_default(),
         scrape_interval,
@@ -261,11 +289,22 @@ fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
         honor_timestamps: fields.bool_or("honor_timestamps", true),
         track_timestamps_staleness: fields.bool_or("track_timestamps_staleness", false),
         enable_compression: fields.bool_or("enable_compression", true),
-        scrape_protocols: read_protocols(&fields).unwrap_or_else(|| global.scrape_protocols.clone()),
+        scrape_protocols: read_protocols(&fields)
+            .or_else(inherited_protocols)
+            .unwrap_or_else(|| ScrapeProtocol::defaults(histograms.native)),
         fallback_scrape_protocol: fields.get("fallback_scrape_protocol").and_then(|f| read_protocol(&f)),
         limits: read_limits(&fields, global.limits),
         metric_name_validation: names,
         metric_name_escaping: read_name_escaping(&fields, own_validation, global.metric_name_escaping),
+        histograms,
+        native_histogram_bucket_limit: fields
+            .get("native_histogram_bucket_limit")
+            .and_then(|f| f.u64())
+            .filter(|n| *n > 0),
+        native_histogram_min_bucket_factor: fields
+            .get("native_histogram_min_bucket_factor")
+            .and_then(|f| f.f64())
+            .unwrap_or(0.0),
         extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", global.extra_scrape_metrics),
         http: http_client::read(&fields),
         discovery: discovery::read(&fields, names, !relabel_fields.is_empty()),
@@ -311,6 +350,14 @@ pub(crate) fn read_limits(fields: &Fields<'_>, inherited: ScrapeLimits) -> Scrap
     }
 }
 
+pub(crate) fn read_histogram_modes(fields: &Fields<'_>, inherited: HistogramModes) -> HistogramModes {
+    HistogramModes {
+        native: fields.bool_or("scrape_native_histograms", inherited.native),
+        always_classic: fields.bool_or("always_scrape_classic_histograms", inherited.always_classic),
+        to_custom: fields.bool_or("convert_classic_histograms_to_nhcb", inherited.to_custom),
+    }
+}
+
 /// The list `scrape_protocols`; `None` when absent or wrong.
 pub(crate) fn read_protocols(fields: &Fields<'_>) -> Option<Vec<ScrapeProtocol>> {
     let field = fields.get("scrape_protocols")?;
@@ -330,11 +377,7 @@ pub(crate) fn read_protocols(fields: &Fields<'_>) -> Option<Vec<ScrapeProtocol>>
 }
 
 fn read_protocol(field: &Field<'_>) -> Option<ScrapeProtocol> {
-    if field.text() == Some("PrometheusProto") {
-        field.problem(Problem::NotSupported { name: "scraping protobuf", reason: "" });
-        return None;
-    }
-    field.one_of(&ScrapeProtocol::DEFAULT.map(|p| (p.as_str(), p)))
+    field.one_of(&ScrapeProtocol::DEFAULT_NATIVE.map(|p| (p.as_str(), p)))
 }
 
 pub(crate) fn read_name_validation(fields: &Fields<'_>) -> Option<NameValidation> {

@@ -78,6 +78,8 @@ pub struct Batch<R> {
     pub row: Vec<(R, f64)>,
     /// Samples with timestamps in ms of known series.
     pub timed: Vec<(R, i64, f64)>,
+    /// Histograms of known series: explicit timestamp in ms, and which of those beside the body it is.
+    pub histograms: Vec<(R, Option<i64>, NonZeroU32)>,
     /// Exemplars of samples of known series: explicit timestamp of the sample in ms, and where in the body they are.
     pub exemplars: Vec<(R, Option<i64>, NonZeroU32)>,
     /// Series that the last committed scrape had and this one has not.
@@ -92,6 +94,7 @@ impl<R> Default for Batch<R> {
         Self {
             row: Vec::new(),
             timed: Vec::new(),
+            histograms: Vec::new(),
             exemplars: Vec::new(),
             stale: Vec::new(),
             counts: Counts::default(),
@@ -105,18 +108,26 @@ impl<R> Batch<R> {
     pub fn clear(&mut self) {
         self.row.clear();
         self.timed.clear();
+        self.histograms.clear();
         self.exemplars.clear();
     }
 
-    fn push(&mut self, series: R, value: f64, timestamp: Option<i64>, exemplar: Option<NonZeroU32>)
+    /// The histograms that the scrape just read brings, those of new series included, before these are resolved.
+    pub fn histogram_numbers(&self) -> impl Iterator<Item = NonZeroU32> {
+        self.histograms.iter().map(|h| h.2).chain(self.new.iter().filter_map(|new| new.tail.histogram))
+    }
+
+    /// Puts what `tail` says of `series` in, at `timestamp`.
+    fn push(&mut self, series: R, tail: Tail, timestamp: Option<i64>)
     where
         R: Copy,
     {
-        match timestamp {
-            None => self.row.push((series, value)),
-            Some(t) => self.timed.push((series, t, value)),
+        match (tail.histogram, timestamp) {
+            (None, None) => self.row.push((series, tail.value)),
+            (None, Some(t)) => self.timed.push((series, t, tail.value)),
+            (Some(number), _) => self.histograms.push((series, timestamp, number)),
         }
-        if let Some(at) = exemplar {
+        if let Some(at) = tail.exemplar {
             self.exemplars.push((series, timestamp, at));
         }
     }
@@ -370,7 +381,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 _ => table.resolve(&new.labels)?,
             };
             line.what = What::Series(series);
-            batch.push(series, new.tail.value, new.tail.timestamp_ms, new.tail.exemplar);
+            batch.push(series, new.tail, new.tail.timestamp_ms);
         }
         batch.new = all;
         Ok(())
@@ -505,7 +516,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         r.batch.counts.added += u64::from(known.seen < self.committed);
         known.seen = self.scrape;
         known.tracked = timestamp.is_none() || r.rules.track_timestamps_staleness;
-        r.batch.push(series, tail.value, timestamp, tail.exemplar);
+        r.batch.push(series, tail, timestamp);
     }
 
     /// Takes the line at hand if it is a known one at another place.

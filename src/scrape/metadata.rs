@@ -44,8 +44,9 @@ impl Families {
 
     /// Takes back what the metadata line `line` said, unless another line has said something else since.
     pub(crate) fn forget(&self, line: &[u8]) {
-        // Both formats write these lines alike, but only OpenMetrics has units and all types.
-        let parsed = [Format::OpenMetrics, Format::Text].iter().find_map(|f| Parser::new(line, *f).next_item().ok());
+        // The formats write these lines alike, but have not all types, and not all units.
+        let formats = [Format::OpenMetrics, Format::Text, Format::Assembled];
+        let parsed = formats.iter().find_map(|f| Parser::new(line, *f).next_item().ok());
         let Some(Item::Metadata { family, text, .. }) = parsed else { return };
         let mut families = self.lock();
         let Some(metadata) = families.get_mut(&family) else { return };

@@ -1,4 +1,4 @@
-//! Which format is asked for and which one was sent.
+//! Which protocol is asked for and which one was sent.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,8 +7,18 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use promontory_config::scrape::{EscapingScheme, ScrapeConfig, ScrapeProtocol};
 
-use super::exposition::Format;
 use crate::client::{Call, Connector, JobClient, Offer, Url};
+
+/// Media type of protocol buffers with its parameters.
+const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+/// What a target has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Text,
+    OpenMetrics,
+    Protobuf,
+}
 
 /// Weight, in tenths, of the protocol wanted most.
 const WEIGHT_MAX: usize = 6;
@@ -38,6 +48,7 @@ fn accept(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
     let mut weight = WEIGHT_MAX;
     for protocol in protocols {
         let (media_type, escapes) = match protocol {
+            ScrapeProtocol::PrometheusProto => (PROTOBUF, false),
             ScrapeProtocol::OpenMetricsText1_0_0 => ("application/openmetrics-text;version=1.0.0", true),
             ScrapeProtocol::OpenMetricsText0_0_1 => ("application/openmetrics-text;version=0.0.1", false),
             ScrapeProtocol::PrometheusText1_0_0 => ("text/plain;version=1.0.0", true),
@@ -67,21 +78,21 @@ pub(crate) enum NegotiateError {
     Unsupported(String),
 }
 
-/// The format of a body with this `Content-Type`.
-pub(crate) fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<Format, NegotiateError> {
+/// The protocol of a body with this `Content-Type`.
+pub(crate) fn format_of(content_type: &str, fallback: Option<ScrapeProtocol>) -> Result<Sent, NegotiateError> {
     let fallback = fallback.map(|protocol| match protocol {
-        ScrapeProtocol::OpenMetricsText1_0_0 | ScrapeProtocol::OpenMetricsText0_0_1 => Format::OpenMetrics,
-        ScrapeProtocol::PrometheusText1_0_0 | ScrapeProtocol::PrometheusText0_0_4 => Format::Text,
+        ScrapeProtocol::PrometheusProto => Sent::Protobuf,
+        ScrapeProtocol::OpenMetricsText1_0_0 | ScrapeProtocol::OpenMetricsText0_0_1 => Sent::OpenMetrics,
+        ScrapeProtocol::PrometheusText1_0_0 | ScrapeProtocol::PrometheusText0_0_4 => Sent::Text,
     });
     if content_type.is_empty() {
         return fallback.ok_or(NegotiateError::Blank);
     }
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media_type.as_str() {
-        "application/openmetrics-text" => Ok(Format::OpenMetrics),
-        "text/plain" => Ok(Format::Text),
-        // Never asked for; read as anything else it could only fail less clearly.
-        "application/vnd.google.protobuf" => Err(NegotiateError::Unsupported(content_type.to_owned())),
+        "application/openmetrics-text" => Ok(Sent::OpenMetrics),
+        "text/plain" => Ok(Sent::Text),
+        "application/vnd.google.protobuf" => Ok(Sent::Protobuf),
         other => fallback.ok_or_else(|| {
             let token = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
             if other.split_once('/').map_or_else(|| token(other), |(kind, sub)| token(kind) && token(sub)) {
@@ -109,6 +120,12 @@ mod tests {
             accept(&[ScrapeProtocol::PrometheusText1_0_0], EscapingScheme::Underscores),
             "text/plain;version=1.0.0;escaping=underscores;q=0.6,*/*;q=0.5"
         );
+        let native = accept(&ScrapeProtocol::DEFAULT_NATIVE, EscapingScheme::AllowUtf8);
+        assert!(
+            native.starts_with(&format!("{PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;")),
+            "{native}"
+        );
+        assert!(native.ends_with("text/plain;version=0.0.4;q=0.2,*/*;q=0.1"), "{native}");
     }
 
     #[track_caller]
@@ -122,6 +139,7 @@ mod tests {
         check("text/plain; version=0.0.4; charset=utf-8", "Text");
         check("text/plain", "Text");
         check("application/openmetrics-text; version=1.0.0", "OpenMetrics");
+        check(&PROTOBUF.replace(';', "; "), "Protobuf");
         check(
             "",
             "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target",
@@ -131,7 +149,7 @@ mod tests {
             "received unsupported Content-Type \"application/json\" and no fallback_scrape_protocol specified for target",
         );
         check("a b", "cannot parse Content-Type \"a b\" and no fallback_scrape_protocol for target");
-        assert_eq!(format_of("a b", Some(ScrapeProtocol::PrometheusText0_0_4)), Ok(Format::Text));
-        assert_eq!(format_of("", Some(ScrapeProtocol::OpenMetricsText1_0_0)), Ok(Format::OpenMetrics));
+        assert_eq!(format_of("a b", Some(ScrapeProtocol::PrometheusText0_0_4)), Ok(Sent::Text));
+        assert_eq!(format_of("", Some(ScrapeProtocol::OpenMetricsText1_0_0)), Ok(Sent::OpenMetrics));
     }
 }

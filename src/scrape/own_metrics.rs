@@ -39,6 +39,8 @@ counters! {
         "Total number of scrapes that hit the sample limit and were rejected.";
     exceeded_body_size_limit "prometheus_target_scrapes_exceeded_body_size_limit_total"
         "Total number of scrapes that hit the body size limit.";
+    exceeded_bucket_limit "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total"
+        "Total number of scrapes that hit the native histogram bucket limit and were rejected.";
     sample_duplicate_timestamp "prometheus_target_scrapes_sample_duplicate_timestamp_total"
         "Total number of samples rejected due to duplicate timestamps but different values.";
     sample_out_of_order "prometheus_target_scrapes_sample_out_of_order_total"

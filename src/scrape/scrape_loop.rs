@@ -14,10 +14,11 @@ use promontory_storage::clock::Clock;
 use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef};
 use tokio::sync::watch;
 
-use super::exposition;
+use super::exposition::{self, Format, ParseError, ProtobufError};
+use super::histograms::{HistogramLimits, TooManyBuckets};
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError, SeriesTable};
 use super::metadata::Families;
-use super::negotiate::{NegotiateError, call, format_of};
+use super::negotiate::{NegotiateError, Sent, call, format_of};
 use super::own_metrics::ScrapeMetrics;
 use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
@@ -124,8 +125,14 @@ enum ScrapeError {
     Negotiate(#[from] NegotiateError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error(transparent)]
+    Protobuf(#[from] ProtobufError),
     #[error("sample limit exceeded")]
     SampleLimit,
+    #[error(transparent)]
+    BucketLimit(#[from] TooManyBuckets),
     #[error(transparent)]
     Append(#[from] AppendError),
 }
@@ -372,7 +379,8 @@ impl ScrapeLoop {
         report.is_up = result.is_ok();
         report.scraped = batch.counts.scraped;
         report.kept = batch.counts.kept;
-        report.added = if matches!(result, Err(ScrapeError::SampleLimit)) { 0 } else { batch.counts.added };
+        let is_over = matches!(result, Err(ScrapeError::SampleLimit | ScrapeError::BucketLimit(_)));
+        report.added = if is_over { 0 } else { batch.counts.added };
         report.seconds = seconds(start_ns, self.shared.clock.monotonic_ns());
         let appended = self.append(Timestamp(at), &report, scratch);
         self.show(at, &report, result.err(), appended, scratch.batch.counts.duplicates);
@@ -381,9 +389,30 @@ impl ScrapeLoop {
     /// Understands the body and turns new lines into series.
     fn read(&mut self, content_type: &str, scratch: &mut Scratch) -> Result<(), ScrapeError> {
         let config = &self.order.job.config;
-        let format = format_of(content_type, config.fallback_scrape_protocol)?;
-        let Scratch { body, batch } = scratch;
+        let sent = format_of(content_type, config.fallback_scrape_protocol)?;
+        let modes = self.order.target.histograms;
+        let Scratch { body, assembled, batch, is_assembled } = scratch;
+        *is_assembled = true;
+        match sent {
+            Sent::Protobuf => assembled.read_protobuf(body, modes)?,
+            Sent::Text if modes.to_custom => assembled.convert_text(body, Format::Text, modes.always_classic)?,
+            Sent::OpenMetrics if modes.to_custom => {
+                assembled.convert_text(body, Format::OpenMetrics, modes.always_classic)?;
+            }
+            _ => *is_assembled = false,
+        }
+        let (body, format) = match (*is_assembled, sent) {
+            (true, _) => (assembled.body(), Format::Assembled),
+            (false, Sent::OpenMetrics) => (body.as_slice(), Format::OpenMetrics),
+            (false, _) => (body.as_slice(), Format::Text),
+        };
         self.cache.read(body, format, &self.rules, batch, &self.state.families)?;
+        let limits = HistogramLimits::new(config);
+        for number in batch.histogram_numbers() {
+            if let Some(histogram) = assembled.histogram_mut(number) {
+                limits.apply(histogram)?;
+            }
+        }
         let n_samples = batch.counts.kept - batch.counts.duplicates;
         if config.limits.samples.is_some_and(|limit| n_samples > limit) {
             return Err(ScrapeError::SampleLimit);
@@ -393,18 +422,28 @@ impl ScrapeLoop {
 
     /// Appends samples, markers and report as one row, then samples with their own timestamps.
     fn append(&mut self, at: Timestamp, report: &Report, scratch: &mut Scratch) -> Result<Appended, AppendError> {
-        let batch = &mut scratch.batch;
+        let Scratch { batch, assembled, .. } = scratch;
         batch.row.extend(batch.stale.drain(..).map(|series| (series, stale_nan())));
         self.end_carried(batch);
         self.resolve_reports()?;
         batch.row.extend(self.reports.iter().copied().zip(report.values()));
-        let mut appended = self.writer.append(at, &batch.row)?;
-        if !batch.timed.is_empty() {
+        let found = batch.histograms.drain(..);
+        let found = found.filter_map(|(series, t, number)| Some((series, t, assembled.histogram(number)?.clone())));
+        let (untimed, timed): (Vec<_>, Vec<_>) = found.partition(|h| h.1.is_none());
+        let histograms: Vec<_> = untimed.into_iter().map(|(series, _, histogram)| (series, histogram)).collect();
+        let mut appended = self.writer.append_with_histograms(at, &batch.row, &histograms)?;
+        if !batch.timed.is_empty() || !timed.is_empty() {
             let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
-            let timed: Vec<_> =
+            let n_timed = batch.timed.len() + timed.len();
+            let floats: Vec<_> =
                 batch.timed.iter().filter(|s| s.1 <= latest).map(|s| (s.0, Timestamp(s.1), s.2)).collect();
-            appended.out_of_bounds += (batch.timed.len() - timed.len()) as u64;
-            appended.add(self.writer.append_at(&timed)?);
+            let histograms: Vec<_> = timed
+                .into_iter()
+                .filter_map(|(series, t, histogram)| Some((series, t.filter(|t| *t <= latest)?, histogram)))
+                .map(|(series, t, histogram)| (series, Timestamp(t), histogram))
+                .collect();
+            appended.out_of_bounds += (n_timed - floats.len() - histograms.len()) as u64;
+            appended.add(self.writer.append_at_with_histograms(&floats, &histograms)?);
         }
         if !batch.exemplars.is_empty() {
             self.append_exemplars(at, scratch)?;
@@ -417,19 +456,27 @@ impl ScrapeLoop {
 
     /// Exemplars without a time of their own get that of their sample.
     fn append_exemplars(&mut self, at: Timestamp, scratch: &mut Scratch) -> Result<(), AppendError> {
-        let Scratch { body, batch } = scratch;
+        let Scratch { body, batch, assembled, is_assembled } = scratch;
         let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
-        let found = batch.exemplars.drain(..).filter_map(|(series, sample_ms, place)| {
-            let found = exposition::exemplar_at(body, place)?;
-            let timestamp = found.timestamp_ms.or(sample_ms).map_or(at, Timestamp);
-            let has_timestamp = found.timestamp_ms.is_some();
-            let exemplar =
-                Exemplar { labels: Labels::from_pairs(found.labels), value: found.value, timestamp, has_timestamp };
-            (timestamp.0 <= latest).then_some((series, exemplar))
-        });
-        let mut exemplars: Vec<_> = found.collect();
-        exemplars.sort_by_key(|(_, e)| e.timestamp);
-        let appended = self.writer.append_exemplars(exemplars)?;
+        let mut found = Vec::new();
+        for (series, sample_ms, place) in batch.exemplars.drain(..) {
+            let mut take = |labels: Labels, value: f64, own_ms: Option<i64>| {
+                let timestamp = own_ms.or(sample_ms).map_or(at, Timestamp);
+                if timestamp.0 <= latest {
+                    let has_timestamp = own_ms.is_some();
+                    found.push((series, Exemplar { labels, value, timestamp, has_timestamp }));
+                }
+            };
+            if *is_assembled {
+                for e in assembled.exemplars(place) {
+                    take(e.labels.clone(), e.value, e.timestamp_ms);
+                }
+            } else if let Some(e) = exposition::exemplar_at(body, place) {
+                take(Labels::from_pairs(e.labels), e.value, e.timestamp_ms);
+            }
+        }
+        found.sort_by_key(|(_, e)| e.timestamp);
+        let appended = self.writer.append_exemplars(found)?;
         if appended.out_of_order > 0 && appended.accepted == 0 {
             tracing::debug!(target = %self.order.target.url, n = appended.out_of_order, "exemplars out of order");
         }
@@ -442,8 +489,8 @@ impl ScrapeLoop {
             return;
         }
         let row = batch.row.iter().map(|s| s.0);
-        let present: HashSet<_> =
-            row.chain(batch.timed.iter().map(|s| s.0)).map(|series| self.writer.identity(series)).collect();
+        let others = batch.timed.iter().map(|s| s.0).chain(batch.histograms.iter().map(|h| h.0));
+        let present: HashSet<_> = row.chain(others).map(|series| self.writer.identity(series)).collect();
         let ended = self.carried.iter().filter(|series| !present.contains(&self.writer.identity(**series)));
         batch.row.extend(ended.map(|series| (*series, stale_nan())));
     }
@@ -470,6 +517,7 @@ impl ScrapeLoop {
         let error = error.or_else(|| appended.as_ref().err().cloned().map(ScrapeError::Append));
         match &error {
             Some(ScrapeError::SampleLimit) => count(&metrics.exceeded_sample_limit, 1),
+            Some(ScrapeError::BucketLimit(_)) => count(&metrics.exceeded_bucket_limit, 1),
             Some(ScrapeError::Fetch(FetchError::Body(e))) if e.is_limit() => {
                 count(&metrics.exceeded_body_size_limit, 1)
             }

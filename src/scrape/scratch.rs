@@ -4,17 +4,22 @@ use std::sync::{Mutex, PoisonError};
 
 use promontory_storage::SeriesRef;
 
+use super::exposition::Assembled;
 use super::line_cache::Batch;
 
 /// Sets of buffers that are kept while no scrape needs them.
 const KEPT_MAX: usize = 16;
-/// Bytes of a body buffer that is kept.
+/// Bytes of a body that is kept, and of what it was made into.
 const KEPT_BODY_BYTES_MAX: usize = 4 << 20;
 
 /// What a scrape writes into.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) body: Vec<u8>,
+    /// What the body was made into, where it cannot be read as it is.
+    pub(super) assembled: Assembled,
+    /// Whether `batch` refers to `assembled` rather than to `body`.
+    pub(super) is_assembled: bool,
     pub(super) batch: Batch<SeriesRef>,
 }
 
@@ -29,7 +34,8 @@ impl ScratchPool {
 
     pub(super) fn give_back(&self, scratch: Scratch) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MAX && scratch.body.capacity() <= KEPT_BODY_BYTES_MAX {
+        let bytes = scratch.body.capacity().max(scratch.assembled.kept_bytes());
+        if kept.len() < KEPT_MAX && bytes <= KEPT_BODY_BYTES_MAX {
             kept.push(scratch);
         }
     }

@@ -1,7 +1,7 @@
 //! Targets: what discovery and relabelling make of an address, and when it is scraped.
 
-use promontory_config::relabel;
 use promontory_config::scrape::ScrapeConfig;
+use promontory_config::{HistogramModes, relabel};
 use promontory_model::labels::Quoted;
 use promontory_model::time::DurationError;
 use promontory_model::{Duration, Labels, LabelsBuilder};
@@ -13,6 +13,9 @@ const SCHEME: &str = "__scheme__";
 const METRICS_PATH: &str = "__metrics_path__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
+const NATIVE: &str = "__scrape_native_histograms__";
+const ALWAYS_CLASSIC: &str = "__always_scrape_classic_histograms__";
+const TO_CUSTOM: &str = "__convert_classic_histograms_to_nhcb__";
 const PARAM_PREFIX: &str = "__param_";
 const META_PREFIX: &str = "__meta_";
 const JOB: &str = "job";
@@ -31,6 +34,8 @@ pub struct Target {
     pub interval: Duration,
     /// Time that a scrape may take.
     pub timeout: Duration,
+    /// How its histograms are taken.
+    pub histograms: HistogramModes,
     /// Two targets of one job with equal identities are one; the offset of scrapes follows from it.
     pub identity: u64,
 }
@@ -50,6 +55,14 @@ pub enum TargetError {
     /// The timeout is no duration.
     #[error("error parsing scrape timeout: {0}")]
     Timeout(DurationError),
+    /// A label that says yes or no says neither.
+    #[error("error parsing {label} label: strconv.ParseBool: parsing {}: invalid syntax", Quoted(value))]
+    Flag {
+        /// Label.
+        label: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// Scraping without pause.
     #[error("scrape interval cannot be 0")]
     NoInterval,
@@ -81,12 +94,29 @@ pub fn discovered(address: &str, group: &Labels, config: &ScrapeConfig) -> Label
     default(TIMEOUT, &config.scrape_timeout.to_string());
     default(METRICS_PATH, &config.metrics_path);
     default(SCHEME, config.scheme.as_str());
+    default(NATIVE, yes_or_no(config.histograms.native));
+    default(ALWAYS_CLASSIC, yes_or_no(config.histograms.always_classic));
+    default(TO_CUSTOM, yes_or_no(config.histograms.to_custom));
     for (name, values) in &config.params {
         if let Some(first) = values.first() {
             default(&format!("{PARAM_PREFIX}{name}"), first);
         }
     }
     builder.build()
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "true" } else { "false" }
+}
+
+/// What a label says, as Go reads it; one that is gone says what the job says.
+fn flag(labels: &LabelsBuilder, label: &'static str, default: bool) -> Result<bool, TargetError> {
+    match labels.get(label) {
+        None => Ok(default),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(value) => Err(TargetError::Flag { label, value: value.to_owned() }),
+    }
 }
 
 impl Target {
@@ -112,6 +142,12 @@ impl Target {
         if timeout > interval {
             return Err(TargetError::LongTimeout { timeout, interval });
         }
+        let of_job = config.histograms;
+        let histograms = HistogramModes {
+            native: flag(&builder, NATIVE, of_job.native)?,
+            always_classic: flag(&builder, ALWAYS_CLASSIC, of_job.always_classic)?,
+            to_custom: flag(&builder, TO_CUSTOM, of_job.to_custom)?,
+        };
         let url = Url::new(part(SCHEME), &address, part(METRICS_PATH), &params(config, &builder))?;
         if builder.get(INSTANCE).is_none() {
             builder.set(INSTANCE, &address);
@@ -119,11 +155,19 @@ impl Target {
         builder.retain(|name| !name.starts_with(META_PREFIX));
         let all = builder.build();
         let mut identity = Fnv1a::new();
-        // How often it is scraped does not make it another target.
-        identity.write(all.without(&[INTERVAL, TIMEOUT]).as_bytes());
+        // How it is scraped does not make it another target.
+        identity.write(all.without(&[INTERVAL, TIMEOUT, NATIVE, ALWAYS_CLASSIC, TO_CUSTOM]).as_bytes());
         identity.write(url.to_string().as_bytes());
         let labels = all.filtered(|name| !name.starts_with("__"));
-        Ok(Some(Self { discovered: discovered.clone(), labels, url, interval, timeout, identity: identity.0 }))
+        Ok(Some(Self {
+            discovered: discovered.clone(),
+            labels,
+            url,
+            interval,
+            timeout,
+            histograms,
+            identity: identity.0,
+        }))
     }
 }
 
@@ -262,6 +306,11 @@ mod tests {
             &with(set("__scrape_interval__", "x")),
             &[],
             "error parsing scrape interval: not a valid duration string: \"x\"",
+        );
+        check(
+            &with(set("__scrape_native_histograms__", "yes")),
+            &[],
+            "error parsing __scrape_native_histograms__ label: strconv.ParseBool: parsing \"yes\": invalid syntax",
         );
         let drop = RelabelConfig { action: Action::Drop, regex: Regex::new(".*").unwrap(), ..RelabelConfig::new() };
         check(&with(drop), &[], "dropped");

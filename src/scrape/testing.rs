@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use promontory_config::http_client::HttpClientConfig;
-use promontory_config::scrape::{EscapingScheme, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
-use promontory_model::{Cancel, Columns, Duration, Labels, Queryable, Select, TimeRange, Timestamp};
+use promontory_config::scrape::{
+    EscapingScheme, HistogramModes, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol,
+};
+use promontory_model::{Cancel, Columns, Duration, HistogramSample, Labels, Queryable, Select, TimeRange, Timestamp};
 use promontory_storage::clock::Clock;
 use promontory_storage::vfs::SimVfs;
 use promontory_storage::{Db, DbOptions, FsyncPolicy};
@@ -30,6 +32,9 @@ pub(crate) fn scrape_config(job: &str) -> ScrapeConfig {
         limits: ScrapeLimits::default(),
         metric_name_validation: NameValidation::Utf8,
         metric_name_escaping: EscapingScheme::AllowUtf8,
+        histograms: HistogramModes::default(),
+        native_histogram_bucket_limit: None,
+        native_histogram_min_bucket_factor: 0.0,
         extra_scrape_metrics: false,
         http: HttpClientConfig::default(),
         discovery: Vec::new(),
@@ -66,6 +71,25 @@ impl Clock for TokioClock {
 pub(crate) fn database(clock: Arc<dyn Clock>) -> Db {
     let options = DbOptions { commit_interval_ms: None, fsync: FsyncPolicy::Never, ..DbOptions::server() };
     Db::open(Arc::new(SimVfs::new()), clock, std::path::Path::new("/data"), options).unwrap().0
+}
+
+/// All histograms of all series, by labels.
+pub(crate) fn histograms(db: &Db) -> BTreeMap<Labels, Vec<(i64, HistogramSample)>> {
+    let (snapshot, cancel) = (db.snapshot().unwrap(), Cancel::new());
+    let select = Select { range: TimeRange::ALL, matchers: &[], cancel: &cancel };
+    let mut out = BTreeMap::new();
+    let mut columns = Columns::default();
+    for batch in snapshot.select(&select).unwrap().batches {
+        batch.read(0..batch.n_series(), TimeRange::ALL, &mut columns).unwrap();
+        for i in 0..batch.n_series() {
+            let found = columns.column(i).histogram_samples().map(|(row, h)| (columns.timestamps()[row], h));
+            let found: Vec<_> = found.collect();
+            if !found.is_empty() {
+                out.insert(batch.labels(i), found);
+            }
+        }
+    }
+    out
 }
 
 /// All samples of all series, by labels.

@@ -43,6 +43,7 @@ const DESIGN_PACKAGES: &[(&str, &str)] = &[
     ("tokio", "src"),
     ("hyper", "src"),
     ("prost", "src/remote"),
+    ("prost", "src/scrape"),
     ("snap", "storage/src"),
     ("memmap2", "storage/src"),
     ("crc32fast", "storage/src"),

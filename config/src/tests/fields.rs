@@ -130,6 +130,26 @@ fn fields_of_a_job() {
     let escaping = "metric_name_escaping_scheme";
     check(JOB, &format!("{escaping}: values"), &format!("{escaping}: allow-utf-8"), &format!("{escaping}: values"));
     check(JOB, "extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true");
+    for name in ["scrape_native_histograms", "convert_classic_histograms_to_nhcb", "always_scrape_classic_histograms"] {
+        check(JOB, &format!("{name}: true"), &format!("{name}: false"), &format!("{name}: true"));
+    }
+    check(
+        JOB,
+        "scrape_native_histograms: true",
+        "scrape_protocols: / OpenMetricsText1.0.0",
+        "scrape_protocols: / PrometheusProto / OpenMetricsText1.0.0",
+    );
+    check(
+        JOB,
+        "scrape_protocols: [PrometheusProto]",
+        "scrape_protocols: / OpenMetricsText1.0.0",
+        "scrape_protocols: / PrometheusProto / metrics_path: /metrics",
+    );
+    check(JOB, "native_histogram_bucket_limit: 160", "", "native_histogram_bucket_limit: 160");
+    check(JOB, "native_histogram_min_bucket_factor: 1.1", "", "native_histogram_min_bucket_factor: 1.1");
+    check(JOB, "scrape_failure_log_file: f", "", {
+        "refused: scrape_failure_log_file is not supported: failed scrapes are not logged to a file"
+    });
     check(JOB, "metric_relabel_configs: [{target_label: t}]", "", "metric_relabel_configs: / separator: ;");
     check(JOB, "relabel_configs: [null]", "", "refused: expected a map of fields, found nothing");
     check(STATIC, "labels: {a: b}", "", "labels: / a: b");

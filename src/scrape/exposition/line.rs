@@ -88,6 +88,10 @@ impl Parser<'_> {
         self.sample(start)
     }
 
+    pub(super) fn next_assembled(&mut self) -> Result<Item, ParseError> {
+        if self.at >= self.body.len() { Ok(Item::End) } else { self.next_openmetrics() }
+    }
+
     fn sample(&mut self, start: usize) -> Result<Item, ParseError> {
         let key_end = series::series(self.body, start, self.format, self.kind, &mut self.labels)
             .map_err(|(at, fault)| self.error(start, at, fault))?;
@@ -138,7 +142,7 @@ impl Parser<'_> {
             Keyword::Unit => {
                 let unit = String::from_utf8_lossy(text).into_owned();
                 let suffix = family.strip_suffix(unit.as_str()).and_then(|f| f.strip_suffix('_'));
-                if !unit.is_empty() && suffix.is_none() {
+                if !unit.is_empty() && suffix.is_none() && self.format == Format::OpenMetrics {
                     return Err(self.error(start, at, Fault::Unit { unit, family }));
                 }
                 Metadata::Unit(unit)
@@ -182,7 +186,7 @@ fn line_end(body: &[u8], at: usize) -> usize {
 }
 
 fn metric_type(text: &[u8], format: Format) -> Option<MetricType> {
-    let open = format == Format::OpenMetrics;
+    let open = format != Format::Text;
     Some(match text {
         b"counter" => MetricType::Counter,
         b"gauge" => MetricType::Gauge,
@@ -202,6 +206,9 @@ pub(super) fn tail(body: &[u8], key_end: usize, format: Format) -> Result<(Tail,
     match format {
         Format::Text => text_tail(body, key_end),
         Format::OpenMetrics => openmetrics_tail(body, key_end),
+        Format::Assembled => {
+            super::assembled::tail(body, key_end).ok_or_else(|| expected(body, key_end, "value after metric"))
+        }
     }
 }
 

@@ -1,22 +1,29 @@
-//! The text formats in which targets expose samples: Prometheus text (0.0.4, 1.0.0) and OpenMetrics (0.0.1, 1.0.0).
+//! The formats in which targets expose samples: Prometheus text (0.0.4, 1.0.0), OpenMetrics (0.0.1, 1.0.0) and
+//! protocol buffers. Text is read in place; what has to be understood first is put together as lines beforehand.
 //!
 //! Accepts and refuses what Prometheus 3.14 does, byte by byte, with two exceptions: blanks before a line of
 //! Prometheus text are not part of the metric's name, and a repeated label name is refused here already. Nothing is
 //! read ahead or copied; no input makes it panic. It knows nothing of targets, relabelling or storage.
 
+mod assembled;
+mod classic;
 mod error;
 mod line;
+mod messages;
 mod number;
+mod protobuf;
 mod series;
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+pub(crate) use assembled::Assembled;
 pub use error::{Fault, ParseError};
 use promontory_model::MetricType;
 
 pub(crate) use number::format_openmetrics_float;
+pub use protobuf::ProtobufError;
 
 /// Grammar of an exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub enum Format {
     Text,
     /// OpenMetrics text 0.0.1 and 1.0.0.
     OpenMetrics,
+    /// Lines that were put together in memory, with binary values; nobody sends them.
+    Assembled,
 }
 
 /// What the next line says.
@@ -68,13 +77,16 @@ pub struct Tail {
     pub value: f64,
     /// Explicit timestamp in ms.
     pub timestamp_ms: Option<i64>,
-    /// Where in the body an exemplar is, for [`exemplar_at`].
+    /// Where in the body an exemplar is, for [`exemplar_at`]; with [`Format::Assembled`] the number of exemplars
+    /// beside it.
     pub exemplar: Option<NonZeroU32>,
+    /// Number of the histogram that is here instead of a value.
+    pub histogram: Option<NonZeroU32>,
 }
 
 impl Tail {
     fn plain(value: f64) -> Self {
-        Self { value, timestamp_ms: None, exemplar: None }
+        Self { value, timestamp_ms: None, exemplar: None, histogram: None }
     }
 }
 
@@ -142,6 +154,7 @@ impl<'a> Parser<'a> {
         match self.format {
             Format::Text => self.next_text(),
             Format::OpenMetrics => self.next_openmetrics(),
+            Format::Assembled => self.next_assembled(),
         }
     }
 
@@ -157,7 +170,7 @@ impl<'a> Parser<'a> {
     pub fn silent_end(&self, at: usize) -> usize {
         match self.format {
             Format::Text => self.text_silent_end(at),
-            Format::OpenMetrics => at,
+            Format::OpenMetrics | Format::Assembled => at,
         }
     }
 
@@ -263,6 +276,9 @@ fn skip_blanks(body: &[u8], mut at: usize) -> usize {
     }
     at
 }
+
+#[cfg(test)]
+pub(crate) use protobuf::tests::both_body;
 
 #[cfg(test)]
 mod tests;

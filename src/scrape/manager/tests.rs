@@ -14,6 +14,8 @@ use crate::scrape::testing::{
     Action, FakeNetwork, START_MS, TokioClock, answer, database, exposition, samples, scrape_config,
 };
 
+mod histograms;
+
 struct Lab {
     network: Arc<FakeNetwork>,
     db: Db,

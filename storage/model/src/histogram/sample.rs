@@ -58,12 +58,21 @@ impl HistogramSample {
         }
         check(&value, counts)?;
         if value.schema > SCHEMA_MAX {
-            reduce(&mut value);
+            reduce(&mut value, SCHEMA_MAX);
         }
         if value.counter_reset_hint != CounterResetHint::Gauge {
             value.counter_reset_hint = CounterResetHint::Unknown;
         }
         Ok(Self { value: Arc::new(value), counts })
+    }
+
+    /// Merges exponential buckets until their schema is at most `schema`, which a store knows; those of custom bounds
+    /// stay.
+    pub fn reduce_to(&mut self, schema: i32) {
+        let schema = schema.max(SCHEMA_MIN);
+        if self.value.schema > schema {
+            reduce(Arc::make_mut(&mut self.value), schema);
+        }
     }
 
     /// A histogram that was checked before it was stored.
@@ -361,15 +370,15 @@ fn check_buckets(side: Side, buckets: &[f64]) -> Result<f64, InvalidHistogram> {
     }
 }
 
-/// Merges buckets until the schema is [`SCHEMA_MAX`].
-fn reduce(h: &mut FloatHistogram) {
-    let shift = (h.schema - SCHEMA_MAX).clamp(0, 63).unsigned_abs();
+/// Merges buckets until the schema is `schema`.
+fn reduce(h: &mut FloatHistogram, schema: i32) {
+    let shift = (h.schema - schema).clamp(0, 63).unsigned_abs();
     for (spans, buckets) in
         [(&mut h.positive_spans, &mut h.positive_buckets), (&mut h.negative_spans, &mut h.negative_buckets)]
     {
         (*spans, *buckets) = reduced(spans, buckets, shift);
     }
-    h.schema = SCHEMA_MAX;
+    h.schema = schema;
 }
 
 fn reduced(spans: &[Span], buckets: &[f64], shift: u32) -> (Vec<Span>, Vec<f64>) {
@@ -544,6 +553,11 @@ mod tests {
         assert_eq!(sample.value().schema, 8);
         assert_eq!(sample.value().positive_spans, [Span { offset: 0, length: 3 }]);
         assert_eq!(sample.value().positive_buckets, [1.0, 9.0, 11.0]);
+        let mut coarser = sample.clone();
+        coarser.reduce_to(7);
+        assert_eq!((coarser.value().schema, &*coarser.value().positive_buckets), (7, &[1.0, 20.0][..]));
+        coarser.reduce_to(8);
+        assert_eq!((coarser.value().schema, sample.value().schema), (7, 8));
         let far = exponential(52, 2.0, &[(i32::MIN, 1), (i32::MAX, 1)], &[1.0, 1.0]);
         assert_eq!(HistogramSample::new(far, Counts::Integer).unwrap().value().positive_buckets, [2.0]);
     }
