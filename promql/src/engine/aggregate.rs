@@ -149,6 +149,8 @@ pub(crate) struct Accumulator {
 #[derive(Debug)]
 struct HistogramCell {
     total: histogram::Accumulator,
+    /// Of the first series.
+    labels: Labels,
     count: f64,
     is_mean: bool,
     /// Exponential and custom buckets met: there is no sum.
@@ -158,9 +160,10 @@ struct HistogramCell {
 }
 
 impl HistogramCell {
-    fn new(h: &FloatHistogram) -> Self {
+    fn new(h: &FloatHistogram, labels: &Labels) -> Self {
         Self {
             total: histogram::Accumulator::new(h),
+            labels: labels.clone(),
             count: 1.0,
             is_mean: false,
             is_broken: false,
@@ -169,8 +172,8 @@ impl HistogramCell {
         }
     }
 
-    /// Adds a histogram that is the sum of `count`; a mean weighs it by that.
-    fn add(&mut self, h: &FloatHistogram, count: f64, average: bool, notes: &mut Notes<'_>) {
+    /// Adds a histogram that is the sum of `count`, and the series it comes from; a mean weighs it by that.
+    fn add(&mut self, (h, labels): (&FloatHistogram, &Labels), count: f64, average: bool, notes: &mut Notes<'_>) {
         if self.is_broken {
             return;
         }
@@ -191,7 +194,7 @@ impl HistogramCell {
             }
             Ok(_) => {}
             Err(histogram::Incompatible) => {
-                notes.warn(&texts::mixed_exponential_custom(""), 0);
+                notes.warn(&texts::mixed_exponential_custom(labels.metric_name()), 0);
                 self.is_broken = true;
             }
         }
@@ -334,13 +337,14 @@ impl Accumulator {
                     }
                 }
                 let average = self.op == AggregateOp::Avg;
+                let labels = &vector.series[i].labels;
                 for (step, h) in histograms {
                     let cell = id * self.n_steps + *step as usize;
                     self.seen[cell] |= SAW_HISTOGRAM;
                     match self.histograms.entry(cell) {
-                        Entry::Occupied(mut e) => e.get_mut().add(h, 1.0, average, notes),
+                        Entry::Occupied(mut e) => e.get_mut().add((h, labels), 1.0, average, notes),
                         Entry::Vacant(e) => {
-                            e.insert(HistogramCell::new(h));
+                            e.insert(HistogramCell::new(h, labels));
                         }
                     }
                 }
@@ -422,7 +426,7 @@ impl Accumulator {
                 if cell.is_mean {
                     total = histogram::scaled(&total, cell.count);
                 }
-                mine.add(&total, cell.count, average, notes);
+                mine.add((&total, &cell.labels), cell.count, average, notes);
                 mine.is_broken |= cell.is_broken;
                 mine.saw_reset |= cell.saw_reset;
                 mine.saw_no_reset |= cell.saw_no_reset;

@@ -212,7 +212,8 @@ impl Sides<'_> {
         if let (Some(a), Some(b)) = (first, present.next()) {
             let side = if self.swapped { "left" } else { "right" };
             let (a, b) = (&self.one.series[a].labels, &self.one.series[b].labels);
-            let (a, b) = if b < a { (b, a) } else { (a, b) };
+            // The one that is noticed later comes first, as in Prometheus.
+            let (a, b) = if b < a { (a, b) } else { (b, a) };
             return Err(execution(&format!(
                 "found duplicate series for the match group {labels} on the {side} hand-side of the operation: \
                  [{a}, {b}];many-to-many matching not allowed: matching labels must be unique on one side"
@@ -428,7 +429,7 @@ mod tests {
         let matching = VectorMatching { on: true, labels: vec!["a".into()], ..VectorMatching::default() };
         check(BinaryOp::Add, &matching, &left, &apart, Ok("{a=\"1\"} [2.0, 7.0];"));
         let together = vector(&[(&[("a", "1"), ("x", "2")], &[1.0, 1.0]), (&[("a", "1"), ("x", "1")], &[ABSENT, 5.0])]);
-        let error = r#"found duplicate series for the match group {a="1"} on the right hand-side of the operation: [{a="1", x="1"}, {a="1", x="2"}];many-to-many matching not allowed"#;
+        let error = r#"found duplicate series for the match group {a="1"} on the right hand-side of the operation: [{a="1", x="2"}, {a="1", x="1"}];many-to-many matching not allowed"#;
         check(BinaryOp::Add, &matching, &left, &together, Err(error));
     }
 

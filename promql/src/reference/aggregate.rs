@@ -124,7 +124,7 @@ impl Query<'_> {
             if is_mean { histogram_mean(&histograms, &mut seen) } else { histogram_sum(&histograms, &mut seen) };
         match result {
             None => {
-                let name = group.elements[0].labels.get(METRIC_NAME).unwrap_or("");
+                let name = group.elements[seen.added].labels.get(METRIC_NAME).unwrap_or("");
                 self.warn(notes::mixed_exponential_custom(name), span);
                 None
             }

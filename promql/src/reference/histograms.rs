@@ -330,8 +330,10 @@ pub(super) fn show_histogram(h: &FloatHistogram) -> String {
     let g = notes::format_g;
     let mut out = format!("{{count:{}, sum:{}", g(h.count), g(h.sum));
     for b in histogram::all_buckets(h) {
-        let open = if b.lower < 0.0 { '[' } else { '(' };
-        let close = if b.upper > 0.0 { ']' } else { ')' };
+        let custom = histogram::is_custom(h);
+        let includes_lower = if custom { b.lower == f64::NEG_INFINITY } else { b.lower < 0.0 || b.upper == 0.0 };
+        let open = if includes_lower { '[' } else { '(' };
+        let close = if custom || b.upper >= 0.0 { ']' } else { ')' };
         let _ = write!(out, ", {open}{},{}{close}:{}", g(b.lower), g(b.upper), g(b.count));
     }
     out.push('}');

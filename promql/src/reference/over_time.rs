@@ -104,6 +104,8 @@ pub(super) struct Seen {
     reset: bool,
     not_reset: bool,
     bounds_reconciled: bool,
+    /// How many were added to the first, the one that could not be included.
+    pub(super) added: usize,
 }
 
 impl Seen {
@@ -132,6 +134,7 @@ pub(super) fn histogram_sum(histograms: &[Arc<FloatHistogram>], seen: &mut Seen)
     seen.hint(first);
     for h in rest {
         seen.hint(h);
+        seen.added += 1;
         seen.bounds_reconciled |= total.add(h).ok()?.bounds_reconciled;
     }
     Some(total.finish())
@@ -146,6 +149,7 @@ pub(super) fn histogram_mean(histograms: &[Arc<FloatHistogram>], seen: &mut Seen
     for (i, h) in rest.iter().enumerate() {
         let count = (i + 2) as f64;
         seen.hint(h);
+        seen.added += 1;
         if !stepwise {
             let mut next = total.clone();
             seen.bounds_reconciled |= next.add(h).ok()?.bounds_reconciled;
