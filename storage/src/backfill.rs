@@ -485,12 +485,8 @@ impl Aside {
     }
 
     fn get(&self, bytes: &[u8], run: &Run, times: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), ReadError> {
-        let corrupt = |what, found: String| ReadError::Corrupt {
-            path: self.folder.join("runs").display().to_string(),
-            offset: run.offset,
-            what,
-            expected: format!("{} samples", run.n),
-            found,
+        let corrupt = |what, found: String| {
+            ReadError::corrupt(&self.folder.join("runs"), run.offset, what, format!("{} samples", run.n), found)
         };
         let start = usize::try_from(run.offset).unwrap_or(usize::MAX);
         let middle = start.saturating_add(run.times_len as usize);

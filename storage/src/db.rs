@@ -26,7 +26,7 @@ use crate::recovery::{self, LOCK_FILE};
 use crate::select::{self, NamedSource};
 use crate::status::{Cardinality, DbStatus, Maintenance, Recovery, Start};
 use crate::ulid::Ulid;
-use crate::vfs::{Vfs, VfsError, VfsLock};
+use crate::vfs::{self, Vfs, VfsError, VfsLock};
 use crate::wal::Wal;
 
 /// A database in one folder. Clones are handles of the same database.
@@ -85,7 +85,7 @@ impl Db {
         dir: &Path,
         options: DbOptions,
     ) -> Result<(Self, Recovery), OpenError> {
-        create_folder(&*vfs, dir)?;
+        vfs::create_folder(&*vfs, dir)?;
         let folder_lock = vfs.lock(&dir.join(LOCK_FILE)).map_err(|e| {
             let is_held = e.source.kind() == std::io::ErrorKind::WouldBlock;
             if is_held { OpenError::Locked { dir: dir.to_owned() } } else { OpenError::Io(e) }
@@ -243,23 +243,6 @@ impl Db {
     pub fn close(&self) -> Result<(), WriteError> {
         self.0.close()
     }
-}
-
-/// Creates the data folder so that it is still there after a crash.
-fn create_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), OpenError> {
-    if vfs.read_dir(dir).is_ok() {
-        return Ok(());
-    }
-    vfs.create_dir_all(dir)?;
-    for parent in dir.ancestors().skip(1) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        // Folders above may have been there and not be ours to open; only the one that holds ours must work.
-        let result = vfs.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            result?;
-        }
-    }
-    Ok(())
 }
 
 impl Inner {

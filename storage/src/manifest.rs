@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::canary::{Bug, is_planted};
 use crate::error::OpenError;
 use crate::vfs::{self, Vfs, VfsError};
-use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag};
+use crate::wire::{Reader, WireError, put_bytes, put_varint, put_zigzag, sealed};
 
 /// Name of the file in the data folder.
 pub(crate) const NAME: &str = "manifest";
@@ -77,9 +77,7 @@ impl Manifest {
             }
             None => put_bytes(&mut out, &[]),
         }
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out
+        sealed(out)
     }
 
     fn decode(body: &[u8]) -> Result<Self, WireError> {
@@ -96,8 +94,8 @@ impl Manifest {
         if !r.is_empty() {
             return Err(r.error("bytes left over"));
         }
-        let numbers =
-            segments.iter().flat_map(|&(id, len)| [id, len]).chain([next_segment, wal_from, series.0, series.1]);
+        let files = segments.iter().chain([&series, &exemplars]);
+        let numbers = files.flat_map(|&(id, len)| [id, len]).chain([next_segment, wal_from]);
         if numbers.max().is_some_and(|n| n > NUMBER_MAX) {
             return Err(r.error("number is larger than can be"));
         }

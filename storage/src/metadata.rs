@@ -13,12 +13,12 @@ use crate::db::{Db, Inner};
 use crate::error::WriteError;
 use crate::head::lock;
 use crate::vfs::{self, Vfs, VfsError};
-use crate::wire::{Reader, WireError, put_bytes, put_varint};
+use crate::wire::{WireError, put_bytes, put_varint, sealed, unsealed};
 
 /// Name of the file in the data folder.
 pub(crate) const NAME: &str = "metadata";
-const MAGIC: [u8; 6] = *b"PMTMTA";
-const VERSION: u16 = 1;
+/// Magic number and version.
+const BEGIN: [u8; 8] = *b"PMTMTA\x01\0";
 /// Bytes of names and texts that are kept; what nobody says any more goes first.
 pub(crate) const METADATA_BYTES_MAX: usize = 32 << 20;
 /// Numbers of the types in the file.
@@ -179,8 +179,7 @@ impl Metadata {
 
 pub(crate) fn encode(families: &Families) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&BEGIN);
     put_varint(&mut out, families.len() as u64);
     for (name, entries) in families {
         put_bytes(&mut out, name.as_bytes());
@@ -192,24 +191,11 @@ pub(crate) fn encode(families: &Families) -> Vec<u8> {
             put_bytes(&mut out, entry.help.as_bytes());
         }
     }
-    let crc = crc32fast::hash(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out
+    sealed(out)
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Families, WireError> {
-    let error = |what| WireError { what, offset: 0 };
-    let (head, crc) = bytes.split_last_chunk::<4>().ok_or(error("length of the metadata"))?;
-    if crc32fast::hash(head) != u32::from_le_bytes(*crc) {
-        return Err(error("checksum of the metadata"));
-    }
-    let mut r = Reader::new(head);
-    if r.slice(MAGIC.len())? != MAGIC {
-        return Err(error("magic of the metadata"));
-    }
-    if r.slice(2)? != VERSION.to_le_bytes() {
-        return Err(r.error("version of the metadata"));
-    }
+    let mut r = unsealed(bytes, &BEGIN)?;
     let mut out = Families::new();
     for _ in 0..r.count(r.remaining())? {
         let name = r.str()?.to_owned();

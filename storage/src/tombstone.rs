@@ -13,12 +13,12 @@ use roaring::RoaringBitmap;
 
 use crate::source::{GroupColumns, SelectedGroup, SelectedSeries};
 use crate::vfs::{self, Vfs, VfsError};
-use crate::wire::{Reader, WireError, put_varint, put_zigzag};
+use crate::wire::{Reader, WireError, put_varint, put_zigzag, sealed, unsealed};
 
 /// Name of the file beside the samples.
 pub(crate) const NAME: &str = "tombstones";
-const MAGIC: [u8; 6] = *b"PMTTMB";
-const VERSION: u16 = 1;
+/// Magic number and version.
+const BEGIN: [u8; 8] = *b"PMTTMB\x01\0";
 
 /// Deleted samples of the members of one part.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,8 +90,7 @@ impl Tombstones {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&BEGIN);
         put_varint(&mut out, self.0.values().map(Vec::len).sum::<usize>() as u64);
         for (part, stones) in &self.0 {
             for stone in stones {
@@ -101,24 +100,11 @@ impl Tombstones {
                 put_members(&stone.members, &mut out);
             }
         }
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out
+        sealed(out)
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let error = |what| WireError { what, offset: 0 };
-        let (head, crc) = bytes.split_last_chunk::<4>().ok_or(error("length of the tombstones"))?;
-        if crc32fast::hash(head) != u32::from_le_bytes(*crc) {
-            return Err(error("checksum of the tombstones"));
-        }
-        let mut r = Reader::new(head);
-        if r.slice(MAGIC.len())? != MAGIC {
-            return Err(error("magic of the tombstones"));
-        }
-        if r.slice(2)? != VERSION.to_le_bytes() {
-            return Err(r.error("version of the tombstones"));
-        }
+        let mut r = unsealed(bytes, &BEGIN)?;
         let mut out = Self::default();
         for _ in 0..r.count(r.remaining())? {
             let part = r.varint_u32()?;
@@ -144,13 +130,8 @@ impl Tombstones {
             Err(e) if e.is_not_found() => return Ok(Self::default()),
             Err(e) => return Err(e.into()),
         };
-        Self::decode(&bytes).map_err(|e| ReadError::Corrupt {
-            path: path.display().to_string(),
-            offset: e.offset as u64,
-            what: e.what,
-            expected: "bytes as written".to_owned(),
-            found: "other bytes".to_owned(),
-        })
+        let corrupt = |e: WireError| ReadError::corrupt(&path, e.offset as u64, e.what, "bytes as written", "others");
+        Self::decode(&bytes).map_err(corrupt)
     }
 
     /// Makes this the list of the folder `dir`, durably.

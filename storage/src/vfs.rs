@@ -223,6 +223,22 @@ pub fn read(vfs: &dyn Vfs, path: &Path) -> Result<Vec<u8>, VfsError> {
     Ok(vfs.map_read(path)?.to_vec())
 }
 
+/// Creates the folder `dir` so that it is still there after a crash.
+pub(crate) fn create_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), VfsError> {
+    if vfs.read_dir(dir).is_ok() {
+        return Ok(());
+    }
+    vfs.create_dir_all(dir)?;
+    for (i, parent) in dir.ancestors().skip(1).enumerate() {
+        let synced = vfs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        // Folders above may have been there and not be ours to open; only the one that holds ours must work.
+        if i == 0 {
+            synced?;
+        }
+    }
+    Ok(())
+}
+
 /// Replaces the file at `path` so that after a crash it holds either its old or its new bytes: writes beside it,
 /// syncs, renames, syncs the folder.
 ///

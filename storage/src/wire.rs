@@ -11,6 +11,27 @@ pub(crate) struct WireError {
     pub(crate) offset: usize,
 }
 
+/// Gives a file that is replaced as a whole its end: the checksum of all before.
+pub(crate) fn sealed(mut file: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&file);
+    file.extend_from_slice(&crc.to_le_bytes());
+    file
+}
+
+/// What stands in such a file behind its magic number and version. Offsets count from the start of the file.
+pub(crate) fn unsealed<'a>(file: &'a [u8], magic_and_version: &[u8; 8]) -> Result<Reader<'a>, WireError> {
+    let mut r = Reader::new(file);
+    let (body, crc) = file.split_last_chunk::<4>().ok_or(r.error("length of the file"))?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return Err(r.error("checksum of the file"));
+    }
+    r = Reader::new(body);
+    if r.slice(magic_and_version.len())? != magic_and_version {
+        return Err(Reader::new(file).error("magic number or version"));
+    }
+    Ok(r)
+}
+
 /// Takes values from the front of bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {

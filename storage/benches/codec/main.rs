@@ -14,10 +14,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use promontory_model::Cancel;
-use promontory_storage::block::{BlockReader, BlockWriter, ColumnInput, GroupInput, analyze, verify};
+use promontory_storage::block::{BlockWriter, ColumnInput, GroupInput, verify};
+use promontory_storage::clock::SystemClock;
 use promontory_storage::codec::{self, relative};
 use promontory_storage::ulid::Ulid;
 use promontory_storage::vfs::{RealVfs, Vfs};
+use promontory_storage::{Db, DbOptions};
 
 mod kinds;
 mod recorded;
@@ -222,7 +224,9 @@ fn print_block(groups: &[recorded::Group]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let ulid = Ulid::new(1, 0);
-    let mut writer = BlockWriter::new(Arc::clone(&vfs), folder.path(), ulid, 1).expect("the folder can be written");
+    let blocks = folder.path().join("blocks");
+    vfs.create_dir_all(&blocks).expect("the folder can be written");
+    let mut writer = BlockWriter::new(Arc::clone(&vfs), &blocks, ulid, 1).expect("the folder can be written");
     for group in groups {
         let columns: Vec<ColumnInput<'_>> = group
             .columns
@@ -237,25 +241,28 @@ fn print_block(groups: &[recorded::Group]) {
         writer.add_group(&GroupInput { timestamps: &group.timestamps, columns: &columns }).expect("a group of series");
     }
     let meta = writer.finish().expect("the block can be written");
-    let path = folder.path().join(ulid.to_string());
-    verify(&*vfs, &path).expect("written just now");
-    let block = BlockReader::open(&*vfs, &path).expect("written just now");
-    let a = analyze(&block, 12, &Cancel::new()).expect("written just now");
+    verify(&*vfs, &blocks.join(ulid.to_string())).expect("written just now");
+    let clock = Arc::new(SystemClock::new());
+    let (db, _) = Db::open(vfs, clock, folder.path(), DbOptions::server()).expect("written just now");
+    let found = db.analyze(Some(ulid), 0, &mut |_, _| {}, &Cancel::new()).expect("written just now");
+    let part = found.parts.first().expect("the block");
     let per_sample = |bytes: u64| bytes as f64 / meta.n_samples as f64;
-    let framing = meta.data_bytes - a.value_bytes - a.timestamp_bytes;
+    let framing = meta.data_bytes - part.value_bytes - part.timestamp_bytes;
     println!(
         "block of {} series, {} samples: {:.4} B/sample = values {:.4} + timestamps {:.4} + pages {:.4} + index {:.4}",
         meta.n_series,
         meta.n_samples,
         per_sample(meta.bytes()),
-        per_sample(a.value_bytes),
-        per_sample(a.timestamp_bytes),
+        per_sample(part.value_bytes),
+        per_sample(part.timestamp_bytes),
         per_sample(framing),
         per_sample(meta.index_bytes),
     );
-    let index = [a.dictionary_bytes, a.postings_bytes, a.series_bytes, a.groups_bytes].map(per_sample);
+    let index = part.index_bytes.map(per_sample);
     println!("index: dictionaries, postings, series, groups: {index:.4?}");
-    for m in a.metrics {
+    let mut metrics = found.metrics;
+    metrics.sort_by_key(|m| std::cmp::Reverse(m.bytes));
+    for m in metrics.into_iter().take(12) {
         println!("{:>9} bytes, {:.3} B/sample: {}", m.bytes, m.bytes as f64 / m.n_samples as f64, m.metric);
     }
 }

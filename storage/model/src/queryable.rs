@@ -5,6 +5,7 @@
 //! A series appears in exactly one batch of a selection, with all of its samples, in ascending order of time.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cancel::{Cancel, Cancelled};
@@ -185,6 +186,21 @@ pub enum ReadError {
         /// What it may take.
         allowed: u64,
     },
+}
+
+impl ReadError {
+    /// [`ReadError::Corrupt`] of the file `path`, with values as they are shown.
+    #[must_use]
+    pub fn corrupt(
+        path: &Path,
+        offset: u64,
+        what: &'static str,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self::Corrupt { path: path.display().to_string(), offset, what, expected, found }
+    }
 }
 
 /// Decoded samples: one column of timestamps, and for each series one column of values with as many rows.

@@ -11,7 +11,6 @@ use promontory_model::ReadError;
 use crate::ulid::Ulid;
 use crate::vfs::{self, Vfs, VfsError};
 
-mod analyze;
 #[cfg(any(test, feature = "testing"))]
 mod fuzz;
 pub(crate) mod index;
@@ -23,7 +22,6 @@ mod section;
 mod verify;
 mod writer;
 
-pub use analyze::{Analysis, MetricUsage, NameUsage, PairUsage, analyze};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use fuzz::fuzz_meta;
 #[cfg(any(test, feature = "testing"))]
@@ -161,26 +159,20 @@ pub(crate) fn tmp_path(dir: &Path, ulid: Ulid) -> PathBuf {
 
 fn read_meta(vfs: &dyn Vfs, block: &Path) -> Result<BlockMeta, BlockError> {
     let path = block.join(META_FILE);
-    let corrupt = |e: meta::MetaError| ReadError::Corrupt {
-        path: path.display().to_string(),
-        offset: e.offset as u64,
-        what: e.what,
-        expected: e.expected,
-        found: e.found,
-    };
+    let corrupt = |what, expected: String, found: String| ReadError::corrupt(&path, 0, what, expected, found);
     let file = vfs.open_read(&path)?;
     let len = file.len()?;
     if len > meta::META_BYTES_MAX as u64 {
-        let (expected, found) = (format!("at most {}", meta::META_BYTES_MAX), len.to_string());
-        return Err(corrupt(meta::MetaError { offset: 0, what: "length of the meta file", expected, found }).into());
+        let expected = format!("at most {}", meta::META_BYTES_MAX);
+        return Err(corrupt("length of the meta file", expected, len.to_string()).into());
     }
     let bytes = vfs::read(vfs, &path)?;
-    let meta = BlockMeta::parse(&bytes).map_err(corrupt)?;
+    let meta = BlockMeta::parse(&bytes)
+        .map_err(|e| ReadError::corrupt(&path, e.offset as u64, e.what, e.expected, e.found))?;
     // A folder under a foreign name would be deleted and replaced in the place of another block.
     let name = block.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ulid>().ok());
     if let Some(name) = name.filter(|name| *name != meta.ulid) {
-        let (expected, found) = (name.to_string(), meta.ulid.to_string());
-        return Err(corrupt(meta::MetaError { offset: 0, what: "name of the block", expected, found }).into());
+        return Err(corrupt("name of the block", name.to_string(), meta.ulid.to_string()).into());
     }
     Ok(meta)
 }

@@ -85,13 +85,7 @@ impl<'a> File<'a> {
         expected: impl ToString,
         found: impl ToString,
     ) -> ReadError {
-        ReadError::Corrupt {
-            path: self.path.display().to_string(),
-            offset: offset as u64,
-            what,
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
+        ReadError::corrupt(self.path, offset as u64, what, expected, found)
     }
 
     /// An error inside a run of bytes that starts at `base`.

@@ -68,8 +68,7 @@ impl Segment {
     }
 
     pub(crate) fn corrupt(&self, offset: u64, what: &'static str, expected: &str, found: String) -> ReadError {
-        let path = self.path.display().to_string();
-        ReadError::Corrupt { path, offset, what, expected: expected.to_owned(), found }
+        ReadError::corrupt(&self.path, offset, what, expected, found)
     }
 }
 

@@ -137,13 +137,8 @@ impl Chunks {
     }
 
     fn missing(&self, reference: u64) -> ReadError {
-        ReadError::Corrupt {
-            path: self.dir.display().to_string(),
-            offset: reference & 0xffff_ffff,
-            what: "segment of a chunk",
-            expected: format!("below {}", self.segments.len()),
-            found: (reference >> 32).to_string(),
-        }
+        let expected = format!("below {}", self.segments.len());
+        ReadError::corrupt(&self.dir, reference & 0xffff_ffff, "segment of a chunk", expected, reference >> 32)
     }
 
     /// Number of samples that the chunk claims; checks nothing.

@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use promontory_model::{Cancel, Columns, Labels, Matcher, Queryable as _, ReadError, Select, SeriesBatch, TimeRange};
 
-use super::folder;
 use super::windows::windows;
 use super::writer::Writer;
 use super::{Progress, PrometheusError};
-use crate::block::BlockReader;
 use crate::db::Db;
-use crate::select::{self, NamedSource};
 use crate::ulid::Ulid;
-use crate::vfs::Vfs;
+use crate::vfs::{self, Vfs};
 
 /// What to export.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +66,7 @@ pub fn export(
     progress: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Vec<Exported>, PrometheusError> {
-    folder::create(&**vfs, dir)?;
+    vfs::create_folder(&**vfs, dir)?;
     let windows = windows(&db.ranges(), options.range, options.block_ms.max(BLOCK_MS_MIN));
     let mut out = Vec::new();
     let mut n_samples = 0;
@@ -95,35 +92,6 @@ pub fn export(
     let range = options.range;
     progress(Progress { done: 1.0, n_samples, n_blocks: out.len() as u64, range });
     Ok(out)
-}
-
-/// Writes one block of ours as one block of Prometheus of the same name into the folder `dir`, which is created when
-/// missing; for upload to object storage. A block of that name is replaced. `None` when the block has no samples.
-///
-/// # Errors
-/// As [`export`].
-pub fn export_block(
-    vfs: &Arc<dyn Vfs>,
-    block: &Arc<BlockReader>,
-    dir: &Path,
-    external_labels: &Labels,
-    progress: &mut dyn FnMut(Progress),
-    cancel: &Cancel,
-) -> Result<Option<Exported>, PrometheusError> {
-    folder::create(&**vfs, dir)?;
-    let (ulid, range) = (block.meta().ulid, block.meta().range);
-    let select = Select { range, matchers: &[], cancel };
-    let source = NamedSource { source: Arc::clone(block) as _, name: None };
-    let selection = select::select(&[source], &select)?;
-    let mut report = |done: f64, n_samples: u64| progress(Progress { done, n_samples, n_blocks: 0, range });
-    let mut writer = Writer::new(&**vfs, dir, ulid)?;
-    write(&selection.batches, &select, &mut writer, &mut report)?;
-    if writer.n_samples() == 0 {
-        return Ok(None);
-    }
-    let written = writer.finish(range, external_labels)?;
-    progress(Progress { done: 1.0, n_samples: written.n_samples, n_blocks: 1, range });
-    Ok(Some(written))
 }
 
 /// Adds all series of `batches`. `report` hears the part that is done and the number of samples.

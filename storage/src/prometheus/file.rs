@@ -34,13 +34,7 @@ impl File {
         expected: impl ToString,
         found: impl ToString,
     ) -> ReadError {
-        ReadError::Corrupt {
-            path: self.path.display().to_string(),
-            offset: offset as u64,
-            what,
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
+        ReadError::corrupt(&self.path, offset as u64, what, expected, found)
     }
 
     /// `e`, met while reading bytes that start at `base`.

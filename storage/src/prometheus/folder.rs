@@ -39,23 +39,6 @@ pub(crate) fn remove_leftovers(vfs: &dyn Vfs, dir: &Path) -> Result<(), VfsError
     Ok(())
 }
 
-/// Creates the folder `dir` so that it is still there after a crash.
-pub(super) fn create(vfs: &dyn Vfs, dir: &Path) -> Result<(), VfsError> {
-    if vfs.read_dir(dir).is_ok() {
-        return Ok(());
-    }
-    vfs.create_dir_all(dir)?;
-    for parent in dir.ancestors().skip(1) {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        // Folders further up may not be ours to open; they were there before, or the one below tells.
-        let synced = vfs.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            synced?;
-        }
-    }
-    Ok(())
-}
-
 /// Folders of blocks in `dir`, by name.
 pub(super) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<PathBuf>, VfsError> {
     let mut out = Vec::new();

@@ -32,35 +32,27 @@ pub(super) struct Meta {
     pub(super) replaces: Vec<Ulid>,
 }
 
-fn corrupt(path: &Path, offset: usize, what: &'static str, expected: &str, found: &str) -> ReadError {
-    ReadError::Corrupt {
-        path: path.display().to_string(),
-        offset: offset as u64,
-        what,
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
-}
-
 impl Meta {
     /// Reads the meta file of the block in the folder `block`.
     pub(super) fn read(vfs: &dyn Vfs, block: &Path) -> Result<Self, ReadError> {
         let path = block.join(META_FILE);
         let len = vfs.open_read(&path)?.len()?;
         if len > META_BYTES_MAX {
-            return Err(corrupt(&path, 0, "length of the meta file", "at most 16 MiB", &len.to_string()));
+            return Err(ReadError::corrupt(&path, 0, "length of the meta file", "at most 16 MiB", len));
         }
         let bytes = vfs::read(vfs, &path)?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|e| corrupt(&path, e.valid_up_to(), "encoding of the meta file", "UTF-8", "other bytes"))?;
-        let json = Json::parse(text).map_err(|e| corrupt(&path, e.offset, "meta file", "json", "other text"))?;
+        let not =
+            |offset: usize, what, expected| ReadError::corrupt(&path, offset as u64, what, expected, "other bytes");
+        let text =
+            std::str::from_utf8(&bytes).map_err(|e| not(e.valid_up_to(), "encoding of the meta file", "UTF-8"))?;
+        let json = Json::parse(text).map_err(|e| not(e.offset, "meta file", "json"))?;
         let meta = Self::of(&json).map_err(|(what, expected)| {
             let found = json.get(what).map_or("nothing".to_owned(), |v| format!("{v:?}"));
-            corrupt(&path, 0, what, expected, &found)
+            ReadError::corrupt(&path, 0, what, expected, found)
         })?;
         let name = block.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ulid>().ok());
         match name.filter(|name| *name != meta.ulid) {
-            Some(name) => Err(corrupt(&path, 0, "name of the block", &name.to_string(), &meta.ulid.to_string())),
+            Some(name) => Err(ReadError::corrupt(&path, 0, "name of the block", name, meta.ulid)),
             None => Ok(meta),
         }
     }

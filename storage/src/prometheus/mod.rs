@@ -31,7 +31,7 @@ mod windows;
 mod writer;
 mod xor;
 
-pub use export::{ExportOptions, Exported, export, export_block};
+pub use export::{ExportOptions, Exported, export};
 pub(crate) use folder::{look, remove_leftovers};
 pub use import::{Imported, import};
 

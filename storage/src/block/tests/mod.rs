@@ -326,25 +326,6 @@ fn groups_that_are_not_groups_are_refused() {
 }
 
 #[test]
-fn analysis_says_where_the_bytes_go() {
-    let vfs = vfs();
-    let ulid = Ulid::new(1, 1);
-    write_block(&vfs, ulid, &[wide_group(0, 20, 14, "a"), wide_group(0, 20, 7, "b")]);
-    let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
-    let all = analyze(&block, 100, &Cancel::new()).unwrap();
-    assert_eq!(all.metrics.iter().map(|m| m.n_samples).sum::<u64>(), all.meta.n_samples);
-    assert_eq!(all.metrics.iter().map(|m| m.bytes).sum::<u64>(), all.value_bytes);
-    assert_eq!(all.metrics.iter().map(|m| m.n_series).sum::<u64>(), 21);
-    let names: Vec<_> = all.names.iter().map(|n| (n.name.as_str(), n.n_values, n.n_series)).collect();
-    assert_eq!(names, [("le", 14, 21), ("__name__", 7, 21), ("instance", 2, 21)]);
-    let few = analyze(&block, 1, &Cancel::new()).unwrap();
-    let largest = PairUsage { name: "instance".to_owned(), value: "a".to_owned(), n_series: 14 };
-    assert_eq!((few.metrics.len(), few.pairs), (1, vec![largest]));
-    let parts = all.dictionary_bytes + all.postings_bytes + all.series_bytes + all.groups_bytes;
-    assert!(parts < all.meta.index_bytes && all.value_bytes + all.timestamp_bytes < all.meta.data_bytes);
-}
-
-#[test]
 fn fuzz_targets_take_a_real_index_and_anything_else() {
     let vfs = vfs();
     let ulid = Ulid::new(1, 1);
