@@ -7,7 +7,10 @@ use promontory_model::{Labels, METRIC_NAME};
 use rapidhash::v3::rapidhash_v3 as hash;
 
 use super::super::section::{self, Kind};
-use super::{GROUPS_PER_RESTART, GroupEntry, SERIES_PER_RESTART, VALUES_PER_RESTART};
+use super::{
+    FLAG_BITS, GROUPS_PER_RESTART, GroupEntry, MASK_BITS, NEXT_COLUMN, SAME_NAMES, SERIES_PER_RESTART,
+    VALUES_PER_RESTART,
+};
 use crate::wire::{put_bytes, put_varint, put_zigzag};
 
 /// Pairs of all series, each once.
@@ -284,17 +287,19 @@ impl SeriesTable {
         self.n += 1;
         let same_names = labels.len() == self.labels.len()
             && !labels.is_empty()
-            && labels.len() <= 63
+            && labels.len() <= MASK_BITS
             && labels.iter().zip(&self.labels).all(|(a, b)| a.0 == b.0);
+        let is_next = (group, Some(column)) == (self.group, self.column.checked_add(1));
+        let flags = if is_next { NEXT_COLUMN } else { 0 };
         if same_names {
             let changed = |i: usize| labels[i].1 != self.labels[i].1;
             let mask = (0..labels.len()).filter(|i| changed(*i)).fold(0u64, |mask, i| mask | 1 << i);
-            put_varint(&mut self.bytes, mask << 1 | 1);
+            put_varint(&mut self.bytes, mask << FLAG_BITS | flags | SAME_NAMES);
             for i in (0..labels.len()).filter(|i| changed(*i)) {
                 put_zigzag(&mut self.bytes, i64::from(labels[i].1) - i64::from(self.labels[i].1));
             }
         } else {
-            put_varint(&mut self.bytes, (labels.len() as u64) << 1);
+            put_varint(&mut self.bytes, (labels.len() as u64) << FLAG_BITS | flags);
             let mut next = 0;
             for (name, value) in labels {
                 put_varint(&mut self.bytes, u64::from(name - next));
@@ -302,8 +307,10 @@ impl SeriesTable {
                 next = name + 1;
             }
         }
-        put_zigzag(&mut self.bytes, i64::from(group) - i64::from(self.group));
-        put_zigzag(&mut self.bytes, i64::from(column) - i64::from(self.column));
+        if !is_next {
+            put_zigzag(&mut self.bytes, i64::from(group) - i64::from(self.group));
+            put_zigzag(&mut self.bytes, i64::from(column) - i64::from(self.column));
+        }
         self.labels.clear();
         self.labels.extend_from_slice(labels);
         (self.group, self.column) = (group, column);

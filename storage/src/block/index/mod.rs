@@ -12,6 +12,13 @@ pub(crate) mod read;
 const VALUES_PER_RESTART: usize = 16;
 /// Series per restart.
 const SERIES_PER_RESTART: usize = 64;
+/// Of the tag of a series: its label names are those of the series before.
+const SAME_NAMES: u64 = 1;
+/// It is the next column of the same group.
+const NEXT_COLUMN: u64 = 2;
+const FLAG_BITS: u32 = 2;
+/// Labels of which a tag can say whether their values changed.
+const MASK_BITS: usize = 62;
 /// Groups per restart.
 const GROUPS_PER_RESTART: usize = 16;
 

@@ -10,7 +10,10 @@ use roaring::RoaringBitmap;
 
 use super::super::section::{File, HEAD_BYTES, Kind, Place};
 use super::matching::Cache;
-use super::{GROUPS_PER_RESTART, GroupEntry, Page, SERIES_PER_RESTART, Span, VALUES_PER_RESTART};
+use super::{
+    FLAG_BITS, GROUPS_PER_RESTART, GroupEntry, MASK_BITS, NEXT_COLUMN, Page, SAME_NAMES, SERIES_PER_RESTART, Span,
+    VALUES_PER_RESTART,
+};
 use crate::label_table::{LabelTable, NameId, PairId, SetId};
 use crate::vfs::Mapped;
 use crate::wire::{Reader, WireError};
@@ -566,19 +569,19 @@ impl Row {
     /// Replaces this row by the next one.
     fn read(&mut self, r: &mut Reader<'_>) -> Result<(), WireError> {
         let tag = r.varint()?;
-        if tag & 1 == 1 {
-            let mask = tag >> 1;
-            if mask >> self.labels.len().min(63) != 0 {
+        if tag & SAME_NAMES != 0 {
+            let mask = tag >> FLAG_BITS;
+            if mask >> self.labels.len().min(MASK_BITS) != 0 {
                 return Err(r.error("changed labels of a series"));
             }
-            for (i, (_, value)) in self.labels.iter_mut().enumerate().take(63) {
+            for (i, (_, value)) in self.labels.iter_mut().enumerate().take(MASK_BITS) {
                 if mask >> i & 1 == 1 {
                     *value = moved(*value, r)?;
                 }
             }
         } else {
             self.labels.clear();
-            let n = usize::try_from(tag >> 1).ok().filter(|n| *n <= r.remaining());
+            let n = usize::try_from(tag >> FLAG_BITS).ok().filter(|n| *n <= r.remaining());
             let mut next = 0u32;
             for _ in 0..n.ok_or_else(|| r.error("number of labels"))? {
                 let name = next.checked_add(r.varint_u32()?).ok_or_else(|| r.error("number of a label name"))?;
@@ -586,8 +589,12 @@ impl Row {
                 self.labels.push((name, r.varint_u32()?));
             }
         }
-        self.group = moved(self.group, r)?;
-        self.column = moved(self.column, r)?;
+        if tag & NEXT_COLUMN != 0 {
+            self.column = self.column.checked_add(1).ok_or_else(|| r.error("column of a series"))?;
+        } else {
+            self.group = moved(self.group, r)?;
+            self.column = moved(self.column, r)?;
+        }
         Ok(())
     }
 }
