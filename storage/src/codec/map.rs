@@ -261,6 +261,27 @@ fn to_exact_ints(values: &[f64], ints: &mut Vec<i64>) -> Map {
     Map::Bits
 }
 
+/// Whether nothing will make `values` shorter, judged by some of them: neighbours differ in sign and in all digits, and
+/// no decimal map fits. To find this out by trying takes ten times as long.
+pub(super) fn is_noise(values: &[f64]) -> bool {
+    const JUDGED: usize = 16;
+    /// Bits of a float that are the same in those of few digits.
+    const LAST_BITS: u64 = 0xff;
+    if values.len() < JUDGED {
+        return false;
+    }
+    let step = (values.len() - 1) / (JUDGED - 1);
+    let (mut n_flips, mut n_long) = (0, 0);
+    for pair in values.windows(2).step_by(step) {
+        let (a, b) = (pair[0].to_bits(), pair[1].to_bits());
+        n_flips += usize::from((a ^ b) >> 63 == 1);
+        n_long += usize::from(a & LAST_BITS != 0 && (a ^ b) & LAST_BITS != 0);
+    }
+    let some = &values[..JUDGED];
+    let is_decimal = || find_decimal(some).is_some() || PRODUCT_DECIMALS.iter().any(|e| is_product(some, *e));
+    n_flips * 5 >= JUDGED && n_long * 4 >= JUDGED * 3 && !is_decimal()
+}
+
 fn is_decimal(v: f64, p: f64) -> bool {
     let m = round(v * p);
     (m / p).to_bits() == v.to_bits() && m.abs() < INT_MAX
@@ -361,6 +382,24 @@ mod tests {
         check(&[f64::from_bits(1), 1.0], Map::Bits);
         check(&[1.0 + exp2(-40), 2.0], Map::Binary(40));
         check(&[1e300, 1.0], Map::Bits);
+    }
+
+    #[test]
+    fn only_what_nothing_shortens_is_noise() {
+        let bits = |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let unit = |i: u64| (bits(i) >> 11) as f64 / (1u64 << 53) as f64;
+        #[track_caller]
+        fn check(value: impl Fn(u64) -> f64, expected: bool) {
+            assert_eq!(is_noise(&(0..480).map(value).collect::<Vec<_>>()), expected);
+        }
+        check(|i| f64::from_bits(bits(i)), true);
+        check(|i| unit(i) * 2e3 - 1e3, true);
+        check(|i| (unit(i) * 2e3 - 1e3).round() / 1e2, false);
+        check(|i| (unit(i) * 2e3 - 1e3).round() * 1e-3, false);
+        check(|i| (unit(i) * 2e3 - 1e3).round() / 64.0, false);
+        check(unit, false);
+        check(|i| (i as f64 / 9.0).sin(), false);
+        check(|i| if i % 2 == 0 { 1.0 / 3.0 } else { -1.0 / 3.0 }, false);
     }
 
     proptest! {

@@ -94,6 +94,9 @@ impl Encoder<'_> {
             return;
         }
         let start = out.len();
+        if map::is_noise(self.values) {
+            return self.put_raw(out);
+        }
         let mut exceptions = Vec::new();
         let mut filled = Vec::new();
         let regular = without_odd(self.values, &mut exceptions, &mut filled);
@@ -171,11 +174,15 @@ impl Encoder<'_> {
         xor::write(self.values, out);
         if out.len() - start > 1 + 8 * self.values.len() {
             out.truncate(start);
-            out.push(FORM_RAW | FLOATS << MAP_SHIFT);
-            self.put_first(out);
-            for v in &self.values[1..] {
-                out.extend_from_slice(&v.to_bits().to_le_bytes());
-            }
+            self.put_raw(out);
+        }
+    }
+
+    fn put_raw(&self, out: &mut Vec<u8>) {
+        out.reserve(1 + 8 * self.values.len());
+        out.push(FORM_RAW | FLOATS << MAP_SHIFT);
+        for v in self.values {
+            out.extend_from_slice(&v.to_bits().to_le_bytes());
         }
     }
 
