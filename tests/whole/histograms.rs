@@ -138,8 +138,8 @@ fn histograms_and_exemplars_survive_kill_9_and_are_queried() {
     assert_eq!(exemplars[29], expected);
     assert_eq!(server.terminate(), 0);
 
-    let dump = Command::new(env!("CARGO_BIN_EXE_promontory")).args(["tsdb", "dump", "--match=h"]).arg(dir.path());
-    let output = dump.output().expect("the binary starts");
+    let mut dump = Command::new(env!("CARGO_BIN_EXE_promontory"));
+    let output = dump.args(["tsdb", "dump", "--match=h"]).arg(dir.path()).output().expect("the binary starts");
     let text = String::from_utf8(output.stdout).expect("a dump is text");
     let last = format!("h{{job=\"j\"}} {{count:90, sum:225, (1,2]:30, (2,4]:60}} {at}");
     assert_eq!((text.lines().count(), text.lines().last()), (30, Some(last.as_str())), "{text}");
