@@ -1,10 +1,14 @@
-//! The HTTP client of all parts: HTTP/1.1 over connections that belong to one asker and are kept alive.
+//! The HTTP client of all parts: HTTP/1.1 or, where TLS agrees on it, HTTP/2, over connections that belong to one asker
+//! and are kept alive, straight or through a proxy.
 //!
 //! A body is never held beyond its limit, compressed or not. A kept connection that dies before the first byte of an
 //! answer is replaced once; nothing else is retried. Credentials and configured headers never follow a redirect to
 //! another host. Time is limited by the caller.
 
 mod body;
+mod connection;
+mod oauth2;
+mod proxy;
 mod tls;
 mod url;
 
@@ -23,24 +27,23 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use promontory_config::http_client::{self as config, Auth, HttpClientConfig, Source};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 
 pub use body::{BodyError, DEFAULT_BODY_BYTES_MAX};
+use connection::Connection;
+pub use oauth2::OAuth2Error;
+use oauth2::Tokens;
+use proxy::Proxies;
+pub use proxy::ProxyError;
 use tls::Tls;
 pub use tls::TlsError;
 use url::Origin;
 pub use url::{Url, UrlError};
 
-/// Read buffer of a connection. It stays allocated while the connection idles, so a thousand targets keep 32 MB;
-/// with hyper's default they would keep hundreds.
-const READ_BUFFER_BYTES: usize = 32 << 10;
 /// Redirects followed from one request.
 const REDIRECTS_MAX: usize = 10;
 /// Kept connections of one client: that of its target and those that redirects lead to.
@@ -95,6 +98,8 @@ pub struct JobClient {
     connector: Arc<dyn Connector>,
     http: HttpClientConfig,
     tls: Tls,
+    proxies: Proxies,
+    tokens: Option<Box<Tokens>>,
     offer: Offer,
 }
 
@@ -114,7 +119,12 @@ impl JobClient {
     /// Connects with `connector` as `http` says.
     #[must_use]
     pub fn new(http: HttpClientConfig, offer: Offer, connector: Arc<dyn Connector>) -> Self {
-        Self { connector, tls: Tls::new(http.tls.clone()), http, offer }
+        let tokens = match &http.auth {
+            Auth::OAuth2(oauth2) => Some(Box::new(Tokens::new((**oauth2).clone(), connector.clone()))),
+            _ => None,
+        };
+        let proxies = Proxies::new(&http.proxy, |name| std::env::var(name).ok());
+        Self { connector, tls: Tls::new(http.tls.clone(), http.enable_http2), proxies, tokens, http, offer }
     }
 }
 
@@ -249,6 +259,22 @@ pub enum FetchError {
         /// What went wrong.
         source: io::Error,
     },
+    /// A proxy on the way does not let us through.
+    #[error("{asked}: {source}")]
+    Proxy {
+        /// What was asked.
+        asked: Asked,
+        /// What went wrong.
+        source: ProxyError,
+    },
+    /// There is no token to ask with.
+    #[error("{asked}: {source}")]
+    Token {
+        /// What was asked.
+        asked: Asked,
+        /// Why not.
+        source: Box<OAuth2Error>,
+    },
     /// The exchange failed before the answer.
     #[error("{asked}: {}", Chain(source))]
     Exchange {
@@ -325,19 +351,6 @@ impl fmt::Display for Chain<'_> {
 #[derive(Debug, Default)]
 pub struct Client {
     kept: Vec<(Origin, Connection)>,
-}
-
-/// A connection and the task that drives it, which ends with it.
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: AbortHandle,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 impl Client {
@@ -422,7 +435,7 @@ impl Client {
             let (origin, own) = (call.url.origin(), first.url.origin());
             // What was meant for TLS does not go over plain text, even to the same host.
             let trusted = origin.authority == own.authority && (origin.tls || !own.tls);
-            let headers = job.headers(&call, trusted)?;
+            let headers = job.headers(&call, trusted).await?;
             let (response, connection) = self.exchange(job, &call, &headers).await?;
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
             match location {
@@ -455,13 +468,13 @@ impl Client {
         headers: &HeaderMap,
     ) -> Result<(Response<Incoming>, Connection), FetchError> {
         if let Some(mut kept) = self.take_kept(call.url.origin())
-            && kept.sender.ready().await.is_ok()
-            && let Ok(response) = kept.sender.send_request(request(call, headers)?).await
+            && kept.is_ready().await
+            && let Ok(response) = kept.send(request(call, headers)?).await
         {
             return Ok((response, kept));
         }
-        let mut connection = connect(job, call).await?;
-        let answer = connection.sender.send_request(request(call, headers)?).await;
+        let mut connection = connection::connect(job, call).await?;
+        let answer = connection.send(request(call, headers)?).await;
         let response = answer.map_err(|source| FetchError::Exchange { asked: call.asked(), source })?;
         Ok((response, connection))
     }
@@ -472,7 +485,7 @@ impl Client {
     }
 
     fn keep(&mut self, origin: Origin, connection: Connection) {
-        if connection.sender.is_closed() {
+        if connection.is_closed() {
             return;
         }
         if self.kept.len() == CONNECTIONS_MAX {
@@ -483,18 +496,19 @@ impl Client {
 }
 
 impl JobClient {
-    fn headers(&self, call: &Call, trusted: bool) -> Result<HeaderMap, FetchError> {
+    async fn headers(&self, call: &Call, trusted: bool) -> Result<HeaderMap, FetchError> {
         let mut headers = HeaderMap::new();
         let value =
             |name: &str, text: &str| HeaderValue::from_str(text).map_err(|_| FetchError::Header(name.to_owned()));
         headers.insert(header::ACCEPT, value("Accept", &self.offer.accept)?);
-        let encoding = if self.offer.gzip { "gzip" } else { "identity" };
+        // What inflates fastest here is wanted most.
+        let encoding = if self.offer.gzip { "gzip, zstd;q=0.5" } else { "identity" };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("Promontory/", env!("CARGO_PKG_VERSION"))));
         if !trusted {
             return Ok(headers);
         }
-        if let Some(authorization) = self.authorization()? {
+        if let Some(authorization) = self.authorization(call).await? {
             let mut authorization = value("Authorization", &authorization)?;
             authorization.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, authorization);
@@ -520,9 +534,15 @@ impl JobClient {
     }
 
     /// The header `Authorization`; files are read for each request.
-    fn authorization(&self) -> Result<Option<String>, FetchError> {
+    async fn authorization(&self, call: &Call) -> Result<Option<String>, FetchError> {
+        if let Some(tokens) = &self.tokens {
+            let header = tokens.header().await;
+            return header
+                .map(Some)
+                .map_err(|source| FetchError::Token { asked: call.asked(), source: Box::new(source) });
+        }
         match &self.http.auth {
-            Auth::None => Ok(None),
+            Auth::None | Auth::OAuth2(_) => Ok(None),
             Auth::Basic { username, password } => {
                 let username = resolve("username_file", username.as_ref(), String::as_str)?;
                 let password = resolve("password_file", password.as_ref(), |secret| secret.reveal())?;
@@ -566,30 +586,6 @@ fn request(call: &Call, headers: &HeaderMap) -> Result<Request<Full<Bytes>>, Fet
     Ok(request)
 }
 
-async fn connect(job: &JobClient, call: &Call) -> Result<Connection, FetchError> {
-    let origin = call.url.origin();
-    let (host, port) = origin.host_and_port();
-    let stream = job.connector.connect(host, port).await.map_err(|source| FetchError::Connect {
-        asked: call.asked(),
-        authority: origin.authority.clone(),
-        source,
-    })?;
-    let stream: Box<dyn Stream> = if origin.tls {
-        let tls_error = |source| FetchError::Tls { asked: call.asked(), source };
-        let config = job.tls.config().map_err(tls_error)?;
-        let name = job.tls.server_name(host).map_err(tls_error)?;
-        let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
-        Box::new(connecting.await.map_err(|source| FetchError::Handshake { asked: call.asked(), source })?)
-    } else {
-        stream
-    };
-    let handshake = http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
-    let (sender, driver) = handshake.map_err(|source| FetchError::Exchange { asked: call.asked(), source })?;
-    // The driver's error reaches whoever waits for an answer.
-    let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
-    Ok(Connection { sender, driver })
-}
-
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -618,8 +614,9 @@ fn status_text(response: &Response<Incoming>) -> String {
 }
 
 async fn take(response: Response<Incoming>, limit: Option<u64>, body: &mut Vec<u8>) -> Result<(), FetchError> {
-    let gzip = response.headers().get(header::CONTENT_ENCODING).is_some_and(|e| e == "gzip");
-    Ok(body::read(response.into_body(), gzip, limit, body).await?)
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    let compression = encoding.map_or(body::Compression::None, |e| body::Compression::of(e.as_bytes()));
+    Ok(body::read(response.into_body(), compression, limit, body).await?)
 }
 
 #[cfg(test)]

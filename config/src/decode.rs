@@ -265,8 +265,6 @@ pub(crate) struct NotBuilt {
 pub(crate) enum Harmless {
     /// Nothing else.
     Empty,
-    /// `false`.
-    False,
     /// `0`, `0s`.
     Zero,
     /// What this says.
@@ -288,7 +286,6 @@ impl NotBuilt {
             return true;
         }
         match (self.harmless, &node.kind) {
-            (Harmless::False, Kind::Scalar(s)) => s.resolved == Resolved::Bool(false),
             (Harmless::Zero, Kind::Scalar(s)) => matches!(s.text.as_str(), "0" | "0s" | "0.0"),
             (Harmless::If(check), _) => check(node),
             _ => false,

@@ -2,10 +2,16 @@
 //!
 //! Files named here are not read: their content may change while the server runs, so who uses them reads them.
 
+pub mod oauth2;
+pub mod proxy;
+
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::decode::{Field, Fields, Harmless, NotBuilt};
+pub use oauth2::OAuth2;
+pub use proxy::ProxyConfig;
+
+use crate::decode::{Field, Fields};
 use crate::error::Problem;
 
 /// Authorisation, headers and TLS of a client.
@@ -21,6 +27,8 @@ pub struct HttpClientConfig {
     pub tls: TlsConfig,
     /// Headers added to every request, by ascending name.
     pub headers: Vec<HttpHeader>,
+    /// Proxies on the way.
+    pub proxy: ProxyConfig,
 }
 
 impl Default for HttpClientConfig {
@@ -31,6 +39,7 @@ impl Default for HttpClientConfig {
             enable_http2: true,
             tls: TlsConfig::default(),
             headers: Vec::new(),
+            proxy: ProxyConfig::default(),
         }
     }
 }
@@ -55,6 +64,8 @@ pub enum Auth {
         /// What follows the kind.
         credentials: Option<Source<Secret>>,
     },
+    /// By a token that another server gives.
+    OAuth2(Box<OAuth2>),
 }
 
 /// A value given in the configuration or in a file of its own, to be read when used.
@@ -152,15 +163,6 @@ impl TlsVersion {
     }
 }
 
-/// Fields of a client that are not built yet; they stand among those of the job.
-pub(crate) const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::new("oauth2", Harmless::Empty),
-    NotBuilt::new("proxy_url", Harmless::Empty),
-    NotBuilt::new("no_proxy", Harmless::Empty),
-    NotBuilt::new("proxy_from_environment", Harmless::False),
-    NotBuilt::new("proxy_connect_header", Harmless::Empty),
-];
-
 /// Headers that the client sets by itself.
 const RESERVED_HEADERS: [&str; 18] = [
     "accept-encoding",
@@ -194,15 +196,20 @@ pub(crate) fn read(fields: &Fields<'_>) -> HttpClientConfig {
         enable_http2: fields.bool_or("enable_http2", true),
         tls: fields.get("tls_config").and_then(|f| read_tls(&f)).unwrap_or_default(),
         headers: fields.get("http_headers").map(|f| read_headers(&f)).unwrap_or_default(),
+        proxy: proxy::read(fields),
     }
 }
 
 fn read_auth(fields: &Fields<'_>) -> Auth {
     let basic = fields.get("basic_auth");
     let authorization = fields.get("authorization");
+    let oauth2 = fields.get("oauth2");
     let bearer = source(fields, "bearer_token", "bearer_token_file", Secret::new);
-    if basic.is_some() && (authorization.is_some() || bearer.is_some()) {
-        fields.map().problem(Problem::Exclusive("basic_auth, authorization, bearer_token and bearer_token_file"));
+    let has_other = authorization.is_some() || bearer.is_some();
+    if basic.is_some() && (has_other || oauth2.is_some()) || oauth2.is_some() && has_other {
+        fields
+            .map()
+            .problem(Problem::Exclusive("basic_auth, authorization, oauth2, bearer_token and bearer_token_file"));
     }
     if authorization.is_some() && bearer.is_some() {
         fields.map().rule("authorization is not compatible with bearer_token and bearer_token_file");
@@ -212,6 +219,9 @@ fn read_auth(fields: &Fields<'_>) -> Auth {
     }
     if let Some(authorization) = authorization {
         return read_authorization(&authorization);
+    }
+    if let Some(oauth2) = oauth2 {
+        return oauth2::read(&oauth2).map_or(Auth::None, |oauth2| Auth::OAuth2(Box::new(oauth2)));
     }
     match bearer {
         Some(_) => Auth::Authorization { kind: "Bearer".to_owned(), credentials: bearer },
@@ -299,10 +309,7 @@ fn read_header(name: &str, field: &Field<'_>) -> Option<HttpHeader> {
     if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
         field.rule(format!("setting header {name:?} is not allowed"));
     }
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        field.rule(format!("{name:?} is not a valid header name"));
-    }
+    check_header_name(name, field);
     let fields = field.fields()?;
     let mut values = Vec::new();
     values.extend(fields.list("values").iter().filter_map(|f| header_text(f)).map(HeaderValue::Plain));
@@ -311,6 +318,13 @@ fn read_header(name: &str, field: &Field<'_>) -> Option<HttpHeader> {
     values.extend(fields.list("files").iter().filter_map(Field::path_buf).map(HeaderValue::File));
     fields.finish(&[]);
     Some(HttpHeader { name: name.to_owned(), values })
+}
+
+fn check_header_name(name: &str, field: &Field<'_>) {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        field.rule(format!("{name:?} is not a valid header name"));
+    }
 }
 
 fn header_text(field: &Field<'_>) -> Option<String> {

@@ -8,7 +8,11 @@ use promontory_model::Labels;
 use serde_yaml::{Mapping, Value};
 
 use crate::discovery::{Discovery, FileSdConfig, TargetGroup};
-use crate::http_client::{Auth, HeaderValue, HttpClientConfig, HttpHeader, SECRET_MASK, Secret, Source, TlsConfig};
+use crate::http_client::oauth2::{Grant, JWT_BEARER};
+use crate::http_client::proxy::Via;
+use crate::http_client::{
+    Auth, HeaderValue, HttpClientConfig, HttpHeader, OAuth2, ProxyConfig, SECRET_MASK, Secret, Source, TlsConfig,
+};
 use crate::relabel::RelabelConfig;
 use crate::scrape::{EscapingScheme, HistogramModes, NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use crate::storage::StorageConfig;
@@ -209,15 +213,69 @@ fn http_client(map: &mut Map, http: &HttpClientConfig) {
             authorization.source("credentials", credentials.as_ref(), mask);
             map.put("authorization", authorization);
         }
+        Auth::OAuth2(of) => map.put("oauth2", oauth2(of)),
     }
     map.map("tls_config", tls(&http.tls));
+    proxy(map, &http.proxy);
     map.put("follow_redirects", http.follow_redirects);
     map.put("enable_http2", http.enable_http2);
+    http_headers(map, &http.headers);
+}
+
+fn http_headers(map: &mut Map, all: &[HttpHeader]) {
     let mut headers = Map::default();
-    for h in &http.headers {
+    for h in all {
         headers.put(&h.name, header(h));
     }
     map.map("http_headers", headers);
+}
+
+fn proxy(map: &mut Map, proxy: &ProxyConfig) {
+    match &proxy.via {
+        Via::Nobody => {}
+        Via::Environment => map.put("proxy_from_environment", true),
+        Via::Proxy { proxy, except } => {
+            map.text("proxy_url", proxy);
+            map.some("no_proxy", except.as_deref());
+        }
+    }
+    let mut headers = Map::default();
+    for (name, values) in &proxy.connect_headers {
+        headers.put(name, values.iter().map(|v| Value::from(mask(v))).collect::<Vec<_>>());
+    }
+    map.map("proxy_connect_header", headers);
+}
+
+fn oauth2(of: &OAuth2) -> Map {
+    let mut map = Map::default();
+    map.put("client_id", of.client_id.as_str());
+    match &of.grant {
+        Grant::ClientCredentials { secret } => map.source("client_secret", secret.as_ref(), mask),
+        Grant::JwtBearer(bearer) => {
+            map.put("grant_type", JWT_BEARER);
+            map.source("client_certificate_key", Some(&bearer.key), mask);
+            map.some("client_certificate_key_id", bearer.key_id.as_deref());
+            map.put("signature_algorithm", bearer.algorithm.as_str());
+            map.some("iss", bearer.iss.as_deref());
+            map.some("audience", bearer.audience.as_deref());
+            map.map("claims", pairs(&bearer.claims));
+        }
+    }
+    map.list("scopes", of.scopes.iter().map(String::as_str));
+    map.put("token_url", of.token_url.as_str());
+    map.map("endpoint_params", pairs(&of.endpoint_params));
+    map.map("tls_config", tls(&of.tls));
+    proxy(&mut map, &of.proxy);
+    http_headers(&mut map, &of.headers);
+    map
+}
+
+fn pairs(pairs: &[(String, String)]) -> Map {
+    let mut map = Map::default();
+    for (name, value) in pairs {
+        map.put(name, value.as_str());
+    }
+    map
 }
 
 fn header(header: &HttpHeader) -> Map {

@@ -311,7 +311,7 @@ fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
         relabel_configs: relabel::read(&relabel_fields, names),
         metric_relabel_configs: relabel::read(&fields.list("metric_relabel_configs"), names),
     };
-    fields.finish(&[NOT_BUILT, http_client::NOT_BUILT, discovery::NOT_BUILT]);
+    fields.finish(&[NOT_BUILT, discovery::NOT_BUILT]);
     Some(job)
 }
 

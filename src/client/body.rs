@@ -1,6 +1,6 @@
 //! Bodies, read up to a limit of what they are when decompressed.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
@@ -8,6 +8,9 @@ use hyper::body::Incoming;
 
 /// Bytes of an uncompressed body where the job sets no `body_size_limit`.
 pub const DEFAULT_BODY_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that are inflated of zstd at once.
+const ZSTD_PIECE_BYTES: usize = 64 << 10;
 
 /// A body that cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,28 @@ pub enum BodyError {
     /// It is not gzip, or ends early.
     #[error("gzip: {0}")]
     Gzip(#[source] io::Error),
+    /// It is not zstd, or ends early.
+    #[error("zstd: {0}")]
+    Zstd(#[source] io::Error),
+}
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// What the header `Content-Encoding` says; one that was not asked for is read as it comes.
+    pub(super) fn of(encoding: &[u8]) -> Self {
+        match encoding.to_ascii_lowercase().as_slice() {
+            b"gzip" | b"x-gzip" => Self::Gzip,
+            b"zstd" => Self::Zstd,
+            _ => Self::None,
+        }
+    }
 }
 
 impl BodyError {
@@ -37,7 +62,7 @@ impl BodyError {
 /// Reads `incoming` into `out`, replacing its content.
 pub(super) async fn read(
     mut incoming: Incoming,
-    gzip: bool,
+    compression: Compression,
     limit: Option<u64>,
     out: &mut Vec<u8>,
 ) -> Result<(), BodyError> {
@@ -45,7 +70,10 @@ pub(super) async fn read(
     let over = || if limit.is_some() { BodyError::Limit } else { BodyError::DefaultLimit };
     let max = usize::try_from(limit.unwrap_or(DEFAULT_BODY_BYTES_MAX)).unwrap_or(usize::MAX);
     let mut sink = Capped { out, max, full: false };
-    if !gzip {
+    if compression == Compression::Zstd {
+        return read_zstd(incoming, max, over, sink).await;
+    }
+    if compression == Compression::None {
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(BodyError::Read)?;
             if let Some(data) = frame.data_ref() {
@@ -67,6 +95,39 @@ pub(super) async fn read(
     }
     let finished = decoder.try_finish();
     finished.map_err(|e| gzip_error(&decoder, e))
+}
+
+/// Reads the compressed body, of which no more is taken than of what it holds, then inflates it.
+async fn read_zstd(
+    mut incoming: Incoming,
+    max: usize,
+    over: impl Fn() -> BodyError,
+    mut sink: Capped<'_>,
+) -> Result<(), BodyError> {
+    let mut compressed = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(BodyError::Read)?;
+        if let Some(data) = frame.data_ref() {
+            if compressed.len().saturating_add(data.len()) >= max {
+                return Err(over());
+            }
+            compressed.extend_from_slice(data);
+        }
+    }
+    let mut rest = compressed.as_slice();
+    let wrong = |e: &dyn std::fmt::Display| BodyError::Zstd(io::Error::other(e.to_string()));
+    let mut piece = vec![0; ZSTD_PIECE_BYTES];
+    // A body may be several frames.
+    while !rest.is_empty() {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).map_err(|e| wrong(&e))?;
+        loop {
+            match decoder.read(&mut piece).map_err(BodyError::Zstd)? {
+                0 => break,
+                n => sink.write_all(&piece[..n]).map_err(|_| over())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes less than `max` bytes.

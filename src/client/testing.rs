@@ -34,7 +34,7 @@ pub(crate) fn exposition(body: &str) -> Action {
     answer("200 OK", "Content-Type: text/plain; version=0.0.4\r\n", body.as_bytes())
 }
 
-/// Answers a request, given its head.
+/// Answers a request, given its head and what follows.
 pub(crate) type Handler = Arc<dyn Fn(&str) -> Vec<Action> + Send + Sync>;
 
 /// A network inside the process, so that tests can stop the time. Hosts are `name:port`.
@@ -96,6 +96,13 @@ pub(crate) async fn serve(mut stream: impl Stream, handler: Handler) {
                 Err(_) => return,
             }
         }
+        let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        let len = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; len];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        head.extend_from_slice(&body);
         for action in handler(&String::from_utf8_lossy(&head)) {
             let sent = match action {
                 Action::Send(bytes) => stream.write_all(&bytes).await.is_ok(),

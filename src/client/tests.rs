@@ -10,6 +10,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::client::testing::{Action, FakeNetwork, answer, exposition, serve};
 
+mod ways;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn call(text: &str) -> Call {
@@ -87,7 +89,7 @@ async fn request_carries_what_is_configured() {
     assert_eq!(
         lines,
         [
-            "accept-encoding: gzip",
+            "accept-encoding: gzip, zstd;q=0.5",
             "accept: text/plain",
             "authorization: basic dtpw",
             "host: t:1",

@@ -42,6 +42,8 @@ pub enum TlsError {
 #[derive(Debug)]
 pub(super) struct Tls {
     settings: TlsConfig,
+    /// Whether HTTP/2 is offered.
+    http2: bool,
     /// What was read last, and what was made of it. Held only while files are compared.
     current: Mutex<Option<(Files, Arc<ClientConfig>)>>,
 }
@@ -54,8 +56,8 @@ struct Files {
 }
 
 impl Tls {
-    pub(super) fn new(settings: TlsConfig) -> Self {
-        Self { settings, current: Mutex::new(None) }
+    pub(super) fn new(settings: TlsConfig, http2: bool) -> Self {
+        Self { settings, http2, current: Mutex::new(None) }
     }
 
     /// The name to expect in the certificate of `host`.
@@ -108,7 +110,10 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.http2 {
+            config.alpn_protocols.push(b"h2".to_vec());
+        }
+        config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(config)
     }
 

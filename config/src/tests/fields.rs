@@ -14,6 +14,12 @@ const BASIC: Place = Place("scrape_configs:\n- job_name: a\n  basic_auth:\n    p
 const AUTHORIZATION: Place = Place("scrape_configs:\n- job_name: a\n  authorization:\n    <>");
 const TLS: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    server_name: s\n    <>");
 const CERTIFICATE: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    cert_file: c\n    <>");
+const OAUTH2: Place = Place("scrape_configs:\n- job_name: a\n  oauth2: {client_id: i, token_url: u<>}");
+const JWT: Place = Place(
+    "scrape_configs:\n- job_name: a\n  oauth2: {client_id: i, token_url: u, client_certificate_key_file: k, grant_type: \
+     'urn:ietf:params:oauth:grant-type:jwt-bearer'<>}",
+);
+const PROXY: Place = Place("scrape_configs:\n- job_name: a\n  proxy_url: http://p:1\n  <>");
 const RELABEL: Place = Place("scrape_configs:\n- job_name: a\n  relabel_configs:\n  - source_labels: [s]\n    <>");
 const STATIC: Place = Place("scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: [t]\n    <>");
 const TSDB: Place = Place("storage:\n  tsdb:\n    <>");
@@ -186,6 +192,43 @@ fn fields_of_http_clients() {
     check(JOB, "http_headers: {X: {values: [v], secrets: [s], files: [f]}}", "", {
         "http_headers: / X: / values: / v / secrets: / <secret> / files: / /etc/f"
     });
+}
+
+#[test]
+fn fields_of_proxies() {
+    check(JOB, "proxy_url: http://u:secret@p:1", "", "proxy_url: http://u:xxxxx@p:1");
+    check(PROXY, "no_proxy: 'a,b'", "", "no_proxy: a,b");
+    check(JOB, "proxy_from_environment: true", "", "proxy_from_environment: true");
+    check(PROXY, "proxy_connect_header: {X: [s]}", "", "proxy_connect_header: / X: / <secret>");
+    check(JOB, "no_proxy: a", "", "refused: if no_proxy is configured, proxy_url must also be configured");
+}
+
+#[test]
+fn fields_of_oauth2() {
+    let check = |place: Place, field: &str, effect: &str| {
+        let printed = effective(place, &format!(", {field}"));
+        let name = field.split(':').next().unwrap();
+        assert!(!effective(place, "").contains(&format!("{name}:")), "{name}");
+        let flat: Vec<_> = printed.lines().map(|l| l.trim_start_matches([' ', '-'])).collect();
+        assert!(flat.join(" / ").contains(effect), "{effect:?} is not in\n{printed}");
+    };
+    assert!(effective(OAUTH2, "").contains("  oauth2:\n    client_id: i\n    token_url: u\n"));
+    check(OAUTH2, "client_secret: s", "client_secret: <secret>");
+    check(OAUTH2, "client_secret_file: s", "client_secret_file: /etc/s");
+    check(OAUTH2, "scopes: [a, b]", "scopes: / a / b");
+    check(OAUTH2, "endpoint_params: {a: b}", "endpoint_params: / a: b");
+    check(OAUTH2, "tls_config: {server_name: s}", "tls_config: / server_name: s");
+    check(OAUTH2, "proxy_url: http://p", "proxy_url: http://p");
+    check(OAUTH2, "http_headers: {X: {values: [v]}}", "http_headers: / X: / values: / v");
+    check(JWT, "client_certificate_key_id: k", "client_certificate_key_id: k");
+    check(JWT, "iss: k", "iss: k");
+    check(JWT, "audience: k", "audience: k");
+    check(JWT, "claims: {a: b}", "claims: / a: b");
+    let signed = effective(JWT, "");
+    assert!(signed.contains("client_certificate_key_file: /etc/k") && signed.contains("signature_algorithm: RS256"));
+    assert!(effective(JWT, ", signature_algorithm: RS512").contains("signature_algorithm: RS512"));
+    assert!(effective(JWT, ", signature_algorithm: none").starts_with("refused: \"none\" is not one of RS256"));
+    assert!(effective(OAUTH2, ", client_certificate_key: k").contains("refused: client_certificate_key is of grant"));
 }
 
 #[test]
