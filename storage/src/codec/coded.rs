@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use super::CodecError;
 use super::pack::{self, BLOCK, NARROW_WIDTH_MAX};
-use crate::wire::{Reader, put_varint, unzigzag, zigzag};
+use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Numbers in a unit.
 pub(super) const UNIT: usize = 1024;
@@ -20,6 +20,8 @@ pub(super) const UNIT: usize = 1024;
 const WORTH: usize = 16;
 /// Byte of a unit with code 0: wider than any block.
 const FIRST: u8 = 65;
+/// Of this byte: nothing follows the unit.
+const LAST: u8 = 0x80;
 /// Symbols of a code.
 const SYMBOLS: usize = 16;
 /// Symbol of a number alone that says that more of it follows.
@@ -28,7 +30,7 @@ const ESCAPE: u8 = 15;
 const PAIR_ESCAPE: u64 = 3;
 /// Of the second byte: bits that are not coded, and flags.
 const LOW_MASK: u8 = 0x3f;
-const CENTRED: u8 = 0x40;
+const SIGNED: u8 = 0x40;
 const ESCAPED: u8 = 0x80;
 const LOW_MAX: u32 = 60;
 /// Longest code, bits.
@@ -77,13 +79,13 @@ const LENGTHS: [[u8; SYMBOLS]; 26] = [
     [1, 5, 5, 5, 6, 6, 6, 5, 6, 6, 6, 7, 7, 7, 7, 2],
 ];
 
-/// What is known of the numbers beforehand.
+/// What comes behind packed numbers in their column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    /// Small ones are frequent, as after zigzag.
-    Falling,
-    /// They lie around a middle, which may be 0.
-    Heap,
+pub(super) enum Behind {
+    /// The end of the column.
+    Nothing,
+    /// Other numbers.
+    More,
 }
 
 /// How a unit is best written.
@@ -92,31 +94,37 @@ pub(super) struct Plan {
     code: usize,
     /// Bits that are not coded.
     low: u32,
-    /// What is taken from the numbers, which are then zigzag.
-    centre: Option<u64>,
-    /// Of all, roughly.
+    /// Numbers are zigzag.
+    is_signed: bool,
+    /// Of all when nothing is behind it, give or take a byte or two.
     pub(super) bits: u64,
 }
 
 impl Plan {
     /// The best of the codes for `numbers`, at most a unit of them.
-    pub(super) fn of(numbers: &[u64], shape: Shape) -> Option<Self> {
+    pub(super) fn of(numbers: &[u64]) -> Option<Self> {
         debug_assert!(numbers.len() <= UNIT);
-        if numbers.len() < WORTH {
-            return None;
-        }
-        let middle = if shape == Shape::Heap { middle(numbers) } else { 0 };
-        let centred = (middle > 0).then(|| {
-            let of_middle = 8 * put_len(middle);
-            let z = |x: &u64| zigzag(x.wrapping_sub(middle).cast_signed());
-            Self { centre: Some(middle), ..Self::around(numbers.iter().map(z), numbers.len(), of_middle) }
-        });
-        // Counts that are mostly small need no middle.
-        let plain = (middle < 4).then(|| Self::around(numbers.iter().copied(), numbers.len(), 0));
-        [plain, centred].into_iter().flatten().min_by_key(|plan| plan.bits)
+        (numbers.len() >= WORTH).then(|| Self::best(numbers.iter().copied(), numbers.len()))
     }
 
-    fn around(numbers: impl Iterator<Item = u64> + Clone, n: usize, more_bits: u64) -> Self {
+    /// As [`Plan::of`], for [`signed`] distances of the numbers to the middle that comes with it.
+    pub(super) fn around_middle(numbers: &[u64]) -> Option<(Self, u64)> {
+        debug_assert!(numbers.len() <= UNIT);
+        let middle = (numbers.len() >= WORTH).then(|| middle(numbers))?;
+        let best = Self::best(numbers.iter().map(|x| signed(*x, middle)), numbers.len());
+        Some((Self { is_signed: true, ..best }, middle))
+    }
+
+    fn best(numbers: impl Iterator<Item = u64> + Clone, n: usize) -> Self {
+        let mut best = Self::roughly_best(numbers.clone(), n);
+        // Escapes were counted with a byte each.
+        let limit = if best.code < N_PAIR_CODES { PAIR_ESCAPE } else { u64::from(ESCAPE) };
+        let beyond = numbers.filter_map(|x| (x >> best.low).checked_sub(limit));
+        best.bits += beyond.map(|x| 8 * (put_len(x) - 1)).sum::<u64>();
+        best
+    }
+
+    fn roughly_best(numbers: impl Iterator<Item = u64> + Clone, n: usize) -> Self {
         // Three of four numbers are below 2^top.
         let mut of_len = [0u16; 65];
         numbers.clone().for_each(|x| of_len[pack::bit_len(x) as usize] += 1);
@@ -130,22 +138,22 @@ impl Plan {
         let least = top.saturating_sub(4).min(LOW_MAX - 3);
         let mut steps = [0u16; FINE + 1];
         numbers.clone().for_each(|x| steps[(x >> least).min(FINE as u64) as usize] += 1);
-        let mut best = Self { code: 0, low: 0, centre: None, bits: u64::MAX };
+        let mut best = Self { code: 0, low: 0, is_signed: false, bits: u64::MAX };
         for coarser in 0..4.min(top.max(1)) {
             let mut counts = [0u32; SYMBOLS];
             for (i, count) in steps.iter().enumerate() {
                 counts[(i >> coarser).min(usize::from(ESCAPE))] += u32::from(*count);
             }
-            let escaped = u64::from(counts[usize::from(ESCAPE)]) + u64::from(steps[FINE]);
-            best.consider(&counts, N_PAIR_CODES..LENGTHS.len(), least + coarser, n, more_bits + 8 * escaped);
+            let escaped = u64::from(counts[usize::from(ESCAPE)]);
+            best.consider(&counts, N_PAIR_CODES..LENGTHS.len(), least + coarser, n, escaped);
         }
         if top <= 2 {
-            best.consider_pairs(numbers, n, more_bits);
+            best.consider_pairs(numbers, n);
         }
         best
     }
 
-    fn consider_pairs(&mut self, mut numbers: impl Iterator<Item = u64>, n: usize, more_bits: u64) {
+    fn consider_pairs(&mut self, mut numbers: impl Iterator<Item = u64>, n: usize) {
         let mut counts = [0u32; SYMBOLS];
         let mut escaped = 0;
         while let Some(first) = numbers.next() {
@@ -153,40 +161,38 @@ impl Plan {
             counts[usize::from(pair(first, second))] += 1;
             escaped += u64::from(first >= PAIR_ESCAPE) + u64::from(second >= PAIR_ESCAPE);
         }
-        self.consider(&counts, 0..N_PAIR_CODES, 0, n, more_bits + 8 * escaped);
+        self.consider(&counts, 0..N_PAIR_CODES, 0, n, escaped);
     }
 
-    fn consider(&mut self, counts: &[u32; SYMBOLS], codes: std::ops::Range<usize>, low: u32, n: usize, more_bits: u64) {
-        // Two bytes of header, the lengths of the streams, and what their last bytes waste.
-        const FIXED: u64 = 16 + 16 + 8;
-        let rest = u64::from(low) * n as u64 + more_bits + FIXED;
+    fn consider(&mut self, counts: &[u32; SYMBOLS], codes: std::ops::Range<usize>, low: u32, n: usize, escaped: u64) {
+        // Two bytes of header, what the last bytes of streams and low bits waste, and how long the first stream is.
+        let fixed = 16 + if n > BLOCK { 8 + 8 + 4 } else { 4 } + if low > 0 { 4 } else { 0 };
+        let of_escapes = if escaped > 0 { 8 * (escaped + put_len(escaped)) } else { 0 };
+        let rest = u64::from(low) * n as u64 + fixed + of_escapes;
         for code in codes {
             let coded: u32 = counts.iter().zip(&LENGTHS[code]).map(|(count, len)| count * u32::from(*len)).sum();
             let bits = u64::from(coded) + rest;
             if bits < self.bits {
-                *self = Self { code, low, centre: self.centre, bits };
+                *self = Self { code, low, bits, ..*self };
             }
         }
     }
 
-    /// Appends the unit.
-    pub(super) fn write(&self, numbers: &[u64], out: &mut Vec<u8>) {
-        let centre = self.centre;
-        let coded = |x: u64| centre.map_or(x, |c| zigzag(x.wrapping_sub(c).cast_signed()));
-        let numbers: Vec<u64> = numbers.iter().map(|x| coded(*x)).collect();
+    /// Appends the unit; `numbers` are those that it was made for.
+    pub(super) fn write(&self, numbers: &[u64], behind: Behind, out: &mut Vec<u8>) {
         let is_pair = self.code < N_PAIR_CODES;
         let limit = if is_pair { PAIR_ESCAPE } else { u64::from(ESCAPE) };
         let beyond: Vec<u64> = numbers.iter().filter_map(|x| (x >> self.low).checked_sub(limit)).collect();
-        let centred = if centre.is_some() { CENTRED } else { 0 };
-        let escaped = if beyond.is_empty() { 0 } else { ESCAPED };
-        out.push(FIRST + self.code as u8);
-        out.push(self.low as u8 | centred | escaped);
-        if let Some(centre) = centre {
-            put_varint(out, centre);
-        }
+        let last = if behind == Behind::Nothing { LAST } else { 0 };
+        out.push((FIRST + self.code as u8) | last);
+        let signed = if self.is_signed { SIGNED } else { 0 };
+        out.push(self.low as u8 | signed | if beyond.is_empty() { 0 } else { ESCAPED });
         if !beyond.is_empty() {
             put_varint(out, beyond.len() as u64);
             beyond.iter().for_each(|x| put_varint(out, *x));
+        }
+        for block in numbers.chunks(BLOCK).filter(|_| self.low > 0) {
+            pack::put_low(block, self.low, out);
         }
         let symbols: Vec<u8> = if is_pair {
             numbers.chunks(2).map(|p| pair(p[0], p.get(1).copied().unwrap_or(0))).collect()
@@ -194,17 +200,35 @@ impl Plan {
             numbers.iter().map(|x| (x >> self.low).min(u64::from(ESCAPE)) as u8).collect()
         };
         let codes = codes(&LENGTHS[self.code]);
-        let (first, second) = symbols.split_at(symbols_of(is_pair, in_first(numbers.len())));
+        let n_first = in_first(numbers.len());
+        let (first, second) = symbols.split_at(symbols_of(is_pair, n_first));
         let streams = [first, second].map(|symbols| stream(symbols, &codes));
-        put_varint(out, streams[0].len() as u64);
-        if !second.is_empty() {
-            put_varint(out, streams[1].len() as u64);
-        }
-        for block in numbers.chunks(BLOCK).filter(|_| self.low > 0) {
-            pack::put_low(block, self.low, out);
+        let lens = [streams[0].len(), streams[1].len()];
+        match behind {
+            Behind::More => {
+                put_varint(out, lens[0] as u64);
+                if !second.is_empty() {
+                    put_varint(out, lens[1] as u64);
+                }
+            }
+            Behind::Nothing if second.is_empty() => {}
+            Behind::Nothing => {
+                let expected = expected_first(lens[0] + lens[1], n_first, numbers.len());
+                put_zigzag(out, lens[0] as i64 - expected as i64);
+            }
         }
         streams.iter().for_each(|s| out.extend_from_slice(s));
     }
+}
+
+/// The distance of a number to the middle, as [`Plan::around_middle`] has it.
+pub(super) fn signed(x: u64, middle: u64) -> u64 {
+    zigzag(x.wrapping_sub(middle).cast_signed())
+}
+
+/// Bytes of the first stream when those of both are shared out by their numbers.
+fn expected_first(both: usize, n_first: usize, n: usize) -> usize {
+    both * n_first / n
 }
 
 /// Steps that are counted to judge a code.
@@ -352,7 +376,7 @@ pub(super) struct Unit<'a> {
     done: usize,
     low: u32,
     is_pair: bool,
-    centre: Option<u64>,
+    is_signed: bool,
     /// Whether all numbers are narrow, see [`pack::NARROW_WIDTH_MAX`].
     pub(super) is_narrow: bool,
     /// What lies beyond the escapes.
@@ -364,20 +388,21 @@ pub(super) struct Unit<'a> {
 impl<'a> Unit<'a> {
     /// Whether a unit starts with this byte, rather than a block.
     pub(super) fn is_first(byte: u8) -> bool {
-        (FIRST..FIRST + LENGTHS.len() as u8).contains(&byte)
+        (FIRST..FIRST + LENGTHS.len() as u8).contains(&(byte & !LAST))
     }
 
     /// Reads a unit of `n` numbers, 1 to [`UNIT`].
     pub(super) fn read(bytes: &mut Reader<'a>, n: usize) -> Result<Self, CodecError> {
         debug_assert!((1..=UNIT).contains(&n));
-        let code = usize::from(bytes.u8()?.wrapping_sub(FIRST));
+        let byte = bytes.u8()?;
+        let is_last = byte & LAST != 0;
+        let code = usize::from((byte & !LAST).wrapping_sub(FIRST));
         let flags = bytes.u8()?;
         let low = u32::from(flags & LOW_MASK);
         let is_pair = code < N_PAIR_CODES;
         if code >= LENGTHS.len() || low > LOW_MAX || is_pair && low > 0 {
             return Err(bytes.error("code of packed numbers").into());
         }
-        let centre = if flags & CENTRED != 0 { Some(bytes.varint()?) } else { None };
         let mut largest = 0;
         let mut beyond = Reader::new(&[]);
         if flags & ESCAPED != 0 {
@@ -389,18 +414,36 @@ impl<'a> Unit<'a> {
             let len = bytes.offset() - beyond.offset();
             beyond = Reader::new(beyond.slice(len)?);
         }
-        let first = bytes.count(bytes.remaining())?;
-        let n_first = in_first(n);
-        let second = if n > n_first { bytes.count(bytes.remaining())? } else { 0 };
         let lows = Reader::new(bytes.slice(pack::low_len(n, low))?);
+        let n_first = in_first(n);
+        let (first, second) = match (is_last, n > n_first) {
+            (true, true) => {
+                let by = bytes.zigzag()?;
+                let both = bytes.remaining();
+                let first = (expected_first(both, n_first, n) as i64).checked_add(by);
+                let first = first.and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= both);
+                let first = first.ok_or_else(|| bytes.error("bytes of codes"))?;
+                (first, both - first)
+            }
+            (true, false) => (bytes.remaining(), 0),
+            (false, true) => (bytes.count(bytes.remaining())?, bytes.count(bytes.remaining())?),
+            (false, false) => (bytes.count(bytes.remaining())?, 0),
+        };
         let streams = [bytes.slice(first)?, bytes.slice(second)?];
         const NARROW: u64 = 1 << NARROW_WIDTH_MAX;
-        let is_narrow = low < NARROW_WIDTH_MAX
-            && largest < NARROW
-            && (u64::from(ESCAPE) + largest + 1) << low <= NARROW
-            && centre.is_none_or(|c| c < NARROW / 2);
-        let mut out =
-            Self { n, done: 0, low, is_pair, centre, is_narrow, beyond, lows, symbols: [[0; HALF + SLACK]; 2] };
+        let is_narrow =
+            low < NARROW_WIDTH_MAX && largest < NARROW && (u64::from(ESCAPE) + largest + 1) << low <= NARROW;
+        let mut out = Self {
+            n,
+            done: 0,
+            low,
+            is_pair,
+            is_signed: flags & SIGNED != 0,
+            is_narrow,
+            beyond,
+            lows,
+            symbols: [[0; HALF + SLACK]; 2],
+        };
         out.take_codes(table(code), streams, [n_first, n - n_first].map(|n| symbols_of(is_pair, n)));
         Ok(out)
     }
@@ -468,8 +511,8 @@ impl<'a> Unit<'a> {
             *o |= u64::from(h) << low;
         }
         self.escapes(&high[..len], |at, beyond| out[at] = out[at].wrapping_add(beyond << low))?;
-        if let Some(centre) = self.centre {
-            out.iter_mut().for_each(|o| *o = centre.wrapping_add(unzigzag(*o).cast_unsigned()));
+        if self.is_signed {
+            out.iter_mut().for_each(|o| *o = unzigzag(*o).cast_unsigned());
         }
         Ok(())
     }
@@ -485,9 +528,8 @@ impl<'a> Unit<'a> {
             *o |= u32::from(h) << low;
         }
         self.escapes(&high[..len], |at, beyond| out[at] = out[at].wrapping_add((beyond as u32) << low))?;
-        if let Some(centre) = self.centre {
-            let centre = centre as u32;
-            out.iter_mut().for_each(|o| *o = centre.wrapping_add((*o >> 1) ^ (*o & 1).wrapping_neg()));
+        if self.is_signed {
+            out.iter_mut().for_each(|o| *o = (*o >> 1) ^ (*o & 1).wrapping_neg());
         }
         Ok(())
     }

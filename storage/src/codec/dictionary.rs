@@ -3,7 +3,7 @@
 //! Flags and states as fractions, ratios of small counts, a gauge that comes and goes as NaN.
 
 use super::CodecError;
-use super::coded::Shape;
+use super::coded::Behind;
 use super::pack::{self, BLOCK, Numbers};
 use crate::wire::{Reader, put_varint};
 
@@ -54,7 +54,7 @@ pub(super) fn write(distinct: &[u64], places: &[u64], out: &mut Vec<u8>) {
     for bits in distinct {
         out.extend_from_slice(&bits.to_le_bytes());
     }
-    pack::put(places, Shape::Falling, out);
+    pack::put(places, Behind::Nothing, out);
 }
 
 pub(super) fn read(c: &mut Reader<'_>, n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use promontory_model::histogram::{CounterResetHint, FloatHistogram, Span};
 
+use super::coded::Behind;
 use super::ints::{self, Form};
 use super::map::{self, Map};
 use super::{CodecError, decode, encode, finish};
@@ -82,7 +83,7 @@ pub fn encode_histograms<H: Borrow<FloatHistogram>>(histograms: &[H], out: &mut 
     out.extend_from_slice(&dictionary);
     let plan = ints::Plan::new(&rows, false);
     out.push(plan.form.code());
-    plan.write(out);
+    plan.write(Behind::More, out);
 
     let mut scratch = Vec::new();
     let mut values = Vec::with_capacity(histograms.len());

@@ -3,14 +3,14 @@
 //! All arithmetic wraps, so every i64 comes back whatever the transform; a transform only decides the size.
 
 use super::CodecError;
-use super::coded::Shape;
+use super::coded::{self, Behind, UNIT};
 use super::pack::{self, BLOCK, Numbers};
 use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Blocks that are measured to choose a transform; longer columns are sampled.
 const SAMPLED_BLOCKS_MAX: usize = 4;
 /// Differences that are looked at to find the usual one.
-const SAMPLED_DELTAS: usize = 33;
+const SAMPLED_DELTAS: usize = 97;
 
 /// How the integers of a column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub(super) struct Plan {
     pub(super) factor: u64,
     /// Numbers to pack.
     packed: Vec<u64>,
+    /// How, if not in blocks.
+    codes: Option<coded::Plan>,
     /// Sparse: unchanged values before each change.
     gaps: Vec<u64>,
     /// Numbers before the packed ones.
@@ -81,8 +83,15 @@ impl Plan {
     pub(super) fn new(ints: &[i64], divide: bool) -> Self {
         let first = ints[0];
         let mut deltas: Vec<i64> = ints.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
-        let plain =
-            |form, head: [i64; 2], n_head| Self { form, factor: 1, packed: Vec::new(), gaps: Vec::new(), head, n_head };
+        let plain = |form, head: [i64; 2], n_head| Self {
+            form,
+            factor: 1,
+            packed: Vec::new(),
+            codes: None,
+            gaps: Vec::new(),
+            head,
+            n_head,
+        };
         let Some(&first_delta) = deltas.first() else {
             return plain(Form::Constant, [first, 0], 1);
         };
@@ -111,7 +120,7 @@ impl Plan {
         let facts = Facts::of(numbers, &deltas);
         let form = choose(numbers, &deltas, &facts);
         let mut gaps = Vec::new();
-        let packed = match form {
+        let mut packed: Vec<u64> = match form {
             Form::Offset => offsets(numbers, facts.least).collect(),
             Form::DeltaOffset => offsets(&deltas, facts.least_delta).collect(),
             Form::DeltaDelta => changes(&deltas).collect(),
@@ -124,18 +133,32 @@ impl Plan {
             Form::Delta | Form::Constant | Form::Linear => deltas.iter().map(|d| zigzag(*d)).collect(),
         };
         let least = if factor > 1 { first.wrapping_add(facts.least.wrapping_mul(factor as i64)) } else { facts.least };
-        let (head, n_head) = match form {
+        let (mut head, n_head) = match form {
             Form::Offset => ([least, 0], 1),
             Form::DeltaOffset => ([first, facts.least_delta], 2),
             Form::DeltaDelta => ([first, deltas[0]], 2),
             Form::DeltaCentre => ([first, facts.usual_delta], 2),
             Form::Delta | Form::Constant | Form::Linear | Form::Sparse => ([first, 0], 1),
         };
-        Self { form, factor, packed, gaps, head, n_head }
+        let mut codes = None;
+        if packed.len() <= UNIT && matches!(form, Form::Offset | Form::DeltaOffset) {
+            let planned = pack::codes_around_middle(&packed);
+            if let Some((_, Some(middle))) = planned {
+                // Everything is counted from the middle instead of the least.
+                packed.iter_mut().for_each(|x| *x = coded::signed(*x, middle));
+                let by = if form == Form::Offset { middle.wrapping_mul(factor) } else { middle };
+                let counted_from = &mut head[n_head - 1];
+                *counted_from = counted_from.wrapping_add(by.cast_signed());
+            }
+            codes = planned.map(|(plan, _)| plan);
+        } else if packed.len() <= UNIT {
+            codes = pack::codes(&packed);
+        }
+        Self { form, factor, packed, codes, gaps, head, n_head }
     }
 
     /// Appends the column.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, behind: Behind, out: &mut Vec<u8>) {
         if self.factor > 1 {
             put_varint(out, self.factor);
         }
@@ -145,13 +168,13 @@ impl Plan {
         }
         if self.form == Form::Sparse {
             put_varint(out, self.gaps.len() as u64);
-            pack::put(&self.gaps, Shape::Falling, out);
+            pack::put(&self.gaps, Behind::More, out);
         }
-        let shape = match self.form {
-            Form::Offset | Form::DeltaOffset => Shape::Heap,
-            _ => Shape::Falling,
-        };
-        pack::put(&self.packed, shape, out);
+        match &self.codes {
+            Some(codes) => codes.write(&self.packed, behind, out),
+            None if self.packed.len() <= UNIT => pack::put_blocks(&self.packed, out),
+            None => pack::put(&self.packed, behind, out),
+        }
     }
 }
 
@@ -171,11 +194,11 @@ impl Facts {
         let n = deltas.len().div_ceil(step);
         some.iter_mut().zip(deltas.iter().step_by(step)).for_each(|(s, d)| *s = *d);
         let some = &mut some[..n];
-        some.sort_unstable();
+        let usual_delta = *some.select_nth_unstable(n / 2).1;
         Self {
             least: numbers.iter().copied().min().unwrap_or(0),
             least_delta: deltas.iter().copied().min().unwrap_or(0),
-            usual_delta: some[n / 2],
+            usual_delta,
             n_changes: deltas.iter().map(|d| usize::from(*d != 0)).sum(),
         }
     }
@@ -623,7 +646,7 @@ mod tests {
             assert_eq!(plan.form, form);
         }
         let mut out = Vec::new();
-        plan.write(&mut out);
+        plan.write(Behind::Nothing, &mut out);
         let mut got = Vec::new();
         let mut reader = Reader::new(&out);
         let divided = plan.factor > 1;

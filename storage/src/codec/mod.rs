@@ -15,6 +15,7 @@ mod timestamps;
 mod xor;
 
 use crate::wire::{Reader, WireError, put_varint, put_zigzag};
+use coded::Behind;
 use ints::Form;
 use map::Map;
 
@@ -135,11 +136,11 @@ impl Encoder<'_> {
         if !exceptions.is_empty() {
             put_exceptions(exceptions, out);
         }
-        plan.write(out);
+        plan.write(if map.is_near() { Behind::More } else { Behind::Nothing }, out);
         if map.is_near() {
             let plan = ints::Plan::new(&corrections, false);
             out.push(plan.form.code());
-            plan.write(out);
+            plan.write(Behind::Nothing, out);
         }
         map
     }

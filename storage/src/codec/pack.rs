@@ -9,7 +9,7 @@
 //! of integers per second through vectorization" (lanes), 2012. Patches here carry explicit positions.
 
 use super::CodecError;
-use super::coded::{self, Shape, UNIT, Unit};
+use super::coded::{self, Behind, UNIT, Unit};
 use crate::wire::Reader;
 
 /// Numbers in a full block.
@@ -88,22 +88,43 @@ pub(super) fn estimate_bits(block: &[u64]) -> u64 {
     (u64::from(bit_len(or)) * n).min(sum + sum / 4 + n)
 }
 
-/// Appends `values`: full blocks, then one shorter block, or a unit of codes in their place.
-pub(super) fn put(values: &[u64], shape: Shape, out: &mut Vec<u8>) {
-    for unit in values.chunks(UNIT) {
-        let bits: u64 = unit.chunks(BLOCK).map(cost_bits).sum();
-        // Codes take longer to decode: a small gain does not pay for them.
-        if let Some(coded) = coded::Plan::of(unit, shape).filter(|coded| coded.bits + coded.bits / 64 < bits) {
-            let start = out.len();
-            coded.write(unit, out);
-            // Escapes may take more than was expected.
-            if (out.len() - start) as u64 * 8 <= bits {
-                continue;
-            }
-            out.truncate(start);
+/// Codes take longer to decode: a small gain over blocks does not pay for them.
+fn is_worth(coded: &coded::Plan, values: &[u64]) -> bool {
+    coded.bits + coded.bits / 64 < values.chunks(BLOCK).map(cost_bits).sum()
+}
+
+/// Appends `values`: full blocks, then one shorter block, or units of codes in their place.
+pub(super) fn put(values: &[u64], behind: Behind, out: &mut Vec<u8>) {
+    let mut units = values.chunks(UNIT).peekable();
+    while let Some(unit) = units.next() {
+        let behind = if units.peek().is_some() { Behind::More } else { behind };
+        match coded::Plan::of(unit).filter(|coded| is_worth(coded, unit)) {
+            Some(coded) => coded.write(unit, behind, out),
+            None => put_blocks(unit, out),
         }
-        unit.chunks(BLOCK).for_each(|block| put_block(block, out));
     }
+}
+
+/// Appends `values` as blocks.
+pub(super) fn put_blocks(values: &[u64], out: &mut Vec<u8>) {
+    values.chunks(BLOCK).for_each(|block| put_block(block, out));
+}
+
+/// Codes that take less than the blocks of `values`, which are one unit.
+pub(super) fn codes(values: &[u64]) -> Option<coded::Plan> {
+    coded::Plan::of(values).filter(|coded| is_worth(coded, values))
+}
+
+/// As [`codes`], for distances to a middle when they are shorter; the middle comes with them.
+pub(super) fn codes_around_middle(values: &[u64]) -> Option<(coded::Plan, Option<u64>)> {
+    let centred = coded::Plan::around_middle(values).map(|(plan, middle)| (plan, Some(middle)));
+    // Counts that are mostly small need no middle.
+    let plain = match centred {
+        Some((_, Some(0..4))) => coded::Plan::of(values).map(|plan| (plan, None)),
+        _ => None,
+    };
+    let best = [plain, centred].into_iter().flatten().min_by_key(|(plan, _)| plan.bits)?;
+    is_worth(&best.0, values).then_some(best)
 }
 
 fn put_block(block: &[u64], out: &mut Vec<u8>) {
@@ -427,11 +448,20 @@ mod tests {
         let cost: u64 = values.chunks(BLOCK).map(cost_bits).sum();
         assert_eq!(8 * out.len() as u64, cost, "the plan says what is written");
         check_read(&out, values);
-        for shape in [Shape::Falling, Shape::Heap] {
+        for behind in [Behind::Nothing, Behind::More] {
             let mut packed = Vec::new();
-            put(values, shape, &mut packed);
-            assert!(packed.len() <= out.len(), "{} bytes are more than those of the blocks", packed.len());
+            put(values, behind, &mut packed);
+            assert!(packed.len() <= out.len() + 4, "{} bytes are more than those of the blocks", packed.len());
             check_read(&packed, values);
+        }
+        if let Some((plan, middle)) =
+            (1..=UNIT).contains(&values.len()).then(|| coded::Plan::around_middle(values)).flatten()
+        {
+            let distances: Vec<u64> = values.iter().map(|x| coded::signed(*x, middle)).collect();
+            let mut packed = Vec::new();
+            plan.write(&distances, Behind::Nothing, &mut packed);
+            assert!((8 * packed.len() as u64).abs_diff(plan.bits) <= 24, "{} bytes, {} bits", packed.len(), plan.bits);
+            check_read(&packed, &values.iter().map(|x| x.wrapping_sub(middle)).collect::<Vec<_>>());
         }
         out.len()
     }

@@ -1,6 +1,6 @@
 //! Columns of strictly ascending times: a scrape loop keeps its stride, so a line and small distances from it.
 
-use super::coded::Shape;
+use super::coded::Behind;
 use super::ints::{self, Form};
 use super::pack::{self, BLOCK, Numbers};
 use super::{CodecError, finish};
@@ -48,10 +48,10 @@ pub fn encode_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
     if is_around {
         put_zigzag(out, line);
         put_zigzag(out, least);
-        pack::put(&around, Shape::Heap, out);
+        pack::put(&around, Behind::Nothing, out);
     } else {
         put_zigzag(out, stride);
-        pack::put(&steps, Shape::Falling, out);
+        pack::put(&steps, Behind::Nothing, out);
     }
 }
 
