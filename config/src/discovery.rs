@@ -1,4 +1,8 @@
-//! Where targets come from: `static_configs` and `file_sd_configs`, and the files of the latter.
+//! Where targets come from: `static_configs`, `file_sd_configs` and the files of the latter, and all `<name>_sd_configs`
+//! that ask somebody.
+
+mod mechanisms;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,15 +12,62 @@ use serde::Deserialize;
 
 use crate::decode::{Decoder, Field, Fields, Harmless, NotBuilt};
 use crate::error::{ConfigError, ConfigErrors, Position, Problem};
+use crate::print::{self, Map};
 use crate::scrape::NameValidation;
 
-/// One source of targets of a job.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Discovery {
-    /// `static_configs`: the groups as written.
-    Static(Vec<TargetGroup>),
-    /// One entry of `file_sd_configs`.
-    File(FileSdConfig),
+pub use mechanisms::*;
+use settings::SettingMap;
+
+/// Makes [`Discovery`] and the tables of its keys.
+macro_rules! mechanisms {
+    ($($variant:ident($config:ty) $key:literal $name:literal;)*) => {
+        /// One source of targets of a job.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Discovery {
+            /// `static_configs`: the groups as written.
+            Static(Vec<TargetGroup>),
+            /// One entry of `file_sd_configs`.
+            File(FileSdConfig),
+            $(#[doc = concat!("One entry of `", $key, "`.")] $variant(Box<$config>),)*
+        }
+
+        impl Discovery {
+            /// The mechanism's name in metrics.
+            #[must_use]
+            pub fn mechanism(&self) -> &'static str {
+                match self {
+                    Self::Static(_) => "static",
+                    Self::File(_) => "file",
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+        }
+
+        fn read_asking(fields: &Fields<'_>, out: &mut Vec<Discovery>) {
+            $(
+                let read = |field: &Field<'_>| <$config>::read(field).map(Box::new).map(Discovery::$variant);
+                out.extend(fields.list($key).iter().filter_map(read));
+            )*
+        }
+
+        fn print_asking(all: &[Discovery], map: &mut Map) {
+            $(
+                let entries = all.iter().filter_map(|d| match d {
+                    Discovery::$variant(config) => Some(config.print()),
+                    _ => None,
+                });
+                map.list($key, entries);
+            )*
+        }
+    };
+}
+
+mechanisms! {
+    Consul(ConsulSdConfig) "consul_sd_configs" "consul";
+    Dns(DnsSdConfig) "dns_sd_configs" "dns";
+    Eureka(EurekaSdConfig) "eureka_sd_configs" "eureka";
+    Http(HttpSdConfig) "http_sd_configs" "http";
+    Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
 }
 
 /// Addresses that share labels.
@@ -50,16 +101,12 @@ const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YA
 pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::new("azure_sd_configs", Harmless::Empty),
     NotBuilt::new("aws_sd_configs", Harmless::Empty),
-    NotBuilt::new("consul_sd_configs", Harmless::Empty),
     NotBuilt::new("digitalocean_sd_configs", Harmless::Empty),
-    NotBuilt::new("dns_sd_configs", Harmless::Empty),
     NotBuilt::new("docker_sd_configs", Harmless::Empty),
     NotBuilt::new("dockerswarm_sd_configs", Harmless::Empty),
     NotBuilt::new("ec2_sd_configs", Harmless::Empty),
-    NotBuilt::new("eureka_sd_configs", Harmless::Empty),
     NotBuilt::new("gce_sd_configs", Harmless::Empty),
     NotBuilt::new("hetzner_sd_configs", Harmless::Empty),
-    NotBuilt::new("http_sd_configs", Harmless::Empty),
     NotBuilt::new("ionos_sd_configs", Harmless::Empty),
     NotBuilt::new("kubernetes_sd_configs", Harmless::Empty),
     NotBuilt::new("kuma_sd_configs", Harmless::Empty),
@@ -67,7 +114,6 @@ pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::new("linode_sd_configs", Harmless::Empty),
     NotBuilt::new("marathon_sd_configs", Harmless::Empty),
     NotBuilt::new("nerve_sd_configs", Harmless::Empty),
-    NotBuilt::new("nomad_sd_configs", Harmless::Empty),
     NotBuilt::new("oci_sd_configs", Harmless::Empty),
     NotBuilt::new("openstack_sd_configs", Harmless::Empty),
     NotBuilt::new("outscale_sd_configs", Harmless::Empty),
@@ -91,7 +137,20 @@ pub(crate) fn read(fields: &Fields<'_>, names: NameValidation, is_relabelled: bo
         out.push(Discovery::Static(groups));
     }
     out.extend(fields.list("file_sd_configs").iter().filter_map(read_file_sd).map(Discovery::File));
+    read_asking(fields, &mut out);
     out
+}
+
+/// Puts the discoveries among the fields of a job.
+pub(crate) fn print(all: &[Discovery], map: &mut Map) {
+    for discovery in all {
+        if let Discovery::Static(groups) = discovery {
+            map.list("static_configs", groups.iter().map(print::group));
+        }
+    }
+    let file = |d: &Discovery| if let Discovery::File(file) = d { Some(print::file_sd(file)) } else { None };
+    map.list("file_sd_configs", all.iter().filter_map(file));
+    print_asking(all, map);
 }
 
 fn read_group(field: &Field<'_>, names: NameValidation, may_be_url: bool) -> Option<TargetGroup> {
@@ -181,6 +240,18 @@ struct JsonGroup {
     labels: Option<BTreeMap<String, String>>,
 }
 
+/// Reads targets in JSON, as a server lists them.
+///
+/// # Errors
+/// Where it is not understood.
+pub fn parse_target_list(text: &str) -> Result<Vec<TargetGroup>, ConfigErrors> {
+    if text.trim() == "null" {
+        let problem = Problem::Syntax("a list of targets is expected, found null".to_owned());
+        return Err(whole_file(Path::new("answer"), None, problem));
+    }
+    parse_json(text, Path::new("answer"))
+}
+
 fn parse_json(text: &str, file: &Path) -> Result<Vec<TargetGroup>, ConfigErrors> {
     let groups: Option<Vec<JsonGroup>> = serde_json::from_str(text).map_err(|e| {
         let position = Position { line: e.line(), column: e.column() };
@@ -200,3 +271,6 @@ fn parse_json(text: &str, file: &Path) -> Result<Vec<TargetGroup>, ConfigErrors>
 fn whole_file(file: &Path, position: Option<Position>, problem: Problem) -> ConfigErrors {
     ConfigErrors(vec![ConfigError { file: file.to_owned(), position, field: String::new(), problem }])
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::path::Path;
 use promontory_model::Labels;
 use serde_yaml::{Mapping, Value};
 
-use crate::discovery::{Discovery, FileSdConfig, TargetGroup};
+use crate::discovery::{self, FileSdConfig, TargetGroup};
 use crate::http_client::oauth2::{Grant, JWT_BEARER};
 use crate::http_client::proxy::Via;
 use crate::http_client::{
@@ -35,25 +35,25 @@ pub(crate) fn job_to_yaml(of: &ScrapeConfig) -> String {
 
 /// A map in the order in which it was filled.
 #[derive(Default)]
-struct Map(Mapping);
+pub(crate) struct Map(Mapping);
 
 impl Map {
-    fn put(&mut self, key: &str, value: impl Into<Value>) {
+    pub(crate) fn put(&mut self, key: &str, value: impl Into<Value>) {
         self.0.insert(Value::from(key), value.into());
     }
 
-    fn text(&mut self, key: &str, value: impl ToString) {
+    pub(crate) fn text(&mut self, key: &str, value: impl ToString) {
         self.put(key, value.to_string());
     }
 
-    fn some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+    pub(crate) fn some(&mut self, key: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.put(key, value);
         }
     }
 
     /// A list, unless it is empty.
-    fn list(&mut self, key: &str, values: impl IntoIterator<Item = impl Into<Value>>) {
+    pub(crate) fn list(&mut self, key: &str, values: impl IntoIterator<Item = impl Into<Value>>) {
         let values: Vec<Value> = values.into_iter().map(Into::into).collect();
         if !values.is_empty() {
             self.put(key, values);
@@ -61,13 +61,13 @@ impl Map {
     }
 
     /// A map, unless it is empty.
-    fn map(&mut self, key: &str, map: Self) {
+    pub(crate) fn map(&mut self, key: &str, map: Self) {
         if !map.0.is_empty() {
             self.put(key, map);
         }
     }
 
-    fn source<T>(&mut self, key: &str, source: Option<&Source<T>>, show: fn(&T) -> String) {
+    pub(crate) fn source<T>(&mut self, key: &str, source: Option<&Source<T>>, show: fn(&T) -> String) {
         match source {
             Some(Source::Inline(value)) => self.put(key, show(value)),
             Some(Source::File(file)) => self.put(&format!("{key}_file"), path(file)),
@@ -183,22 +183,11 @@ fn job(job: &ScrapeConfig) -> Map {
     http_client(&mut map, &job.http);
     map.list("relabel_configs", job.relabel_configs.iter().map(relabel));
     map.list("metric_relabel_configs", job.metric_relabel_configs.iter().map(relabel));
-    for discovery in &job.discovery {
-        if let Discovery::Static(groups) = discovery {
-            map.list("static_configs", groups.iter().map(group));
-        }
-    }
-    map.list(
-        "file_sd_configs",
-        job.discovery.iter().filter_map(|d| match d {
-            Discovery::File(file) => Some(file_sd(file)),
-            Discovery::Static(_) => None,
-        }),
-    );
+    discovery::print(&job.discovery, &mut map);
     map
 }
 
-fn http_client(map: &mut Map, http: &HttpClientConfig) {
+pub(crate) fn http_client(map: &mut Map, http: &HttpClientConfig) {
     match &http.auth {
         Auth::None => {}
         Auth::Basic { username, password } => {
@@ -317,14 +306,14 @@ fn relabel(rule: &RelabelConfig) -> Map {
     map
 }
 
-fn group(group: &TargetGroup) -> Map {
+pub(crate) fn group(group: &TargetGroup) -> Map {
     let mut map = Map::default();
     map.put("targets", group.targets.iter().map(|t| Value::from(t.as_str())).collect::<Vec<_>>());
     map.map("labels", labels(&group.labels));
     map
 }
 
-fn file_sd(file: &FileSdConfig) -> Map {
+pub(crate) fn file_sd(file: &FileSdConfig) -> Map {
     let mut map = Map::default();
     map.list("files", file.files.iter().map(|f| path(f)));
     map.text("refresh_interval", file.refresh_interval);

@@ -1,20 +1,49 @@
-//! Where targets come from: fixed lists and files that may change.
+//! Where targets come from: fixed lists, files that may change, and servers that know.
 //!
-//! Sources are asked, they do not call: [`JobDiscovery::poll`] looks whether something changed, and
-//! [`JobDiscovery::groups`] shows all that is known. A source that fails keeps what it had.
+//! Whoever wants targets looks, nobody calls: [`JobDiscovery::poll`] tells whether something changed, and
+//! [`JobDiscovery::groups`] shows all that is known. Mechanisms that ask a server are tasks of their own
+//! ([`Providers`]). A source that fails keeps what it had.
 
+mod api;
+mod consul;
+mod dns;
+mod error;
+mod eureka;
+mod figures;
 mod file;
+mod http;
+mod meta;
+mod nomad;
+mod provider;
+mod start;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
 
 use promontory_config::{Discovery, TargetGroup};
 use promontory_model::Timestamp;
 
+pub use figures::{SdFamily, SdLabels, SdMetrics, SdSample};
 use file::FileDiscovery;
+use provider::Provider;
+pub use provider::{Providers, Surroundings};
 
 /// The sources of one job's targets.
 #[derive(Debug)]
 pub struct JobDiscovery {
     fixed: Vec<TargetGroup>,
     files: Vec<FileDiscovery>,
+    asking: Vec<Asking>,
+}
+
+/// A running mechanism and what was seen of it last.
+#[derive(Debug)]
+struct Asking {
+    provider: Arc<Provider>,
+    version: u64,
+    groups: Arc<Vec<TargetGroup>>,
 }
 
 /// What a look at the sources found.
@@ -22,19 +51,24 @@ pub struct JobDiscovery {
 pub struct Polled {
     /// Whether the groups are others than before.
     pub is_changed: bool,
-    /// What failed now.
+    /// Which files failed now.
     pub errors: Vec<String>,
 }
 
 impl JobDiscovery {
-    /// The sources of `configs`; files have not been read yet.
+    /// The sources of `configs`, which are those of `job`; files have not been read yet. Must be called inside a tokio
+    /// runtime.
     #[must_use]
-    pub fn new(configs: &[Discovery]) -> Self {
-        let mut discovery = Self { fixed: Vec::new(), files: Vec::new() };
+    pub fn new(job: &str, configs: &[Discovery], providers: &Providers) -> Self {
+        let mut discovery = Self { fixed: Vec::new(), files: Vec::new(), asking: Vec::new() };
         for config in configs {
             match config {
                 Discovery::Static(groups) => discovery.fixed.extend(groups.iter().cloned()),
                 Discovery::File(config) => discovery.files.push(FileDiscovery::new(config.clone())),
+                asking => {
+                    let provider = providers.get(asking, job);
+                    discovery.asking.push(Asking { provider, version: 0, groups: Arc::default() });
+                }
             }
         }
         discovery
@@ -46,17 +80,26 @@ impl JobDiscovery {
         for file in &mut self.files {
             file.poll(now, &mut polled);
         }
+        for asking in &mut self.asking {
+            if let Some((version, groups)) = asking.provider.newer(asking.version) {
+                (asking.version, asking.groups) = (version, groups);
+                polled.is_changed = true;
+            }
+        }
         polled
     }
 
     /// All groups.
     pub fn groups(&self) -> impl Iterator<Item = &TargetGroup> {
-        self.fixed.iter().chain(self.files.iter().flat_map(FileDiscovery::groups))
+        let files = self.files.iter().flat_map(FileDiscovery::groups);
+        let asking = self.asking.iter().flat_map(|asking| asking.groups.iter());
+        self.fixed.iter().chain(files).chain(asking)
     }
 
     /// What is wrong at present.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
-        self.files.iter().flat_map(FileDiscovery::errors).map(str::to_owned).collect()
+        let files = self.files.iter().flat_map(FileDiscovery::errors).map(str::to_owned);
+        files.chain(self.asking.iter().filter_map(|asking| asking.provider.error())).collect()
     }
 }

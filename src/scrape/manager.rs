@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::scrape_loop::{Health, Shared};
 use super::target::Fnv1a;
 use crate::client::{Connector, TcpConnector};
-use crate::discovery::JobDiscovery;
+use crate::discovery::{JobDiscovery, Providers, SdMetrics, Surroundings};
 
 /// How often discovery is asked for changes, which is also the least time between two changes of a job's targets.
 const DISCOVERY_INTERVAL: StdDuration = StdDuration::from_secs(5);
@@ -30,6 +30,8 @@ pub struct Manager(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     connector: Arc<dyn Connector>,
+    /// Mechanisms that ask servers for targets, shared by the jobs.
+    providers: Providers,
     /// Protects the jobs. Held while targets are brought up to date and while they are shown, never across `.await`.
     jobs: Mutex<Jobs>,
     stopping: Notify,
@@ -134,8 +136,11 @@ impl Manager {
         seed: u64,
         connector: Arc<dyn Connector>,
     ) -> Self {
+        let surroundings =
+            Surroundings { connector: connector.clone(), clock: clock.clone(), metrics: Arc::<SdMetrics>::default() };
+        let providers = Providers::new(surroundings);
         let shared = Arc::new(Shared { db, clock, metrics, scratch: super::scratch::ScratchPool::default(), seed });
-        Self(Arc::new(Inner { shared, connector, jobs: Mutex::default(), stopping: Notify::new() }))
+        Self(Arc::new(Inner { shared, connector, providers, jobs: Mutex::default(), stopping: Notify::new() }))
     }
 
     /// Makes the jobs those of `configs`. What has not changed is not touched: targets keep their connection, what is
@@ -227,7 +232,7 @@ impl Manager {
         out
     }
 
-    /// Errors of files with targets, by job; the targets they had before stay.
+    /// Errors of sources of targets, by job; the targets they had before stay.
     #[must_use]
     pub fn discovery_errors(&self) -> BTreeMap<String, Vec<String>> {
         let jobs = self.jobs();
@@ -239,6 +244,10 @@ impl Manager {
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
         let mut out = self.0.shared.metrics.families();
+        out.extend(self.0.providers.metrics().families().into_iter().map(|family| {
+            let samples = family.samples.into_iter().map(|(suffix, labels, value)| Sample { suffix, labels, value });
+            Family { name: family.name, help: family.help, kind: family.kind, samples: samples.collect() }
+        }));
         let jobs = self.jobs();
         let (mut targets, mut limits, mut entries, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut discovered = Vec::new();
@@ -302,7 +311,7 @@ impl Manager {
     fn started(&self, config: &ScrapeConfig, now: Timestamp) -> Running {
         self.0.shared.metrics.pools.fetch_add(1, Ordering::Relaxed);
         let pool = Pool::new(self.0.shared.clone(), config.clone(), self.0.connector.clone());
-        let mut running = Running { pool, discovery: JobDiscovery::new(&config.discovery) };
+        let mut running = Running { pool, discovery: self.discovery(config) };
         self.discover(&mut running, now);
         running.pool.sync(running.discovery.groups());
         running
@@ -311,12 +320,16 @@ impl Manager {
     fn changed(&self, mut running: Running, config: &ScrapeConfig, now: Timestamp) -> Running {
         self.0.shared.metrics.pool_reloads.fetch_add(1, Ordering::Relaxed);
         if running.pool.config().discovery != config.discovery {
-            running.discovery = JobDiscovery::new(&config.discovery);
+            running.discovery = self.discovery(config);
             self.discover(&mut running, now);
         }
         running.pool.reconfigure(config.clone(), self.0.connector.clone());
         running.pool.sync(running.discovery.groups());
         running
+    }
+
+    fn discovery(&self, config: &ScrapeConfig) -> JobDiscovery {
+        JobDiscovery::new(&config.job_name, &config.discovery, &self.0.providers)
     }
 
     /// Asks the sources of a job's targets for changes.

@@ -1,0 +1,169 @@
+//! The mechanisms that ask a server for targets: what each is told.
+
+use std::collections::BTreeMap;
+
+use promontory_model::Duration;
+
+use super::settings::{Setting, check_interval, check_url, choice, require, settings};
+use crate::decode::Fields;
+use crate::http_client::{Auth, HttpClientConfig, Secret};
+use crate::print::Map;
+use crate::scrape::Scheme;
+
+settings! {
+    /// Targets that a server lists as JSON.
+    HttpSdConfig {
+        /// What to fetch.
+        url: String = String::new(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("url", &c.url)]);
+        check_url(fields, "url", &c.url);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// Which records of a name are targets.
+    DnsRecord {
+        /// Hosts and ports of a service.
+        Srv = "SRV",
+        /// IPv4 addresses.
+        A = "A",
+        /// IPv6 addresses.
+        Aaaa = "AAAA",
+        /// Hosts that take mail.
+        Mx = "MX",
+        /// Hosts that know the zone.
+        Ns = "NS",
+    }
+}
+
+settings! {
+    /// Targets that are records of names.
+    DnsSdConfig {
+        /// Names to look up.
+        names: Vec<String> = Vec::new(),
+        /// Records to look for.
+        record as "type": DnsRecord = DnsRecord::Srv,
+        /// Port of targets, unless the record has one.
+        port: u16 = 0,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(30),
+    } check |c, fields| {
+        if c.names.is_empty() {
+            fields.missing("names");
+        }
+        if c.port == 0 && c.record != DnsRecord::Srv {
+            fields.map().rule(format!("a port is required in DNS-SD configs for {} records", c.record.as_str()));
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Services of a Consul catalogue.
+    ConsulSdConfig {
+        /// Host and port.
+        server: String = "localhost:8500".to_owned(),
+        /// What stands before the paths of the API.
+        path_prefix: String = String::new(),
+        /// Sent as `X-Consul-Token`.
+        token: Option<Secret> = None,
+        /// Datacenter to ask for; empty is that of the server.
+        datacenter: String = String::new(),
+        /// Namespace to ask for.
+        namespace: String = String::new(),
+        /// Admin partition to ask for.
+        partition: String = String::new(),
+        /// `http` or `https`.
+        scheme: Scheme = Scheme::Http,
+        /// User name of basic authentication.
+        username: String = String::new(),
+        /// Password of basic authentication.
+        password: Option<Secret> = None,
+        /// Services wanted; empty is all.
+        services: Vec<String> = Vec::new(),
+        /// Tags that a service must have, all of them.
+        tags: Vec<String> = Vec::new(),
+        /// Metadata that a node must have.
+        node_meta: BTreeMap<String, String> = BTreeMap::new(),
+        /// Expression that services of the catalogue must fulfil.
+        filter: String = String::new(),
+        /// Expression that instances must fulfil.
+        health_filter: String = String::new(),
+        /// Put between and around the tags in their label.
+        tag_separator: String = ",".to_owned(),
+        /// Whether any server may answer, not only the leader.
+        allow_stale: bool = true,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(30),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("server", &c.server)]);
+        if !c.username.is_empty() && c.http.auth != Auth::None {
+            fields.map().rule("at most one of username and basic_auth, authorization or oauth2 must be configured");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Setting for Scheme {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.get(key)?.one_of(&[("http", Self::Http), ("https", Self::Https)])
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.put(key, self.as_str());
+    }
+}
+
+settings! {
+    /// Services that Nomad knows by itself.
+    NomadSdConfig {
+        /// Whether any server may answer, not only the leader.
+        allow_stale: bool = true,
+        /// Namespace to ask for.
+        namespace: String = "default".to_owned(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// Region to ask for.
+        region: String = "global".to_owned(),
+        /// URL of the API.
+        server: String = "http://localhost:4646".to_owned(),
+        /// Put between and around the tags in their label.
+        tag_separator: String = ",".to_owned(),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("server", &c.server)]);
+        check_url(fields, "server", &c.server);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances that are registered with Eureka.
+    EurekaSdConfig {
+        /// URL of the server, as far as `/apps`.
+        server: String = String::new(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(30),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("server", &c.server)]);
+        check_url(fields, "server", &c.server);
+        check_interval(fields, c.refresh_interval);
+    }
+}

@@ -1,0 +1,275 @@
+//! One declaration per mechanism, from which its struct, its reader and its printer are made.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use promontory_model::Duration;
+use serde_yaml::Value;
+
+use crate::decode::{Field, Fields};
+use crate::http_client::{self, HttpClientConfig, Secret};
+use crate::print::{self, Map};
+
+/// A map of known fields: an entry of `<name>_sd_configs`, or a part of one.
+pub(crate) trait SettingMap: Sized {
+    fn read(field: &Field<'_>) -> Option<Self>;
+    fn print(&self) -> Map;
+}
+
+/// A value of one field.
+pub(crate) trait Setting: Sized {
+    /// The field `key`; `None` when it is absent or wrong, and then the default holds.
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self>;
+    /// Puts it into `map`, unless it asks for nothing.
+    fn print(&self, key: &str, map: &mut Map);
+}
+
+/// Declares settings: the struct, and how it is read and printed. `as` gives the key where it is not the name of the
+/// field; `check` looks at what was read and notes what is wrong with it.
+macro_rules! settings {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } $(check $check:expr)?) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+
+        impl crate::discovery::settings::SettingMap for $name {
+            fn read(field: &crate::decode::Field<'_>) -> Option<Self> {
+                use crate::discovery::settings::{Setting, key};
+                let fields = field.fields()?;
+                let settings = Self {
+                    $($field: <$type as Setting>::read(&fields, key!($field $($key)?)).unwrap_or_else(|| $default),)*
+                };
+                $(
+                    let check: fn(&Self, &crate::decode::Fields<'_>) = $check;
+                    check(&settings, &fields);
+                )?
+                fields.finish(&[]);
+                Some(settings)
+            }
+
+            fn print(&self) -> crate::print::Map {
+                use crate::discovery::settings::{Setting, key};
+                let mut map = crate::print::Map::default();
+                $(Setting::print(&self.$field, key!($field $($key)?), &mut map);)*
+                map
+            }
+        }
+    };
+}
+
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+/// Declares a value that is one of these names.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)*
+        }
+
+        impl $name {
+            /// The name in configuration files.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl crate::discovery::settings::Setting for $name {
+            fn read(fields: &crate::decode::Fields<'_>, key: &'static str) -> Option<Self> {
+                fields.get(key)?.one_of(&[$(($text, Self::$variant),)*])
+            }
+
+            fn print(&self, key: &str, map: &mut crate::print::Map) {
+                map.put(key, self.as_str());
+            }
+        }
+    };
+}
+
+pub(crate) use {choice, key, settings};
+
+/// Notes each of these fields that has no text.
+pub(crate) fn require(fields: &Fields<'_>, values: &[(&'static str, &str)]) {
+    for (name, value) in values {
+        if value.is_empty() {
+            fields.missing(name);
+        }
+    }
+}
+
+/// Notes that `name` is no address of a server of the web, if it is none.
+pub(crate) fn check_url(fields: &Fields<'_>, name: &'static str, url: &str) {
+    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/'))
+        && let Some(field) = fields.get(name)
+        && !url.is_empty()
+    {
+        field.rule(format!("{url:?} is not a URL that begins with http:// or https:// and names a host"));
+    }
+}
+
+/// Notes a time between two looks that is none.
+pub(crate) fn check_interval(fields: &Fields<'_>, interval: Duration) {
+    if interval.ms() <= 0
+        && let Some(field) = fields.get("refresh_interval")
+    {
+        field.rule("refresh_interval must be above 0");
+    }
+}
+
+impl Setting for String {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.get(key)?.text().map(str::to_owned)
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        if !self.is_empty() {
+            map.put(key, self.as_str());
+        }
+    }
+}
+
+impl Setting for bool {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.get(key)?.bool()
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.put(key, *self);
+    }
+}
+
+impl Setting for u16 {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        let field = fields.get(key)?;
+        let number = field.u64()?;
+        let small = Self::try_from(number).ok();
+        if small.is_none() {
+            field.rule(format!("{number} is more than 65535"));
+        }
+        small
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.put(key, *self);
+    }
+}
+
+impl Setting for Duration {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.get(key)?.duration()
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.put(key, self.to_string());
+    }
+}
+
+impl Setting for Option<Secret> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.text(key).map(|text| Some(Secret::new(text)))
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.some(key, self.as_ref().map(|_| http_client::SECRET_MASK));
+    }
+}
+
+impl Setting for Option<PathBuf> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.path_buf(key).map(Some)
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.some(key, self.as_ref().map(|path| path.display().to_string()));
+    }
+}
+
+impl Setting for Vec<String> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        Some(fields.get(key)?.texts())
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.list(key, self.iter().map(String::as_str));
+    }
+}
+
+impl Setting for Vec<u16> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        let items = fields.get(key)?.list();
+        let port = |field: &Field<'_>| {
+            let number = field.u64()?;
+            let small = u16::try_from(number).ok();
+            if small.is_none() {
+                field.rule(format!("{number} is more than 65535"));
+            }
+            small
+        };
+        Some(items.iter().filter_map(port).collect())
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.list(key, self.iter().copied());
+    }
+}
+
+impl Setting for BTreeMap<String, String> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        let entries = fields.get(key)?.entries();
+        Some(entries.iter().filter_map(|(name, f)| Some(((*name).to_owned(), f.text()?.to_owned()))).collect())
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        let mut inner = Map::default();
+        for (name, value) in self {
+            inner.put(name, value.as_str());
+        }
+        map.map(key, inner);
+    }
+}
+
+/// The client of an entry stands among its own fields.
+impl Setting for HttpClientConfig {
+    fn read(fields: &Fields<'_>, _key: &'static str) -> Option<Self> {
+        Some(http_client::read(fields))
+    }
+
+    fn print(&self, _key: &str, map: &mut Map) {
+        print::http_client(map, self);
+    }
+}
+
+/// A part of an entry.
+impl<T: SettingMap> Setting for Option<T> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        fields.get(key).map(|field| T::read(&field))
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.some(key, self.as_ref().map(SettingMap::print));
+    }
+}
+
+impl<T: SettingMap> Setting for Vec<T> {
+    fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
+        Some(fields.get(key)?.list().iter().filter_map(T::read).collect())
+    }
+
+    fn print(&self, key: &str, map: &mut Map) {
+        map.list(key, self.iter().map(|part| Value::from(part.print())));
+    }
+}
