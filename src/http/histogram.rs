@@ -20,7 +20,8 @@ pub(crate) enum Bounds {
     Closed = 3,
 }
 
-/// All buckets by ascending bound: negative ones, the zero bucket if it counts anything, positive ones.
+/// All buckets by ascending bound: negative ones, the zero bucket if it counts anything, positive ones. Differences may
+/// have a zero bucket of less than nothing; Prometheus shows that as little as an empty one.
 pub(crate) fn buckets(h: &FloatHistogram) -> impl Iterator<Item = Bucket> + '_ {
     let mut negative: Vec<Bucket> = indexed(&h.negative_spans, &h.negative_buckets)
         .map(|(i, count)| Bucket {
@@ -33,9 +34,10 @@ pub(crate) fn buckets(h: &FloatHistogram) -> impl Iterator<Item = Bucket> + '_ {
     negative.reverse();
     let zero =
         Bucket { bounds: Bounds::Closed, lower: -h.zero_threshold, upper: h.zero_threshold, count: h.zero_count };
-    let has_zero = h.schema != CUSTOM_BUCKETS_SCHEMA && h.zero_count != 0.0;
+    let has_zero = h.schema != CUSTOM_BUCKETS_SCHEMA && h.zero_count > 0.0;
     let positive = indexed(&h.positive_spans, &h.positive_buckets).map(|(i, count)| Bucket {
-        bounds: Bounds::OpenLeft,
+        // The lowest custom bucket has all from -Inf on.
+        bounds: if h.schema == CUSTOM_BUCKETS_SCHEMA && i == 0 { Bounds::Closed } else { Bounds::OpenLeft },
         lower: bound(h, i.saturating_sub(1)),
         upper: bound(h, i),
         count,

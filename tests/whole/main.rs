@@ -7,6 +7,7 @@ mod corpus;
 mod durability;
 mod histograms;
 mod layers;
+mod native;
 mod operator;
 mod peers;
 mod prometheus_blocks;
