@@ -4,11 +4,13 @@
 //! `benches/compare/run` installs the peers, builds everything and calls this. The table goes to standard output, what
 //! is being done to standard error.
 
+mod bars;
 mod client;
 mod node;
 mod pages;
 mod query;
 mod random;
+mod refusal;
 mod report;
 mod server;
 mod workload;
@@ -33,6 +35,8 @@ const HOUR: usize = 240;
 const TAIL: usize = 40;
 /// The log is measured after this many rounds, before any server has thrown a part of it away.
 const WAL_ROUNDS: usize = 2 * HOUR;
+/// Rounds of the series of which a query asks for too much: it is about their number.
+const REFUSED_ROUNDS: usize = 4;
 /// Recorded pages that are waited for: two hours of scrapes.
 const PAGES_MIN: usize = 480;
 /// Longest wait until a server has nothing to do, s.
@@ -50,13 +54,13 @@ struct Args {
     /// Systems to run, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "promontory,victoriametrics,prometheus")]
     systems: Vec<String>,
-    /// Kinds of data: nodes, pages, constant, random, wide (heavy), million (heavy)
+    /// Kinds of data: nodes, pages, constant, random, refused, wide (heavy), million (heavy)
     #[arg(long, value_delimiter = ',', default_value = "nodes,pages,constant,random")]
     kinds: Vec<String>,
     /// GPU nodes of 1,027 series [default: 24, quick 4]
     #[arg(long)]
     nodes: Option<usize>,
-    /// Hours of samples [default: 6, quick 4]
+    /// Hours of samples [default: 6, quick 4, wide 24, million 2]
     #[arg(long)]
     hours: Option<usize>,
     /// Samples of one request
@@ -94,6 +98,8 @@ struct Plan {
     /// Whether the server is killed after it, and what is asked.
     kills: bool,
     queries: &'static [Query],
+    /// What else is asked while a query over all series is refused, by our server.
+    beside_refusal: Option<&'static str>,
 }
 
 fn run(args: &Args) -> io::Result<()> {
@@ -105,15 +111,22 @@ fn run(args: &Args) -> io::Result<()> {
         let n_nodes = args.nodes.unwrap_or(if args.quick { 4 } else { 24 });
         let n_series = if args.quick { 500 } else { 2_000 };
         let queries = if args.no_queries { &[] } else { &QUERIES[..] };
+        let plan = |kind, rounds| Plan { kind, rounds, kills: false, queries: &[], beside_refusal: None };
+        let hours = |default: usize| args.hours.unwrap_or(default) * HOUR;
         plans.push(match kind.as_str() {
-            "nodes" => Plan { kind: Kind::Nodes { n_nodes }, rounds, kills: true, queries },
-            "pages" => Plan { kind: Kind::Pages, rounds: usize::MAX, kills: false, queries: &[] },
-            "constant" => Plan { kind: Kind::Constant { n_series }, rounds, kills: false, queries: &[] },
-            "random" => Plan { kind: Kind::Random { n_series }, rounds, kills: false, queries: &[] },
-            "wide" => {
-                Plan { kind: Kind::Wide { n_series: 100_000 }, rounds: 24 * HOUR, kills: false, queries: &[WIDE] }
+            "nodes" => Plan { kills: true, queries, ..plan(Kind::Nodes { n_nodes }, rounds) },
+            "pages" => plan(Kind::Pages, usize::MAX),
+            "constant" => plan(Kind::Constant { n_series }, rounds),
+            "random" => plan(Kind::Random { n_series }, rounds),
+            "refused" => {
+                let beside_refusal = Some("sum(x{instance=\"10.1.0.0:9100\"})");
+                Plan { beside_refusal, ..plan(Kind::Wide { n_series: 1_000_000 }, REFUSED_ROUNDS) }
             }
-            "million" => Plan { kind: Kind::Nodes { n_nodes: 974 }, rounds: 2 * HOUR, kills: true, queries: &[] },
+            "wide" => Plan { queries: &[WIDE], ..plan(Kind::Wide { n_series: 100_000 }, hours(24)) },
+            "million" => {
+                let beside_refusal = Some("sum(DCGM_FI_DEV_GPU_TEMP{instance=\"gpu-000:9400\"})");
+                Plan { kills: true, beside_refusal, ..plan(Kind::Nodes { n_nodes: 974 }, hours(2)) }
+            }
             other => return Err(io::Error::other(format!("there is no kind of data named {other:?}"))),
         });
     }
@@ -219,6 +232,9 @@ fn feed(args: &Args, server: &mut Server, plan: &Plan, pages: Option<&Pages>) ->
     outcome.restarted = server.memory()?;
     for query in plan.queries {
         outcome.timings.push(query.measure(server, end)?);
+    }
+    if let (System::Promontory, Some(other)) = (server.system, plan.beside_refusal) {
+        outcome.refusal = Some(refusal::measure(server, outcome.n_series, end, other)?);
     }
     outcome.queried = server.memory()?;
     outcome.bytes_per_sample = server.final_bytes_per_sample(counted)?;

@@ -4,6 +4,7 @@ use std::io;
 
 use promontory_storage::clock::{Clock as _, SystemClock};
 
+use crate::bars::Bar;
 use crate::client::Client;
 use crate::server::Server;
 
@@ -20,6 +21,7 @@ pub(crate) struct Query {
     text: &'static str,
     /// Length and step in seconds; `None` for an instant query.
     range: Option<(i64, i64)>,
+    pub(crate) bars: &'static [Bar],
 }
 
 /// The queries whose bars the design names.
@@ -28,27 +30,37 @@ pub(crate) const QUERIES: [Query; 6] = [
         title: "p99 by model, 6 h of buckets, step 60 s",
         text: "histogram_quantile(0.99, sum by (le, model_name) (rate(vllm:e2e_request_latency_seconds_bucket[5m])))",
         range: Some((6 * HOUR_S, MINUTE_S)),
+        bars: &[Bar::ColdMs(15.0)],
     },
     Query {
         title: "sum by (mode)(rate), 256 series a node, 6 h, step 60 s",
         text: "sum by (mode) (rate(node_cpu_seconds_total[5m]))",
         range: Some((6 * HOUR_S, MINUTE_S)),
+        bars: &[Bar::ColdMs(80.0)],
     },
     Query {
         title: "raw, 32 series a node, 1 h, step 15 s",
         text: "node_cpu_seconds_total{mode=\"user\"}",
         range: Some((HOUR_S, 15)),
+        bars: &[Bar::ColdMs(15.0)],
     },
-    Query { title: "count({__name__=~\".+\"}), instant", text: "count({__name__=~\".+\"})", range: None },
+    Query {
+        title: "count({__name__=~\".+\"}), instant",
+        text: "count({__name__=~\".+\"})",
+        range: None,
+        bars: &[Bar::ColdMs(15.0)],
+    },
     Query {
         title: "quantile_over_time 30 m, 8 series a node, 1 h, step 15 s",
         text: "quantile_over_time(0.95, DCGM_FI_DEV_POWER_USAGE[30m])",
         range: Some((HOUR_S, 15)),
+        bars: &[Bar::ColdMs(40.0)],
     },
     Query {
         title: "max_over_time 1 h, 8 series, 6 h, step 60 s",
         text: "max_over_time(DCGM_FI_DEV_GPU_TEMP{instance=\"gpu-000:9400\"}[1h])",
         range: Some((6 * HOUR_S, MINUTE_S)),
+        bars: &[Bar::ColdMs(3.0)],
     },
 ];
 
@@ -57,6 +69,7 @@ pub(crate) const WIDE: Query = Query {
     title: "sum by (model)(rate(x[5m])), all series, 24 h, step 60 s",
     text: "sum by (model) (rate(x[5m]))",
     range: Some((24 * HOUR_S, MINUTE_S)),
+    bars: &[Bar::OfVictoriaMetrics(0.25), Bar::PeakMib(1024.0)],
 };
 
 /// How long a query takes.
@@ -71,6 +84,10 @@ pub(crate) struct Timing {
     /// Median of a dashboard that is refreshed, caches being used and the end moving on by a step, ms.
     pub(crate) refreshed_ms: f64,
     pub(crate) bytes: usize,
+    /// Most resident memory while the query was asked first and without caches, MiB.
+    pub(crate) peak_mib: f64,
+    /// How much of it was not resident right before, MiB.
+    pub(crate) risen_mib: f64,
 }
 
 impl Query {
@@ -90,6 +107,8 @@ impl Query {
             Ok((ms, answer.body.len()))
         };
         let (end_s, uncached) = (end_ms / 1_000, server.system.uncached());
+        let before = server.memory()?.resident;
+        server.forget_peak()?;
         let (first_ms, bytes) = ask(end_s, uncached)?;
         let cpu = server.cpu_s()?;
         let mut cold = [0.0; REPEATS];
@@ -97,6 +116,7 @@ impl Query {
             *ms = ask(end_s, uncached)?.0;
         }
         let cpu_ms = (server.cpu_s()? - cpu) * 1e3 / REPEATS as f64;
+        let peak_mib = server.memory()?.peak;
         let step_s = self.range.map_or(15, |(_, step)| step);
         let mut refreshed = [0.0; REPEATS];
         let behind = |i: usize| end_s - (REPEATS - i) as i64 * step_s;
@@ -104,7 +124,8 @@ impl Query {
         for (i, ms) in refreshed.iter_mut().enumerate() {
             *ms = ask(behind(i), "")?.0;
         }
-        Ok(Timing { first_ms, cold_ms: median(&mut cold), cpu_ms, refreshed_ms: median(&mut refreshed), bytes })
+        let (cold_ms, refreshed_ms) = (median(&mut cold), median(&mut refreshed));
+        Ok(Timing { first_ms, cold_ms, cpu_ms, refreshed_ms, bytes, peak_mib, risen_mib: peak_mib - before })
     }
 
     fn path(&self, end_s: i64) -> String {
@@ -124,7 +145,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

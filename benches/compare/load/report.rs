@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::bars::Verdict;
 use crate::query::{Query, Timing};
+use crate::refusal::Refusal;
 use crate::server::{Memory, System};
 
 /// What one server showed with one kind of data.
@@ -25,6 +27,7 @@ pub(crate) struct Outcome {
     /// Samples that were acknowledged and are not there.
     pub(crate) lost: i64,
     pub(crate) timings: Vec<Timing>,
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Outcome {
@@ -106,6 +109,8 @@ impl Report {
             rows.push(row("… first after the restart", 1, true, &|o| Some(timing(o)?.first_ms)));
             rows.push(row("… CPU", 1, true, &|o| Some(timing(o)?.cpu_ms)));
             rows.push(row("… refreshed", 1, true, &|o| Some(timing(o)?.refreshed_ms)));
+            rows.push(row("… peak of memory, MiB", 1, true, &|o| Some(timing(o)?.peak_mib)));
+            rows.push(row("… of it above what it was before, MiB", 1, true, &|o| Some(timing(o)?.risen_mib)));
             rows.push(row("… answer, KiB", 0, false, &|o| Some(timing(o)?.bytes as f64 / 1024.0)));
         }
         if !queries.is_empty() {
@@ -113,7 +118,29 @@ impl Report {
         }
         rows.push(row("bytes of remote write per sample", 1, false, &|o| Some(o.wire_per_sample)));
         rows.iter().for_each(|r| r.write(&mut out));
+        self.write_verdicts(queries, &outcomes, &mut out);
         self.parts.push(out);
+    }
+
+    /// The bars of what was measured.
+    fn write_verdicts(&self, queries: &[Query], outcomes: &[Outcome], out: &mut String) {
+        let mut verdicts: Vec<(&str, Verdict)> = Vec::new();
+        for (i, query) in queries.iter().enumerate() {
+            let all = self.systems.iter().zip(outcomes);
+            let timings: Vec<_> = all.filter_map(|(s, o)| Some((*s, *o.timings.get(i)?))).collect();
+            let judged = query.bars.iter().filter_map(|bar| bar.judge(&timings));
+            verdicts.extend(judged.map(|verdict| (query.title, verdict)));
+        }
+        let refusals = outcomes.iter().filter_map(|o| o.refusal.as_ref());
+        verdicts.extend(refusals.map(|r| ("all series", r.verdict())));
+        if verdicts.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n| query | bar | measured | |\n|---|---|---|---|");
+        for (query, v) in verdicts {
+            let met = if v.is_met { "met" } else { "missed" };
+            let _ = writeln!(out, "| {query} | {} | {} | {met} |", v.bar, v.measured);
+        }
     }
 
     pub(crate) fn last(&self) -> String {

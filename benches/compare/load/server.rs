@@ -60,6 +60,8 @@ pub(crate) struct Server {
 pub(crate) struct Memory {
     pub(crate) resident: f64,
     pub(crate) anonymous: f64,
+    /// The most that was ever resident, or since [`Server::forget_peak`].
+    pub(crate) peak: f64,
 }
 
 impl Server {
@@ -114,7 +116,12 @@ impl Server {
             let line = status.lines().find(|l| l.starts_with(key)).unwrap_or("");
             line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
         };
-        Ok(Memory { resident: mib("VmRSS:"), anonymous: mib("RssAnon:") })
+        Ok(Memory { resident: mib("VmRSS:"), anonymous: mib("RssAnon:"), peak: mib("VmHWM:") })
+    }
+
+    /// From now on the peak of the memory is counted anew.
+    pub(crate) fn forget_peak(&self) -> io::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")
     }
 
     /// Bytes that the process had written to files.
