@@ -383,7 +383,7 @@ fn write_columns(frame: &Frame, out: &mut String) {
                 Values::Text(all) => {
                     let _ = write!(out, "<td>{}</td>", escape(all[row].as_deref().unwrap_or("")));
                 }
-                Values::Time(_) => {}
+                Values::Time(_) | Values::Trend(_) => {}
             }
         }
         out.push_str("</tr>");

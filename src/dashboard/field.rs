@@ -346,6 +346,14 @@ impl FieldConfig {
                 super::json::set(&mut config, path, value.clone());
             }
         }
+        // What the data says of a field holds where nobody has written otherwise.
+        if let Some(found) = field.config.as_ref().and_then(|c| c.as_object()) {
+            for (path, value) in found {
+                if at(&config, path).is_none() {
+                    super::json::set(&mut config, path, value.clone());
+                }
+            }
+        }
         config
     }
 }

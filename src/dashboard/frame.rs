@@ -9,6 +9,8 @@ use promontory_model::{Labels, METRIC_NAME};
 use promontory_promql::value::{SampleValue, Value};
 
 use super::model::Target;
+use super::reduce::reduce;
+use super::units::js_number;
 
 /// Columns of equal length.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,15 +28,28 @@ pub(crate) struct Field {
     pub(crate) display: String,
     pub(crate) labels: Labels,
     pub(crate) values: Values,
+    /// Properties that a transformation found in the data, such as a maximum.
+    pub(crate) config: Option<Box<serde_json::Value>>,
 }
+
+/// A series inside one cell of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trend {
+    pub(crate) times: Arc<[i64]>,
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// An empty cell of a time column.
+pub(crate) const NO_TIME: i64 = i64::MIN;
 
 /// Values of one type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Values {
-    /// ms since the epoch.
+    /// ms since the epoch, or [`NO_TIME`].
     Time(Arc<[i64]>),
     Number(Vec<Option<f64>>),
     Text(Vec<Option<String>>),
+    Trend(Vec<Option<Trend>>),
 }
 
 impl Field {
@@ -58,12 +73,39 @@ impl Field {
             Values::Time(v) => v.len(),
             Values::Number(v) => v.len(),
             Values::Text(v) => v.len(),
+            Values::Trend(v) => v.len(),
+        }
+    }
+
+    /// A cell as plain text; `None` when it is empty.
+    pub(crate) fn cell(&self, row: usize) -> Option<String> {
+        match &self.values {
+            Values::Time(all) => all.get(row).filter(|t| **t != NO_TIME).map(i64::to_string),
+            Values::Number(all) => all.get(row).copied().flatten().map(js_number),
+            Values::Text(all) => all.get(row).cloned().flatten(),
+            Values::Trend(all) => reduce("lastNotNull", &all.get(row)?.as_ref()?.values).map(js_number),
+        }
+    }
+
+    /// What a person reads above the column.
+    pub(crate) fn shown(&self) -> &str {
+        if self.display.is_empty() { &self.name } else { &self.display }
+    }
+
+    /// The same column with other values.
+    pub(crate) fn with(&self, values: Values) -> Self {
+        Self {
+            name: self.name.clone(),
+            display: self.display.clone(),
+            labels: self.labels.clone(),
+            values,
+            config: self.config.clone(),
         }
     }
 
     /// A column without labels.
     pub(crate) fn new(name: &str, values: Values) -> Self {
-        Self { name: name.to_owned(), display: name.to_owned(), labels: Labels::empty(), values }
+        Self { name: name.to_owned(), display: name.to_owned(), labels: Labels::empty(), values, config: None }
     }
 }
 
@@ -124,7 +166,13 @@ pub(crate) fn time_series(target: &Target, value: &Value, times: &Arc<[i64]>) ->
             ref_id: target.ref_id.clone(),
             fields: vec![
                 Field::new("Time", Values::Time(times.clone())),
-                Field { name: "Value".into(), display: String::new(), labels, values: Values::Number(values) },
+                Field {
+                    name: "Value".into(),
+                    display: String::new(),
+                    labels,
+                    values: Values::Number(values),
+                    config: None,
+                },
             ],
         })
         .collect()

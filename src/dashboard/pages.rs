@@ -221,8 +221,8 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
     } else {
         PanelData::default()
     };
-    super::transform::apply(panel, &mut data);
     let lookup = |name: &str| request.lookup(&copy.scoped, name);
+    super::transform::apply(panel, &mut data, &|text| interpolate(text, Context::Text, &lookup));
     let key = format!("p{}", copy.key.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     let draw_context = DrawContext {
         theme: request.theme,

@@ -8,7 +8,7 @@ mod paths;
 mod pie;
 mod stat;
 mod status;
-mod table;
+pub(super) mod table;
 mod text;
 pub(crate) mod timeseries;
 

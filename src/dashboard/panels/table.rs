@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::dashboard::color;
 use crate::dashboard::field::{Settings, Shown};
-use crate::dashboard::frame::{Field, Frame, Values};
+use crate::dashboard::frame::{Field, Frame, NO_TIME, Trend, Values};
 use crate::dashboard::html::{escape, escape_into, is_safe_url};
 use crate::dashboard::interpolate::{Binding, Context, interpolate, percent_encode};
 use crate::dashboard::json::{flag, integer, list, text};
@@ -14,7 +14,6 @@ use crate::dashboard::query::PanelData;
 use crate::dashboard::reduce::reduce;
 use crate::dashboard::scene::percent;
 use crate::dashboard::timerange::local;
-use crate::dashboard::units::js_number;
 
 use super::{DrawContext, no_data};
 
@@ -93,7 +92,13 @@ fn columns<'a>(panel: &Panel, frame: &'a Frame, context: &DrawContext<'_>) -> Ve
     out
 }
 
-fn compare(field: &Field, a: usize, b: usize) -> Ordering {
+/// The value that a small graph ends with.
+fn last(trend: Option<&Trend>) -> Option<f64> {
+    reduce("lastNotNull", &trend?.values)
+}
+
+/// The order of two rows by one column; empty cells come first.
+pub(crate) fn compare(field: &Field, a: usize, b: usize) -> Ordering {
     match &field.values {
         Values::Time(all) => all[a].cmp(&all[b]),
         Values::Number(all) => {
@@ -102,6 +107,10 @@ fn compare(field: &Field, a: usize, b: usize) -> Ordering {
         }
         Values::Text(all) => {
             crate::dashboard::variables::natural(all[a].as_deref().unwrap_or(""), all[b].as_deref().unwrap_or(""))
+        }
+        Values::Trend(all) => {
+            let key = |i: usize| last(all[i].as_ref()).unwrap_or(f64::NEG_INFINITY);
+            key(a).total_cmp(&key(b))
         }
     }
 }
@@ -128,11 +137,13 @@ fn class(c: &Column<'_>) -> &'static str {
 fn shown(c: &Column<'_>, row: usize, context: &DrawContext<'_>) -> Shown {
     let plain = |text: String| Shown { text, color: color::resolve("text", context.theme) };
     match &c.field.values {
+        Values::Time(all) if all[row] == NO_TIME => plain(String::new()),
         Values::Time(all) => {
             let custom =
                 (!c.settings.unit_id.is_empty()).then(|| c.settings.number_text(all[row] as f64, &context.look()));
             plain(custom.unwrap_or_else(|| local(all[row], context.tz)))
         }
+        Values::Trend(all) => c.settings.show(last(all[row].as_ref()), c.range, c.index, &c.name, &context.look()),
         Values::Number(all) => c.settings.show(all[row], c.range, c.index, &c.name, &context.look()),
         Values::Text(all) => c.settings.show_text(all[row].as_deref().unwrap_or(""), &context.look()),
     }
@@ -182,11 +193,7 @@ fn cell(c: &Column<'_>, columns: &[Column<'_>], row: usize, context: &DrawContex
 
 /// The address of a link in a cell.
 fn link_url(template: &str, c: &Column<'_>, columns: &[Column<'_>], row: usize, context: &DrawContext<'_>) -> String {
-    let raw = |c: &Column<'_>| match &c.field.values {
-        Values::Time(all) => all[row].to_string(),
-        Values::Number(all) => all[row].map(js_number).unwrap_or_default(),
-        Values::Text(all) => all[row].clone().unwrap_or_default(),
-    };
+    let raw = |c: &Column<'_>| c.field.cell(row).unwrap_or_default();
     interpolate(template, Context::Text, &|name| {
         let value = match name {
             "__value.raw" | "__value.numeric" => raw(c),
