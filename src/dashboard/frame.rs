@@ -228,6 +228,10 @@ pub(crate) fn name_series(frames: &mut [Frame], targets: &[Target], interpolate:
                 },
                 format => legend(&interpolate(format), labels),
             };
+            // A format whose labels are all absent names nothing.
+            if field.display.trim().is_empty() && !labels.is_empty() {
+                field.display = braces(labels);
+            }
         }
     }
 }
@@ -328,6 +332,7 @@ mod tests {
         check("{{job}} {{ instance }} {{gone}} {{a, b}}", &[up], &["a x  "]);
         check("", &[up], &["up{instance=\"x\", job=\"a\"}"]);
         check("", &[&[("__name__", "up")], &[]], &["up", "expr"]);
+        check("{{gone}}", &[&[("job", "a")]], &["{job=\"a\"}"]);
         check("__auto", &[&[]], &["expr"]);
         check("__auto", &[&[("job", "a")], &[("job", "b")]], &["a", "b"]);
         let other: &[(&str, &str)] = &[("__name__", "up"), ("job", "a"), ("instance", "y")];

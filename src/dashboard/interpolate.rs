@@ -34,8 +34,10 @@ pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<Binding> + 'a;
 pub(crate) enum Context {
     /// In a query.
     PromQl,
-    /// In a title, legend, link or text.
+    /// In a title, legend or text.
     Text,
+    /// In an address, whose parts are encoded.
+    Url,
 }
 
 /// Replaces what is known.
@@ -124,6 +126,7 @@ fn render(binding: &Binding, name: &str, format: Option<&str>, context: Context)
             (Some(all), _) => all.clone(),
             (None, Context::PromQl) => promql(binding),
             (None, Context::Text) => glob(&binding.values),
+            (None, Context::Url) => percent_encode(&glob(&binding.values)),
         });
     };
     if format == "text" {

@@ -152,6 +152,8 @@ pub(crate) struct Link {
     pub(crate) url: String,
     /// Search by tags instead of an address.
     pub(crate) tags: Option<Vec<String>>,
+    /// Whether what the search finds stands in a menu.
+    pub(crate) as_dropdown: bool,
     pub(crate) new_tab: bool,
     pub(crate) keep_time: bool,
     pub(crate) include_vars: bool,

@@ -224,6 +224,7 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
     let lookup = |name: &str| request.lookup(&copy.scoped, name);
     super::transform::apply(panel, &mut data, &|text| interpolate(text, Context::Text, &lookup));
     let key = format!("p{}", copy.key.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+    let path = format!("/d/{}/{}", request.dashboard().uid, request.dashboard().slug());
     let draw_context = DrawContext {
         theme: request.theme,
         tz: &request.tz,
@@ -232,6 +233,7 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
         hidden: &request.hidden,
         lookup: &lookup,
         key: &key,
+        page: Some((&path, &request.params)),
     };
     let window = data.window.clone().unwrap_or_else(|| request.window.clone());
     let body = draw(panel, &data, &window, &draw_context);

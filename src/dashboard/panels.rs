@@ -22,6 +22,7 @@ use super::frame::{Field, Frame};
 use super::interpolate::Binding;
 use super::json;
 use super::model::Panel;
+use super::params::Params;
 use super::query::PanelData;
 use super::reduce::reduce;
 use super::timerange::Window;
@@ -39,11 +40,49 @@ pub(crate) struct DrawContext<'a> {
     pub(crate) lookup: &'a dyn Fn(&str) -> Option<Binding>,
     /// Unique on the page.
     pub(crate) key: &'a str,
+    /// Where the page lives and what its address says, when panels may add to it.
+    pub(crate) page: Option<(&'a str, &'a Params)>,
 }
 
 impl DrawContext<'_> {
     fn look(&self) -> Look<'_> {
         Look { theme: self.theme, tz: self.tz }
+    }
+
+    /// The name in the address of a setting that belongs to this panel alone.
+    fn param_name(&self, name: &str) -> String {
+        format!("{}.{name}", self.key)
+    }
+
+    /// What the address says of a setting of this panel.
+    fn param(&self, name: &str) -> Option<&str> {
+        self.page?.1.get(&self.param_name(name))
+    }
+
+    /// The address of this page with other settings of this panel; `None` where there is no page to return to.
+    fn link(&self, changes: &[(&str, Option<&str>)]) -> Option<String> {
+        let (path, params) = self.page?;
+        let names: Vec<String> = changes.iter().map(|(n, _)| self.param_name(n)).collect();
+        let mut dropped: Vec<&str> = names.iter().map(String::as_str).collect();
+        dropped.extend(["w", "h"]);
+        let set: Vec<(&str, &str)> =
+            names.iter().zip(changes).filter_map(|(n, (_, value))| Some((n.as_str(), (*value)?))).collect();
+        Some(format!("{path}{}", params.without(&dropped).with(&set).query()))
+    }
+
+    /// The address' parameters as fields of a form, without these settings of this panel.
+    fn hidden_fields(&self, without: &[&str]) -> Option<String> {
+        let (_, params) = self.page?;
+        let dropped: Vec<String> = without.iter().map(|n| self.param_name(n)).collect();
+        let kept = params.pairs().iter().filter(|(n, _)| !dropped.contains(n) && n != "w" && n != "h");
+        let field = |(name, value): &(String, String)| {
+            format!(
+                "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
+                super::html::escape(name),
+                super::html::escape(value)
+            )
+        };
+        Some(kept.map(field).collect())
     }
 
     fn text(&self, text: &str) -> String {
@@ -206,6 +245,37 @@ pub(crate) struct Single<'a> {
     pub(crate) value: Option<f64>,
     /// Set when the field holds text.
     pub(crate) calc: String,
+}
+
+/// How many boxes stand side by side when `n` fill a space, so that they are as large as can be. `ratio` is width to
+/// height of a box that is just right.
+pub(super) fn boxes_per_row(n: usize, width_px: f64, height_px: f64, ratio: f64) -> usize {
+    let size = |columns: usize| {
+        let rows = n.div_ceil(columns) as f64;
+        (width_px / columns as f64).min(height_px / rows * ratio)
+    };
+    let best = (1..=n.clamp(1, BOXES_MAX)).max_by(|a, b| size(*a).total_cmp(&size(*b)).then(b.cmp(a)));
+    best.unwrap_or(1)
+}
+
+/// Boxes in a row, as many as the style has classes for.
+const BOXES_MAX: usize = 25;
+
+/// Opens the box around single values, which stand as the panel's orientation says.
+pub(super) fn open_boxes(
+    panel: &Panel,
+    n: usize,
+    class: &str,
+    ratio: f64,
+    context: &DrawContext<'_>,
+    out: &mut String,
+) {
+    let columns = match json::text(&panel.options, "orientation").unwrap_or("auto") {
+        "horizontal" => 1,
+        "vertical" => n.clamp(1, BOXES_MAX),
+        _ => boxes_per_row(n, context.width_px, context.height_px, ratio),
+    };
+    out.push_str(&format!("<div class=\"stats {class} c{columns}\">"));
 }
 
 /// Values that a panel shows at most.

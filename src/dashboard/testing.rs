@@ -45,6 +45,28 @@ fn grouping(expr: &Expr) -> Option<Vec<String>> {
     }
 }
 
+/// The values that a label is said to have.
+fn values_of(label: &str) -> &'static [&'static str] {
+    match label {
+        "model_version" => &["v1", "v2", "v3"],
+        "instance" => &["10.0.0.1:8000", "10.0.0.2:8000"],
+        "namespace" => &["inference", "monitoring"],
+        "gpu" | "GPU_I_ID" | "gpu_id" => &["0", "1", "2", "3"],
+        "mode" => &["idle", "user", "system", "iowait"],
+        "device" => &["eth0", "eth1"],
+        _ => &["alpha", "beta"],
+    }
+}
+
+/// The value of `label` in the series whose first label has the value `first`.
+fn own_value<'a>(label: &str, first: &'a str) -> &'a str {
+    let place = ["alpha", "inference", "10.0.0.1:8000", "0", "idle", "eth0"].contains(&first);
+    match label {
+        "instance" | "namespace" | "device" => values_of(label)[usize::from(!place)],
+        _ => first,
+    }
+}
+
 fn series_of(query: &str) -> Result<Vec<Labels>, SourceError> {
     let expr = parser::parse(query)?;
     if query.contains("nothing") {
@@ -59,12 +81,7 @@ fn series_of(query: &str) -> Result<Vec<Labels>, SourceError> {
         Some(labels) => labels,
         None => vec!["instance".to_owned()],
     };
-    let values: Vec<&str> = match labels.iter().find(|l| *l != "le").map(String::as_str) {
-        None => vec![""],
-        Some("model_version") => vec!["v1", "v2", "v3"],
-        Some("instance") => vec!["10.0.0.1:8000", "10.0.0.2:8000"],
-        Some(_) => vec!["alpha", "beta"],
-    };
+    let values: Vec<&str> = labels.iter().find(|l| *l != "le").map_or(vec![""], |l| values_of(l.as_str()).to_vec());
     let other: Vec<String> = labels.iter().filter(|l| *l != "le").cloned().collect();
     let buckets: &[&str] = if labels.iter().any(|l| l == "le") && !query.contains("quantile") {
         &["0.1", "0.2", "0.5", "0.7", "0.8", "0.9", "0.95", "1", "+Inf"]
@@ -74,7 +91,7 @@ fn series_of(query: &str) -> Result<Vec<Labels>, SourceError> {
     let mut out = Vec::new();
     for v in values {
         for le in buckets {
-            let pairs = other.iter().map(|l| (l.as_str(), v)).chain(std::iter::once(("le", *le)));
+            let pairs = other.iter().map(|l| (l.as_str(), own_value(l, v))).chain(std::iter::once(("le", *le)));
             out.push(Labels::from_pairs(pairs));
         }
     }
@@ -156,6 +173,9 @@ impl DataSource for Synthetic {
         let mut values: Vec<String> = select(selector)?.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect();
         values.sort();
         values.dedup();
+        if values.is_empty() && selector.is_some_and(|s| !s.starts_with("up")) {
+            return Ok(values_of(name).iter().map(|v| (*v).to_owned()).collect());
+        }
         Ok(values)
     }
 

@@ -37,7 +37,15 @@ fn style() -> String {
     for h in 1..=100 {
         out.push_str(&format!(".h{h}{{grid-row-end:span {h}}}"));
     }
+    // The width of legends beside plots.
+    for share in (15..=55).step_by(5) {
+        out.push_str(&format!(".legend.lw{share}{{width:{share}%}}"));
+    }
     out.push_str("}\n");
+    // Boxes side by side.
+    for n in 1..=25 {
+        out.push_str(&format!(".stats.c{n}{{grid-template-columns:repeat({n},minmax(0,1fr))}}"));
+    }
     out
 }
 

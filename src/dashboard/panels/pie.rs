@@ -10,7 +10,7 @@ use crate::dashboard::query::PanelData;
 use crate::dashboard::scene::short;
 use crate::dashboard::units::to_fixed;
 
-use super::{DrawContext, no_data, singles, styled};
+use super::{DrawContext, Single, no_data, singles, styled};
 
 const R: f64 = 95.0;
 
@@ -39,6 +39,8 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         let _ = write!(out, "{}: {}%. ", escape(&s.name), to_fixed(s.value.unwrap_or(0.0) / total * 100.0, Some(1)));
     }
     out.push_str("\">");
+    let labels = strings(&panel.options, "displayLabels");
+    let mut texts = String::new();
     let mut from = 0.0;
     let mut rows = String::new();
     let shown = strings(&panel.options, "legend.values");
@@ -55,6 +57,9 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
             escape(&look.text),
             to_fixed(share * 100.0, Some(1))
         );
+        if share >= LABEL_SHARE_MIN {
+            label(&labels, from + share / 2.0, hole, s, &look.text, share, &mut texts);
+        }
         from += share;
         let percent = if shown.iter().any(|v| v == "percent") {
             format!("{}%", to_fixed(share * 100.0, Some(0)))
@@ -71,11 +76,45 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
             escape(&value)
         );
     }
-    out.push_str("</svg>");
+    let _ = write!(out, "{texts}</svg>");
     if flag(&panel.options, "legend.showLegend").unwrap_or(true) {
         let _ = write!(out, "<div class=\"legend table\"><table><tbody>{rows}</tbody></table></div>");
     }
     out.push_str("</div>");
+}
+
+/// A smaller slice has no room for words.
+const LABEL_SHARE_MIN: f64 = 0.04;
+
+/// The words on a slice whose middle is at `share` of the circle.
+fn label(wanted: &[String], middle: f64, hole: f64, single: &Single<'_>, value: &str, share: f64, out: &mut String) {
+    let percent = format!("{}%", to_fixed(share * 100.0, Some(0)));
+    let words: Vec<&str> = [("name", single.name.as_str()), ("value", value), ("percent", percent.as_str())]
+        .into_iter()
+        .filter(|(kind, _)| wanted.iter().any(|w| w == kind))
+        .map(|(_, text)| text)
+        .collect();
+    let r = if hole > 0.0 { (R + hole) / 2.0 } else { R * 0.68 };
+    let angle = middle * 2.0 * PI;
+    let (x, y) = (r * angle.sin(), -r * angle.cos());
+    let ink = crate::dashboard::color::text_on(&single.styled.settings.series_color(
+        &[single.value],
+        single.styled.range,
+        single.styled.index,
+        &single.styled.name,
+        crate::dashboard::color::Theme::Dark,
+    ));
+    for (i, word) in words.iter().enumerate() {
+        let shift = (i as f64 - (words.len() as f64 - 1.0) / 2.0) * 11.0 + 3.5;
+        let word: String = word.chars().take(18).collect();
+        let _ = write!(
+            out,
+            "<text x=\"{}\" y=\"{}\" font-size=\"10\" text-anchor=\"middle\" fill=\"{ink}\">{}</text>",
+            short(x),
+            short(y + shift),
+            escape(&word)
+        );
+    }
 }
 
 /// A slice between two shares of the circle, clockwise from the top.

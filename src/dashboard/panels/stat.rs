@@ -8,7 +8,7 @@ use crate::dashboard::color;
 use crate::dashboard::field::Shown;
 use crate::dashboard::frame::Values;
 use crate::dashboard::html::{escape, escape_into};
-use crate::dashboard::json::{flag, string, text};
+use crate::dashboard::json::{string, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
 use crate::dashboard::reduce::is_unitless;
@@ -16,7 +16,7 @@ use crate::dashboard::scene::{BOX, coordinate};
 use crate::dashboard::ticks::{RangeConfig, scale};
 
 use super::paths::{self, Interpolation, Point, SpanNulls};
-use super::{DrawContext, Single, no_data, singles, styled};
+use super::{DrawContext, Single, no_data, open_boxes, singles, styled};
 
 /// Width of a character as a share of the font size, on average.
 const CHAR_EM: f64 = 0.58;
@@ -29,21 +29,21 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         no_data(panel, out);
         return;
     }
-    let orientation = match text(&panel.options, "orientation").unwrap_or("auto") {
-        "horizontal" => "rows",
-        "vertical" => "columns",
-        _ if context.width_px > context.height_px => "columns",
-        _ => "rows",
-    };
-    let _ = write!(out, "<div class=\"stats {orientation}\">");
+    let n = if texts.is_empty() { values.len() } else { texts.len() };
+    open_boxes(panel, n, "", 2.2, context, out);
     if texts.is_empty() {
-        let many = values.len() > 1;
-        values.iter().for_each(|single| cell(panel, single, many, context, out));
+        let shown: Vec<Shown> = values.iter().map(|single| shown(panel, single, context)).collect();
+        // Numbers side by side have one size.
+        let widest = shown.iter().map(|s| width_em(&s.text)).fold(0.0, f64::max);
+        for (single, shown) in values.iter().zip(shown) {
+            cell(panel, single, shown, (values.len() > 1, widest), context, out);
+        }
     } else {
+        let widest = texts.iter().map(|t| width_em(t)).fold(0.0, f64::max);
+        let ink = color::resolve("text", context.theme);
         for shown in texts {
-            let look = Shown { color: color::resolve("text", context.theme), text: shown };
             out.push_str("<div class=\"stat\">");
-            big_text(&look.text, &look.color, "value", out);
+            big_text(&shown, &ink, widest, out);
             out.push_str("</div>");
         }
     }
@@ -81,8 +81,14 @@ pub(super) fn shown(panel: &Panel, single: &Single<'_>, context: &DrawContext<'_
     shown
 }
 
-fn cell(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_>, out: &mut String) {
-    let shown = shown(panel, single, context);
+fn cell(
+    panel: &Panel,
+    single: &Single<'_>,
+    shown: Shown,
+    (many, widest): (bool, f64),
+    context: &DrawContext<'_>,
+    out: &mut String,
+) {
     let options = &panel.options;
     let mode = text(options, "colorMode").unwrap_or("value");
     let text_mode = text(options, "textMode").unwrap_or("auto");
@@ -115,31 +121,30 @@ fn cell(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_
     }
     out.push_str("<div class=\"words\">");
     if with_name {
-        let _ = write!(
-            out,
-            "<svg class=\"name\" aria-hidden=\"true\"><text x=\"50%\" y=\"13\" text-anchor=\"middle\" fill=\"{}\">",
-            if is_background { ink.as_str() } else { "currentColor" }
-        );
-        escape_into(&name, out);
-        out.push_str("</text></svg>");
+        let name = escape(&name);
+        let _ = match is_background {
+            true => write!(out, "<div class=\"name\" title=\"{name}\"><font color=\"{ink}\">{name}</font></div>"),
+            false => write!(out, "<div class=\"name\" title=\"{name}\">{name}</div>"),
+        };
     }
     if with_value {
-        big_text(&shown.text, &ink, "value", out);
+        big_text(&shown.text, &ink, widest, out);
     }
     let _ = write!(out, "</div><span class=\"sr\">{}: {}</span></div>", escape(&name), escape(&shown.text));
-    let _ = flag(options, "wideLayout");
 }
 
-/// One line of text that fills its box.
-pub(super) fn big_text(text: &str, color: &str, class: &str, out: &mut String) {
-    let chars = text
-        .chars()
-        .map(|c| if matches!(c, '.' | ',' | ':' | 'i' | 'l' | ' ' | '/') { 0.55 } else { 1.0 })
-        .sum::<f64>();
-    let width = (chars * CHAR_EM * 100.0 + 10.0).max(140.0).ceil();
+/// Width of a text in units of its font size.
+fn width_em(text: &str) -> f64 {
+    let narrow = |c| matches!(c, '.' | ',' | ':' | 'i' | 'l' | ' ' | '/');
+    text.chars().map(|c| if narrow(c) { 0.55 * CHAR_EM } else { CHAR_EM }).sum()
+}
+
+/// One line of text in a box that has room for `widest` times its font size.
+fn big_text(text: &str, color: &str, widest: f64, out: &mut String) {
+    let width = (widest * 100.0 + 10.0).max(140.0).ceil();
     let _ = write!(
         out,
-        "<svg class=\"big {class}\" viewBox=\"0 0 {width} 110\" aria-hidden=\"true\"><text x=\"50%\" y=\"90\" \
+        "<svg class=\"big\" viewBox=\"0 0 {width} 110\" aria-hidden=\"true\"><text x=\"50%\" y=\"90\" \
          text-anchor=\"middle\" font-size=\"100\" fill=\"{color}\">"
     );
     escape_into(text, out);

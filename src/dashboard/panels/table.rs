@@ -1,24 +1,29 @@
-//! The table panel.
+//! The table panel: columns, order, pages and the line of totals. Cells are drawn by [`cell`].
+//!
+//! Order, page, chosen result and searched words stand in the address, so that they work without a script and in
+//! links that are passed on.
+
+mod cell;
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use crate::dashboard::color;
-use crate::dashboard::field::{Settings, Shown};
-use crate::dashboard::frame::{Field, Frame, NO_TIME, Trend, Values};
-use crate::dashboard::html::{escape, escape_into, is_safe_url};
-use crate::dashboard::interpolate::{Binding, Context, interpolate, percent_encode};
-use crate::dashboard::json::{flag, integer, list, text};
+use crate::dashboard::field::Settings;
+use crate::dashboard::frame::{Field, Frame, Trend, Values};
+use crate::dashboard::html::escape;
+use crate::dashboard::json::{flag, integer, list, strings, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
-use crate::dashboard::reduce::reduce;
-use crate::dashboard::scene::percent;
-use crate::dashboard::timerange::local;
+use crate::dashboard::reduce::{reduce, title};
 
 use super::{DrawContext, no_data};
 
 /// Rows that are written.
 const ROWS_MAX: usize = 1_000;
+/// Height of a row, of the head, and of the line with pages or results, CSS pixels.
+const ROW_PX: f64 = 28.0;
+/// Characters of a search.
+const FIND_CHARS_MAX: usize = 200;
 
 struct Column<'a> {
     field: &'a Field,
@@ -29,40 +34,48 @@ struct Column<'a> {
 }
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, out: &mut String) {
-    let index = integer(&panel.options, "frameIndex").and_then(|i| usize::try_from(i).ok()).unwrap_or(0);
-    let frame = data.frames.get(index).or(data.frames.first()).filter(|f| f.len() > 0);
-    let Some(frame) = frame else {
+    let chosen = context.param("frame").and_then(|i| i.parse().ok());
+    let index = chosen.or(integer(&panel.options, "frameIndex").and_then(|i| usize::try_from(i).ok())).unwrap_or(0);
+    let index = if index < data.frames.len() { index } else { 0 };
+    let Some(frame) = data.frames.get(index).filter(|f| data.frames.len() > 1 || f.len() > 0) else {
         no_data(panel, out);
         return;
     };
     let columns = columns(panel, frame, context);
     let mut rows: Vec<usize> = (0..frame.len()).collect();
-    sort(panel, &columns, &mut rows);
+    let find = context.param("find").map(|f| f.chars().take(FIND_CHARS_MAX).collect::<String>()).unwrap_or_default();
+    let wants_find = ["filterable", "showSearch"].iter().any(|w| flag(&panel.options, w) == Some(true));
+    let can_find = !find.is_empty() || wants_find || columns.iter().any(|c| c.settings.custom_flag("filterable"));
+    if !find.is_empty() {
+        let words = find.to_lowercase();
+        rows.retain(|r| columns.iter().any(|c| cell::shown(c, *r, context).text.to_lowercase().contains(&words)));
+    }
+    let order = Order::of(panel, context);
+    order.sort(&columns, &mut rows);
+    if can_find {
+        search_form(&find, context, out);
+    }
     out.push_str("<div class=\"table-wrap\"><table class=\"data\">");
+    write_widths(&columns, out);
     if flag(&panel.options, "showHeader").unwrap_or(true) {
         out.push_str("<thead><tr>");
-        for c in &columns {
-            let _ = write!(out, "<th{}>{}</th>", class(c), escape(&c.name));
-        }
+        columns.iter().for_each(|c| head(c, &order, context, out));
         out.push_str("</tr></thead>");
     }
     out.push_str("<tbody>");
-    for row in rows.iter().take(ROWS_MAX) {
-        out.push_str("<tr>");
-        for c in &columns {
-            cell(c, &columns, *row, context, out);
-        }
-        out.push_str("</tr>");
+    let pages = Pages::of(panel, rows.len(), can_find, data.frames.len() > 1, context);
+    for row in rows.iter().skip(pages.first).take(pages.n) {
+        cell::write_row(&columns, *row, context, out);
     }
     out.push_str("</tbody>");
-    footer(panel, &columns, context, out);
+    footer(panel, &columns, &rows, context, out);
     out.push_str("</table></div>");
-    if rows.len() > ROWS_MAX {
-        let _ = write!(out, "<p class=\"notice\">{ROWS_MAX} of {} rows are shown.</p>", rows.len());
+    if rows.is_empty() {
+        let reason = if find.is_empty() { "This result has no rows." } else { "No row has these words." };
+        let _ = write!(out, "<p class=\"notice\">{reason}</p>");
     }
-    if data.frames.len() > 1 {
-        let _ = write!(out, "<p class=\"notice\">Result {} of {}.</p>", index + 1, data.frames.len());
-    }
+    pages.write(rows.len(), context, out);
+    frame_picker(data, index, context, out);
 }
 
 fn columns<'a>(panel: &Panel, frame: &'a Frame, context: &DrawContext<'_>) -> Vec<Column<'a>> {
@@ -78,10 +91,10 @@ fn columns<'a>(panel: &Panel, frame: &'a Frame, context: &DrawContext<'_>) -> Ve
         if settings.custom_flag("hidden") || settings.custom_flag("hideFrom.viz") {
             continue;
         }
-        let name = settings.display_name.as_deref().map(interpolate).unwrap_or_else(|| match field.display.as_str() {
-            "" => field.name.clone(),
-            shown => shown.to_owned(),
-        });
+        let name = match settings.display_name.as_deref() {
+            Some(name) => super::field_text(&interpolate(name), field),
+            None => field.shown().to_owned(),
+        };
         let values = field.numbers().unwrap_or(&[]);
         let range = (
             settings.min.or(reduce("min", values)).unwrap_or(0.0),
@@ -115,125 +128,170 @@ pub(crate) fn compare(field: &Field, a: usize, b: usize) -> Ordering {
     }
 }
 
-fn sort(panel: &Panel, columns: &[Column<'_>], rows: &mut [usize]) {
-    for rule in list(&panel.options, "sortBy").iter().rev() {
-        let Some(name) = text(rule, "displayName") else { continue };
-        let Some(column) = columns.iter().find(|c| c.name == name || c.field.name == name) else { continue };
-        rows.sort_by(|a, b| compare(column.field, *a, *b));
-        if flag(rule, "desc") == Some(true) {
-            rows.reverse();
+/// Columns to sort by, the most important first, and whether downwards.
+struct Order(Vec<(String, bool)>);
+
+impl Order {
+    /// The reader's choice, else the panel's.
+    fn of(panel: &Panel, context: &DrawContext<'_>) -> Self {
+        if let Some(name) = context.param("sort") {
+            return Self(vec![(name.to_owned(), context.param("desc").is_some())]);
         }
+        let rule = |r| Some((text(r, "displayName")?.to_owned(), flag(r, "desc") == Some(true)));
+        Self(list(&panel.options, "sortBy").iter().filter_map(rule).collect())
+    }
+
+    fn sort(&self, columns: &[Column<'_>], rows: &mut [usize]) {
+        for (name, is_desc) in self.0.iter().rev() {
+            let Some(c) = columns.iter().find(|c| c.name == *name || c.field.name == *name) else { continue };
+            rows.sort_by(|a, b| {
+                let order = compare(c.field, *a, *b);
+                if *is_desc { order.reverse() } else { order }
+            });
+        }
+    }
+
+    fn direction(&self, c: &Column<'_>) -> Option<bool> {
+        self.0.first().filter(|(name, _)| *name == c.name || *name == c.field.name).map(|(_, desc)| *desc)
     }
 }
 
-fn class(c: &Column<'_>) -> &'static str {
-    match (c.settings.custom_text("align", "auto"), c.field.is_number()) {
-        ("right", _) | ("auto" | "", true) => " class=\"num\"",
-        ("center", _) => " class=\"mid\"",
-        _ => "",
+/// Widths that the dashboard names; other columns share what is left.
+fn write_widths(columns: &[Column<'_>], out: &mut String) {
+    let width = |c: &Column<'_>| Some(c.settings.custom_number("width", 0.0)).filter(|w| (20.0..2000.0).contains(w));
+    if columns.iter().all(|c| width(c).is_none()) {
+        return;
     }
-}
-
-fn shown(c: &Column<'_>, row: usize, context: &DrawContext<'_>) -> Shown {
-    let plain = |text: String| Shown { text, color: color::resolve("text", context.theme) };
-    match &c.field.values {
-        Values::Time(all) if all[row] == NO_TIME => plain(String::new()),
-        Values::Time(all) => {
-            let custom =
-                (!c.settings.unit_id.is_empty()).then(|| c.settings.number_text(all[row] as f64, &context.look()));
-            plain(custom.unwrap_or_else(|| local(all[row], context.tz)))
-        }
-        Values::Trend(all) => c.settings.show(last(all[row].as_ref()), c.range, c.index, &c.name, &context.look()),
-        Values::Number(all) => c.settings.show(all[row], c.range, c.index, &c.name, &context.look()),
-        Values::Text(all) => c.settings.show_text(all[row].as_deref().unwrap_or(""), &context.look()),
-    }
-}
-
-fn cell(c: &Column<'_>, columns: &[Column<'_>], row: usize, context: &DrawContext<'_>, out: &mut String) {
-    let shown = shown(c, row, context);
-    let kind = match c.settings.custom_text("cellOptions.type", "auto") {
-        "auto" => c.settings.custom_text("displayMode", "auto"),
-        kind => kind,
-    };
-    let link = c.settings.links.first().map(|l| (link_url(&l.url, c, columns, row, context), l));
-    let mut body = String::new();
-    match kind {
-        k if k.contains("gauge") || k == "basic" || k == "lcd" => {
-            let (min, max) = c.range;
-            let v = c.field.numbers().and_then(|all| all[row]).filter(|v| v.is_finite());
-            let share = v.map_or(0.0, |v| if max > min { ((v - min) / (max - min)).clamp(0.0, 1.0) } else { 0.0 });
-            let _ = write!(
-                body,
-                "<span class=\"cellbar\"><svg aria-hidden=\"true\"><rect class=\"rest\" width=\"100%\" height=\"100%\" rx=\"2\"/>\
-                 <rect width=\"{}%\" height=\"100%\" rx=\"2\" fill=\"{}\"/></svg><span>{}</span></span>",
-                percent(share),
-                shown.color,
-                escape(&shown.text)
-            );
-        }
-        _ => escape_into(&shown.text, &mut body),
-    }
-    if let Some((url, link)) = link
-        && is_safe_url(&url)
-    {
-        let target = if link.new_tab { " target=\"_blank\" rel=\"noopener\"" } else { "" };
-        body = format!("<a href=\"{}\"{target}>{body}</a>", escape(&url));
-    }
-    let class = class(c);
-    // Cell colours differ by value; these attributes need no inline style.
-    let _ = match kind {
-        "color-background" | "color-background-solid" => {
-            let ink = color::text_on(&shown.color);
-            write!(out, "<td{class} bgcolor=\"{}\"><font color=\"{ink}\">{body}</font></td>", shown.color)
-        }
-        "color-text" => write!(out, "<td{class}><font color=\"{}\">{body}</font></td>", shown.color),
-        _ => write!(out, "<td{class}>{body}</td>"),
-    };
-}
-
-/// The address of a link in a cell.
-fn link_url(template: &str, c: &Column<'_>, columns: &[Column<'_>], row: usize, context: &DrawContext<'_>) -> String {
-    let raw = |c: &Column<'_>| c.field.cell(row).unwrap_or_default();
-    interpolate(template, Context::Text, &|name| {
-        let value = match name {
-            "__value.raw" | "__value.numeric" => raw(c),
-            "__value.text" | "__value" => shown(c, row, context).text,
-            "__field.name" => c.field.name.clone(),
-            "__series.name" => c.name.clone(),
-            _ => {
-                if let Some(label) = name.strip_prefix("__field.labels.") {
-                    c.field.labels.get(label).unwrap_or("").to_owned()
-                } else if let Some(field) = name.strip_prefix("__data.fields") {
-                    let field = field.trim_start_matches('.').trim_matches(['[', ']', '"', '\'']);
-                    let named = columns.iter().find(|c| c.name == field || c.field.name == field);
-                    let numbered = field.parse::<usize>().ok().and_then(|i| columns.get(i));
-                    named.or(numbered).map(raw).unwrap_or_default()
-                } else {
-                    let mut binding = (context.lookup)(name)?;
-                    binding.values = binding.values.iter().map(|v| percent_encode(v)).collect();
-                    return Some(binding);
-                }
-            }
+    out.push_str("<colgroup>");
+    for c in columns {
+        let _ = match width(c) {
+            Some(w) => write!(out, "<col width=\"{w:.0}\">"),
+            None => write!(out, "<col>"),
         };
-        Some(Binding::plain(percent_encode(&value)))
-    })
+    }
+    out.push_str("</colgroup>");
 }
 
-fn footer(panel: &Panel, columns: &[Column<'_>], context: &DrawContext<'_>, out: &mut String) {
+fn head(c: &Column<'_>, order: &Order, context: &DrawContext<'_>, out: &mut String) {
+    let direction = order.direction(c);
+    let (aria, arrow) = match direction {
+        Some(true) => (" aria-sort=\"descending\"", " ↓"),
+        Some(false) => (" aria-sort=\"ascending\"", " ↑"),
+        None => ("", ""),
+    };
+    // Up, down, and back to the order of the dashboard.
+    let url = match direction {
+        Some(true) => context.link(&[("sort", None), ("desc", None), ("page", None)]),
+        Some(false) => context.link(&[("sort", Some(&c.name)), ("desc", Some("1")), ("page", None)]),
+        None => context.link(&[("sort", Some(&c.name)), ("desc", None), ("page", None)]),
+    };
+    let name = escape(&c.name);
+    let _ = write!(out, "<th{}{aria}>", cell::class(c));
+    let _ = match url {
+        Some(url) => write!(out, "<a class=\"part\" href=\"{}\" title=\"{name}\">{name}{arrow}</a></th>", escape(&url)),
+        None => write!(out, "{name}{arrow}</th>"),
+    };
+}
+
+fn search_form(find: &str, context: &DrawContext<'_>, out: &mut String) {
+    let Some(hidden) = context.hidden_fields(&["find", "page"]) else { return };
+    let _ = write!(
+        out,
+        "<form class=\"find\" method=\"get\">{hidden}<input type=\"search\" name=\"{}\" value=\"{}\" \
+         placeholder=\"Filter rows\" aria-label=\"Filter rows\"></form>",
+        escape(&context.param_name("find")),
+        escape(find)
+    );
+}
+
+/// The part of the rows that is written.
+struct Pages {
+    first: usize,
+    n: usize,
+    page: usize,
+    pages: usize,
+}
+
+impl Pages {
+    fn of(panel: &Panel, rows: usize, can_find: bool, many: bool, context: &DrawContext<'_>) -> Self {
+        let wanted = ["enablePagination", "footer.enablePagination"];
+        if !wanted.iter().any(|w| flag(&panel.options, w) == Some(true)) {
+            return Self { first: 0, n: ROWS_MAX, page: 0, pages: 1 };
+        }
+        let extra = 2.0 + f64::from(u8::from(can_find)) + f64::from(u8::from(many));
+        let n = ((context.height_px / ROW_PX - extra).floor().max(3.0) as usize).min(ROWS_MAX);
+        let pages = rows.div_ceil(n).max(1);
+        let page = context.param("page").and_then(|p| p.parse::<usize>().ok()).unwrap_or(1);
+        let page = page.clamp(1, pages) - 1;
+        Self { first: page * n, n, page, pages }
+    }
+
+    fn write(&self, rows: usize, context: &DrawContext<'_>, out: &mut String) {
+        if self.pages > 1 {
+            let _ = write!(out, "<nav class=\"pages\" aria-label=\"Pages of the table\">");
+            let mut step = |to: Option<usize>, name: &str, sign: &str| {
+                let number = to.map(|p| (p + 1).to_string());
+                let url = number.as_deref().and_then(|n| context.link(&[("page", Some(n))]));
+                let _ = match url {
+                    Some(url) => {
+                        write!(out, "<a class=\"part\" href=\"{}\" aria-label=\"{name}\">{sign}</a>", escape(&url))
+                    }
+                    None => write!(out, "<span class=\"dim\">{sign}</span>"),
+                };
+            };
+            step(self.page.checked_sub(1), "Previous page", "‹");
+            step(Some(self.page + 1).filter(|p| *p < self.pages), "Next page", "›");
+            let last = (self.first + self.n).min(rows);
+            let _ = write!(out, "<span>{}–{last} of {rows} rows</span></nav>", self.first + 1);
+        } else if rows > self.n {
+            let _ = write!(out, "<p class=\"notice\">{} of {rows} rows are shown.</p>", self.n);
+        }
+    }
+}
+
+/// Links to the other results when there are several.
+fn frame_picker(data: &PanelData, index: usize, context: &DrawContext<'_>, out: &mut String) {
+    const NAMED_MAX: usize = 50;
+    if data.frames.len() < 2 {
+        return;
+    }
+    let name = |f: &Frame| match f.fields.iter().filter(|f| f.is_number()).collect::<Vec<_>>().as_slice() {
+        [one] if one.shown() != one.name => one.shown().to_owned(),
+        _ => f.ref_id.clone(),
+    };
+    out.push_str("<nav class=\"pages\" aria-label=\"Results of the queries\">");
+    for (i, frame) in data.frames.iter().enumerate().take(NAMED_MAX) {
+        let number = i.to_string();
+        let url = context.link(&[("frame", Some(&number)), ("page", None), ("find", None)]).unwrap_or_default();
+        let current = if i == index { " aria-current=\"true\"" } else { "" };
+        let _ = write!(out, "<a class=\"part\" href=\"{}\"{current}>{}</a>", escape(&url), escape(&name(frame)));
+    }
+    if data.frames.len() > NAMED_MAX {
+        let _ = write!(out, "<span class=\"dim\">and {} more</span>", data.frames.len() - NAMED_MAX);
+    }
+    out.push_str("</nav>");
+}
+
+fn footer(panel: &Panel, columns: &[Column<'_>], rows: &[usize], context: &DrawContext<'_>, out: &mut String) {
     if flag(&panel.options, "footer.show") != Some(true) {
         return;
     }
-    let calcs = crate::dashboard::json::strings(&panel.options, "footer.reducer");
+    let calcs = strings(&panel.options, "footer.reducer");
     let Some(calc) = calcs.first() else { return };
+    let only = strings(&panel.options, "footer.fields");
+    let counts_rows = calc == "count" && flag(&panel.options, "footer.countRows") == Some(true);
     out.push_str("<tfoot><tr>");
     for (i, c) in columns.iter().enumerate() {
-        let value = c.field.numbers().and_then(|all| reduce(calc, all));
+        let is_wanted = only.is_empty() || only.iter().any(|n| *n == c.name || *n == c.field.name);
+        let values = c.field.numbers().filter(|_| is_wanted && !counts_rows);
+        let value = values.and_then(|all| reduce(calc, &rows.iter().map(|r| all[*r]).collect::<Vec<_>>()));
         let body = match value {
             Some(_) => c.settings.show(value, c.range, c.index, &c.name, &context.look()).text,
-            None if i == 0 => crate::dashboard::reduce::title(calc).to_owned(),
+            None if i == 0 && counts_rows => format!("Count: {}", rows.len()),
+            None if i == 0 => title(calc).to_owned(),
             None => String::new(),
         };
-        let _ = write!(out, "<td{}>{}</td>", class(c), escape(&body));
+        let _ = write!(out, "<td{}>{}</td>", cell::class(c), escape(&body));
     }
     out.push_str("</tr></tfoot>");
 }

@@ -75,7 +75,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
         let members = drawn.iter().filter(|d| d.axis == i);
         axis.scale = scale(bounds(members), axis.config);
     }
-    let legend_w = if legend.is_right && legend.shown { right_legend_px(panel, context) } else { 0.0 };
+    let legend_w = legend.right_share(&names, context.width_px) * context.width_px;
     let plot_px = (context.width_px - legend_w - 50.0, context.height_px - legend_px - 22.0);
     let plot = scene(panel, &drawn, &axes, window, plot_px, context);
     let place = if legend.is_right { "side" } else { "below" };
@@ -100,11 +100,6 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     if fields.len() > DRAWN_MAX {
         let _ = write!(out, "<p class=\"notice\">{DRAWN_MAX} of {} series are drawn.</p>", fields.len());
     }
-}
-
-fn right_legend_px(panel: &Panel, context: &DrawContext<'_>) -> f64 {
-    let configured = number(&panel.options, "legend.width").unwrap_or(0.0);
-    if configured > 0.0 { configured.min(context.width_px * 0.6) } else { context.width_px * 0.3 }
 }
 
 fn prepare<'a>(s: &'a Styled<'a>, theme: Theme) -> Drawn<'a> {

@@ -220,13 +220,13 @@ fn keyed_rows(parts: &[(Frame, usize)], mode: Mode) -> Vec<Vec<Option<usize>>> {
 fn tabular_rows(parts: &[(Frame, usize)]) -> Vec<Vec<Option<usize>>> {
     let cell = |i: usize, row: usize| key(&parts[i].0.fields[parts[i].1], row);
     let mut rows: Vec<Vec<Option<usize>>> = (0..parts[0].0.len().min(ROWS_MAX)).map(|r| vec![Some(r)]).collect();
-    for i in 1..parts.len() {
+    for (i, (frame, _)) in parts.iter().enumerate().skip(1) {
         let mut by_key: HashMap<String, Vec<usize>> = HashMap::new();
-        for row in 0..parts[i].0.len() {
+        for row in 0..frame.len() {
             by_key.entry(cell(i, row).unwrap_or_default()).or_default().push(row);
         }
         let (mut paired, mut alone) = (Vec::new(), Vec::new());
-        let mut used = vec![false; parts[i].0.len()];
+        let mut used = vec![false; frame.len()];
         for row in rows {
             let k = row.iter().enumerate().find_map(|(j, r)| cell(j, (*r)?)).unwrap_or_default();
             match by_key.get(&k) {

@@ -360,6 +360,15 @@
     if (!event.target.closest("details.menu,details.info")) closeMenus();
     const key = event.target.closest(".legend .key[data-name]");
     if (key) return pick(key, event);
+    // A panel's own settings change that panel only.
+    const part = event.target.closest("a.part");
+    const own = part?.closest(".panel[data-key]");
+    if (own && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      history.replaceState(null, "", part.href);
+      own.dataset.force = "1";
+      return load(own);
+    }
     const action = event.target.closest("[data-do]")?.dataset.do;
     if (action === "zoom-out") zoomOut();
     if (action === "help") help();
