@@ -20,7 +20,7 @@ use crate::vfs::Vfs;
 pub(crate) use deletion::Deletions;
 pub use deletion::Matched;
 pub use merging::MergeStatus;
-pub(crate) use merging::{Merging, Progress};
+pub(crate) use merging::{Merging, Progress, retry_after_ns};
 pub use snapshot::SnapshotOf;
 
 /// An immutable part of the history in a folder named by its ULID.

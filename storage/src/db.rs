@@ -111,6 +111,8 @@ impl Db {
             checkpointed_ns: clock.monotonic_ns(),
             checkpointed_wal_bytes: 0,
             retired: Vec::new(),
+            cuts_failed: 0,
+            cut_after_ns: 0,
             look_after_ns: clock.monotonic_ns().saturating_add(maintain::LOOK_NS),
             bad_blocks: HashSet::new(),
         };
@@ -180,11 +182,12 @@ impl Db {
         })
     }
 
-    /// Does what is due: seals old rows, writes the manifest, cuts blocks, merges, applies retention. Blocks; call it
-    /// every few seconds from one thread.
+    /// Does what is due: seals old rows, writes the manifest, cuts blocks, applies retention, looks for blocks that were
+    /// put into the folder. Blocks; call it every few seconds from one thread.
     ///
     /// # Errors
-    /// [`WriteError`] when the store is or becomes read-only. Failures of single cuts and merges are warnings.
+    /// [`WriteError`] when the store is or becomes read-only. A block that cannot be cut is a warning, and tried again
+    /// after a minute, then ever later.
     pub fn tick(&self) -> Result<Maintenance, WriteError> {
         self.0.tick()
     }

@@ -58,6 +58,9 @@ pub(crate) struct State {
     pub(crate) truncated: i64,
     /// Head segments that go with the next manifest.
     pub(crate) retired: Vec<PathBuf>,
+    /// Cuts that failed since the last that did not, and when the next is tried.
+    pub(crate) cuts_failed: u32,
+    pub(crate) cut_after_ns: u64,
     /// When the data folder is searched for Prometheus' blocks again.
     pub(crate) look_after_ns: u64,
     /// Blocks of Prometheus that cannot be read and were reported.
@@ -157,19 +160,22 @@ impl Inner {
         self.flush()?;
         done.groups_sealed = self.seal_old(self.head.options.seal_age_ms)?;
         let due = must_checkpoint || self.checkpoint_is_due(state);
-        let mut forced = false;
-        match self.cut_blocks(state) {
-            Ok(n) => {
-                done.blocks_cut = n;
-                forced |= n > 0;
-            }
-            Err(e) => {
-                count(&self.counters.compactions_failed);
-                done.warnings.push(e.to_string());
+        let floor = self.head.floor();
+        // A block that cannot be cut is written as far as that goes each time.
+        if must_checkpoint || self.head.clock.monotonic_ns() >= state.cut_after_ns {
+            match self.cut_blocks(state, &mut done.blocks_cut) {
+                Ok(()) => state.cuts_failed = 0,
+                Err(e) => {
+                    count(&self.counters.compactions_failed);
+                    done.warnings.push(e.to_string());
+                    state.cuts_failed += 1;
+                    state.cut_after_ns =
+                        self.head.clock.monotonic_ns().saturating_add(blocks::retry_after_ns(state.cuts_failed));
+                }
             }
         }
-        forced |= self.truncate(state, done);
-        if due || forced {
+        let has_truncated = self.truncate(state, done);
+        if due || has_truncated || floor < self.head.floor() {
             self.checkpoint(state)?;
             done.checkpointed = true;
         }
@@ -316,15 +322,16 @@ impl Inner {
 
     /// Cuts every block that is due: the head spans more than one and a half, and no sample of the block can come any
     /// more.
-    fn cut_blocks(&self, state: &mut State) -> Result<u64, WriteError> {
-        let mut cut = 0;
+    fn cut_blocks(&self, state: &mut State, n_cut: &mut u64) -> Result<(), WriteError> {
         while let Some(end) = self.cut_is_due() {
-            if !self.cut_block(state, end)? {
+            if self.cut_block(state, end)? {
+                *n_cut += 1;
+                count(&self.counters.compactions);
+            } else {
                 self.skip_gap()?;
             }
-            cut += 1;
         }
-        Ok(cut)
+        Ok(())
     }
 
     /// Goes on to the block of the next sample: between two of one chunk there may be more empty blocks than can be cut
@@ -384,7 +391,6 @@ impl Inner {
         let _gate = head.gate_alone();
         self.change_blocks(|blocks| blocks.extend(reader.map(|r| r as Arc<dyn Block>)));
         head.set_floor(end);
-        count(&self.counters.compactions);
         Ok(has_samples)
     }
 

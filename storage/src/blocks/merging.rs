@@ -18,7 +18,7 @@ use crate::head::lock;
 use crate::recovery::BLOCKS_DIR;
 use crate::ulid::Ulid;
 
-/// Time after which a failed merge is tried again; doubles with each failure.
+/// Time after which a failed merge or cut is tried again; doubles with each failure.
 const RETRY_FIRST_NS: u64 = 60 * 1_000_000_000;
 /// Longest time between two tries.
 const RETRY_MAX_NS: u64 = 6 * 3600 * 1_000_000_000;
@@ -304,6 +304,11 @@ fn mostly_deleted(blocks: &[Arc<BlockReader>]) -> Option<Plan> {
     Some(Plan { inputs: vec![found.meta().ulid], why: Why::Deleted })
 }
 
+/// How long to wait after the `n`th failure.
+pub(crate) fn retry_after_ns(n: u32) -> u64 {
+    RETRY_FIRST_NS.saturating_mul(1 << n.min(16).saturating_sub(1)).min(RETRY_MAX_NS)
+}
+
 impl Merging {
     /// Tries again at once what failed before.
     pub(crate) fn retry(&mut self) {
@@ -313,8 +318,7 @@ impl Merging {
     fn failed(&mut self, inputs: Vec<Ulid>, now_ns: u64) {
         let before = self.failed.iter().position(|f| f.inputs == inputs).map(|i| self.failed.swap_remove(i));
         let n = before.map_or(0, |f| f.n) + 1;
-        let wait_ns = RETRY_FIRST_NS.saturating_mul(1 << n.min(16).saturating_sub(1)).min(RETRY_MAX_NS);
-        self.failed.push(Failed { inputs, n, retry_ns: now_ns.saturating_add(wait_ns) });
+        self.failed.push(Failed { inputs, n, retry_ns: now_ns.saturating_add(retry_after_ns(n)) });
     }
 }
 

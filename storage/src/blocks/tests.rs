@@ -142,6 +142,40 @@ fn merges_keep_their_rate_and_what_is_deleted_meanwhile_stays_deleted() {
 }
 
 #[test]
+fn a_block_that_cannot_be_cut_is_tried_again_ever_later() {
+    let vfs = SimVfs::new();
+    let clock = Arc::new(ManualClock::new(Timestamp(0)));
+    let (db, _) = Db::open(Arc::new(vfs.clone()), Arc::clone(&clock) as _, Path::new("data"), options()).unwrap();
+    let mut w = db.writer();
+    let a = series(&mut w, "a");
+    for row in 0..40 {
+        w.append(Timestamp(row * 60_000), &[(a, 1.0)]).unwrap();
+    }
+    clock.advance(10 * 60_000);
+    db.tick().unwrap();
+    let damage = || {
+        vfs.corrupt(Path::new("data/head/00000001.seg"), |bytes| {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+        });
+    };
+    damage();
+    w.append(Timestamp(5 * HOUR_MS), &[(a, 1.0)]).unwrap();
+    let mut failures = Vec::new();
+    for minutes in [0, 0, 1, 1, 1, 0] {
+        clock.advance(minutes * 60_000);
+        failures.push((db.tick().unwrap().warnings.len(), db.status().compactions_failed));
+    }
+    assert_eq!(failures, [(1, 1), (0, 1), (1, 2), (0, 2), (1, 3), (0, 3)]);
+    drop((w, db));
+    // The same bit again is none.
+    damage();
+    let db = open(&vfs, options());
+    let done = db.tick().unwrap();
+    assert_eq!((done.warnings, done.blocks_cut, db.status().compactions), (vec![], 1, 1));
+}
+
+#[test]
 fn a_stopped_merge_leaves_its_inputs() {
     let vfs = SimVfs::new();
     let db = open(&vfs, options());
