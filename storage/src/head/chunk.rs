@@ -3,6 +3,7 @@
 //! Columns are found through an index of every 64th, so that a query for a few series of a large group steps over at
 //! most 63 lengths. Format: `docs/format/head-segment.md`.
 
+use super::row::COLUMNS_MAX;
 use crate::codec;
 use crate::wire::{Reader, WireError, put_varint};
 
@@ -103,7 +104,16 @@ impl Header {
                 end_no,
             })
         })();
-        header.ok().filter(|h| h.n_rows > 0 && h.n_rows <= ROWS_MAX && h.mint <= h.maxt && h.first_no < h.end_no)
+        let rows_are_sound =
+            |h: &Self| h.n_rows > 0 && h.n_rows <= ROWS_MAX && h.mint <= h.maxt && h.first_no < h.end_no;
+        header.ok().filter(|h| rows_are_sound(h) && h.may_have_columns())
+    }
+
+    /// Whether there can be so many columns: memory is taken for them before the body is looked at.
+    fn may_have_columns(&self) -> bool {
+        // Each takes a byte at least, but for histograms, of which only those columns are listed that have any.
+        let is_listed = self.kind == Kind::Histograms || self.n_columns <= self.body_len;
+        is_listed && self.n_columns as usize <= COLUMNS_MAX
     }
 }
 
@@ -299,6 +309,21 @@ mod tests {
             }
         });
         (header, out.split_off(3))
+    }
+
+    #[test]
+    fn headers_that_claim_more_columns_than_there_can_be_are_none() {
+        let (header, _) = encode(&[1, 2], &[vec![Some(1.0), None]]);
+        let read = |n_columns, kind| {
+            let mut bytes = [0; HEADER_BYTES];
+            Header { n_columns, kind, ..header }.write(&mut bytes);
+            Header::read(&bytes).is_some()
+        };
+        for kind in [Kind::Rows, Kind::Late] {
+            assert!(read(header.body_len, kind) && !read(header.body_len + 1, kind));
+        }
+        let most = COLUMNS_MAX as u32;
+        assert!(read(most, Kind::Histograms) && !read(most + 1, Kind::Histograms));
     }
 
     proptest! {
