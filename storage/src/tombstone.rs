@@ -142,20 +142,19 @@ impl Tombstones {
 
 /// Runs of numbers: how many, then for each the gap to the end of the one before and its length less one.
 fn put_members(members: &RoaringBitmap, out: &mut Vec<u8>) {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for member in members.iter().map(u64::from) {
-        match runs.last_mut() {
-            Some((_, end)) if *end == member => *end += 1,
-            _ => runs.push((member, member + 1)),
-        }
-    }
-    put_varint(out, runs.len() as u64);
+    let (mut n_runs, mut runs) = (0, Vec::new());
     let mut before = 0;
-    for (start, end) in runs {
-        put_varint(out, start - before);
-        put_varint(out, end - start - 1);
-        before = end;
+    let mut rest = members.iter();
+    // By the run: there may be four billion members.
+    while let Some(run) = rest.next_range() {
+        let (first, last) = (u64::from(*run.start()), u64::from(*run.end()));
+        put_varint(&mut runs, first - before);
+        put_varint(&mut runs, last - first);
+        before = last + 1;
+        n_runs += 1;
     }
+    put_varint(out, n_runs);
+    out.extend_from_slice(&runs);
 }
 
 fn read_members(r: &mut Reader<'_>) -> Result<RoaringBitmap, WireError> {
@@ -313,6 +312,29 @@ mod tests {
             assert!(Tombstones::decode(&damaged).is_err(), "{at}");
             assert!(Tombstones::decode(&bytes[..at]).is_err(), "{at}");
         }
+    }
+
+    #[track_caller]
+    fn check_members(runs: &[(u32, u32)]) {
+        let mut members = RoaringBitmap::new();
+        for (first, last) in runs {
+            members.insert_range(*first..=*last);
+        }
+        let mut bytes = Vec::new();
+        put_members(&members, &mut bytes);
+        assert_eq!(bytes[0] as usize, runs.len());
+        let mut r = Reader::new(&bytes);
+        assert_eq!(read_members(&mut r), Ok(members));
+        assert!(r.is_empty());
+    }
+
+    #[test]
+    fn members_round_trip_by_the_run() {
+        check_members(&[]);
+        check_members(&[(0, 0), (2, 5), (7, 7)]);
+        check_members(&[(65_534, 65_537), (131_071, 131_071), (131_073, 300_000)]);
+        check_members(&[(0, u32::MAX)]);
+        check_members(&[(3, 1 << 31), ((1 << 31) + 2, u32::MAX)]);
     }
 
     #[test]
