@@ -151,6 +151,11 @@ pub fn tombstones(bytes: &[u8]) {
     fuzz::tombstones(bytes);
 }
 
+/// Any files of a block of Prometheus, their checksums passed over, are read or refused.
+pub fn prometheus_block(bytes: &[u8]) {
+    fuzz::prometheus_block(bytes);
+}
+
 /// Any meta file of a block, its CRC mended, is read or refused; what is read is written as it was.
 pub fn block_meta(bytes: &[u8]) {
     fuzz::block_meta(bytes);

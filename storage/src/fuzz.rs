@@ -171,6 +171,11 @@ pub fn tombstones(data: &[u8]) {
     use_folder(&vfs);
 }
 
+/// The bytes are the index, the chunks and the tombstones of a block of Prometheus.
+pub fn prometheus_block(data: &[u8]) {
+    crate::prometheus::fuzz_block(data);
+}
+
 /// The bytes are the meta file of a block; one that is read is written as it was read.
 pub fn block_meta(data: &[u8]) {
     block::fuzz_meta(data);
@@ -262,6 +267,25 @@ mod tests {
         list.add(0, TimeRange::new(1, 5), [1, 2, 3, 7].into_iter().collect());
         list.add(3, TimeRange::new(-9, 50), [0].into_iter().collect());
         check(tombstones, &list.encode());
+    }
+
+    /// The files of the documented block, as [`prometheus_block`] takes them.
+    fn documented_block() -> Vec<u8> {
+        let text = include_str!("../docs/format/prometheus.md");
+        let mut out = Vec::new();
+        for name in ["prometheus-index", "prometheus-chunks"] {
+            let bytes = bytes_of(fenced(text, name));
+            out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        // One sample is deleted.
+        out.extend_from_slice(&[0x01, 0x30, 0xba, 0x30, 1, 2, 0, 0, 0, 0, 0, 0]);
+        out
+    }
+
+    #[test]
+    fn hostile_blocks_of_prometheus_never_panic() {
+        check(prometheus_block, &documented_block());
     }
 
     #[test]

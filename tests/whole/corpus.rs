@@ -21,6 +21,7 @@ const TARGETS: &[(&str, Property)] = &[
     ("head_segment", properties::head_segment),
     ("manifest", properties::manifest),
     ("mini_block", properties::mini_block),
+    ("prometheus_block", properties::prometheus_block),
     ("promql_eval", properties::promql_eval),
     ("promql_parse", properties::promql_parse),
     ("series_file", properties::series_file),

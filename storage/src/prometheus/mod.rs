@@ -19,6 +19,8 @@ mod chunks;
 mod export;
 mod file;
 mod folder;
+#[cfg(any(test, feature = "testing"))]
+mod fuzz;
 mod histogram;
 mod import;
 mod index;
@@ -33,6 +35,8 @@ mod xor;
 
 pub use export::{ExportOptions, Exported, export};
 pub(crate) use folder::{look, remove_leftovers};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use fuzz::fuzz_block;
 pub use import::{Imported, import};
 
 /// How far an export or import has come. Reported after every few thousand series.
