@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod demo;
 pub mod discovery;
 pub mod http;
+mod lines;
 pub mod listener;
 pub mod remote;
 pub mod scrape;

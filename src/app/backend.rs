@@ -15,7 +15,7 @@ use super::{Shared, visible};
 use crate::cli;
 use crate::http::{
     ActiveTarget, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep, RuntimeInfo,
-    SeriesExemplars, Targets, TsdbStatus,
+    SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
 };
 use crate::scrape;
 use crate::telemetry::{Figures, Labelled, QuerySlice};
@@ -82,6 +82,18 @@ impl Backend for ServerBackend {
         Some(rules.iter().zip(outputs).map(|(rule, output)| RelabelStep { rule: rule_json(rule), output }).collect())
     }
 
+    fn targets_metadata(&self) -> Vec<TargetMetadata> {
+        let of_target = |t: scrape::TargetMetadata| TargetMetadata {
+            labels: visible(&t.labels),
+            families: t.families.into_iter().collect(),
+        };
+        self.0.manager.targets_metadata().into_iter().map(of_target).collect()
+    }
+
+    fn external_labels(&self) -> Labels {
+        self.0.config.load().global.external_labels.clone()
+    }
+
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>> {
         // What targets say now goes before what they said.
         let mut all = self.0.db.metadata();
@@ -123,6 +135,7 @@ impl Backend for ServerBackend {
             hostname: host_name(),
             reload_config_success: !self.0.config_failed.load(Ordering::Relaxed),
             last_config_ms: self.0.config_loaded_ms.load(Ordering::Relaxed),
+            wal_segment: status.wal_segment,
             corruption_count: status.start.wal_corruptions,
             task_count: self.0.runtime.metrics().num_alive_tasks() as u64,
             parallelism: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),

@@ -28,6 +28,12 @@ pub trait Backend: Send + Sync {
     /// What targets say of their metrics, by metric name; each entry once per metric.
     fn metadata(&self) -> BTreeMap<String, Vec<MetricMetadata>>;
 
+    /// What each active target says of its metrics.
+    fn targets_metadata(&self) -> Vec<TargetMetadata>;
+
+    /// Labels by which this server is known elsewhere.
+    fn external_labels(&self) -> Labels;
+
     /// Exemplars inside `range` of the series that pass all matchers of one of `selectors`, by labels.
     fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars>;
 
@@ -183,6 +189,15 @@ pub struct ActiveTarget {
     pub scrape_timeout: String,
 }
 
+/// What a target says of its metrics.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TargetMetadata {
+    /// Labels of the target, without those that begin with `__`.
+    pub labels: Labels,
+    /// By metric family.
+    pub families: Vec<(String, MetricMetadata)>,
+}
+
 /// A relabelling rule and what it left.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RelabelStep {
@@ -254,6 +269,8 @@ pub struct RuntimeInfo {
     pub last_config_ms: i64,
     /// Corruptions found in the write-ahead log.
     pub corruption_count: u64,
+    /// The segment of the write-ahead log that is written.
+    pub wal_segment: u64,
     /// Tasks and threads that exist; Prometheus calls the field `goroutineCount`.
     pub task_count: u64,
     /// Threads that compute at once; Prometheus calls the field `GOMAXPROCS`.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodFilter;
 
 use super::Http;
+use super::answer::text;
 use super::backend::Readiness;
 use super::lifecycle::unavailable;
 
@@ -22,6 +23,19 @@ pub(crate) async fn gate(State(http): State<Arc<Http>>, request: Request, next: 
         Readiness::Starting => unavailable(false),
         Readiness::Stopping => unavailable(true),
     }
+}
+
+/// Sends who asked with a slash too many to the address without it; there is nothing else.
+pub(crate) async fn not_found(method: Method, uri: Uri) -> Response {
+    // The part of the path below the API's.
+    let path = uri.path();
+    let trimmed = path.trim_end_matches('/');
+    if method != Method::GET || trimmed.len() == path.len() || trimmed.is_empty() {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    }
+    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let to = format!("/api/v1{trimmed}{query}");
+    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response()
 }
 
 /// Lets pages of allowed origins read the answers, and answers their preflight requests.

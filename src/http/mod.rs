@@ -9,6 +9,7 @@ mod answer;
 mod backend;
 mod body;
 mod exemplars;
+mod federate;
 mod histogram;
 mod json;
 mod language;
@@ -36,7 +37,7 @@ use tower_http::compression::CompressionLayer;
 
 pub use backend::{
     ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep,
-    RuntimeInfo, SeriesExemplars, Targets, TsdbStatus,
+    RuntimeInfo, SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
 };
 pub(crate) use language::Known;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
@@ -96,7 +97,7 @@ pub fn router(parts: HttpParts) -> Router {
     let api = api()
         .with_state(http.clone())
         .merge(api_routes)
-        .fallback(async || answer::text(StatusCode::NOT_FOUND, "404 page not found\n"))
+        .fallback(layers::not_found)
         .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
         .layer(from_fn_with_state(http.clone(), layers::gate))
         .layer(compression.clone())
@@ -109,9 +110,16 @@ pub fn router(parts: HttpParts) -> Router {
         .method_not_allowed_fallback(async || {
             answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
         })
-        .route("/metrics", get(lifecycle::metrics).layer(compression))
+        .route("/metrics", get(lifecycle::metrics).layer(compression.clone()))
+        .route("/version", get(status::version))
+        .with_state(http.clone());
+    let federation = Router::new()
+        .route("/federate", get(federate::federate))
+        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
+        .layer(from_fn_with_state(http.clone(), layers::gate))
+        .layer(compression)
         .with_state(http);
-    own.nest("/api/v1", api).layer(from_fn(layers::no_sniff))
+    own.merge(federation).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
 }
 
 fn api() -> Router<Arc<Http>> {
@@ -129,6 +137,7 @@ fn api() -> Router<Arc<Http>> {
         .route("/series", get(series::series).post(series::series))
         .route("/metadata", get(status::metadata))
         .route("/targets", get(status::targets))
+        .route("/targets/metadata", get(status::targets_metadata))
         .route("/targets/relabel_steps", get(status::relabel_steps))
         .route("/scrape_pools", get(status::scrape_pools))
         .route("/scrape_pools/config", get(status::scrape_pool_config))
@@ -140,6 +149,7 @@ fn api() -> Router<Arc<Http>> {
         .route("/status/config", get(status::config))
         .route("/status/flags", get(status::flags))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/walreplay", get(status::wal_replay))
         .route("/admin/tsdb/delete_series", on(layers::POST_PUT, admin::delete_series))
         .route("/admin/tsdb/clean_tombstones", on(layers::POST_PUT, admin::clean_tombstones))
         .route("/admin/tsdb/snapshot", on(layers::POST_PUT, admin::snapshot))

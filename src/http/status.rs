@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use promontory_model::{Labels, MetricMetadata};
+use promontory_promql::parser;
 use serde_json::{Map, Value, json};
 
 use super::Http;
-use super::answer::{ApiError, success_value};
+use super::answer::{ApiError, json_response, success_value};
 use super::backend::{ActiveTarget, DroppedTarget};
 use super::params::Params;
 
@@ -136,9 +138,46 @@ fn metadata_entry(m: &MetricMetadata) -> Value {
     json!({"type": m.kind.as_str(), "help": m.help, "unit": m.unit})
 }
 
+/// `/api/v1/targets/metadata`. As in Prometheus, `limit` is looked at before each target.
+pub(crate) async fn targets_metadata(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let limit = match params.get("limit") {
+        "" => usize::MAX,
+        text => text.parse::<i64>().map_or_else(
+            |_| Err(ApiError::bad_data("limit must be a number")),
+            |n| Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+        )?,
+    };
+    let matchers = match params.get("match_target") {
+        "" => Vec::new(),
+        text => parser::parse_selector(text).map_err(|e| ApiError::bad_data(e.to_string()))?.matchers,
+    };
+    let metric = params.get("metric");
+    let mut found = Vec::new();
+    for target in http.backend.targets_metadata() {
+        if found.len() >= limit {
+            break;
+        }
+        if !matchers.iter().all(|m| m.matches_labels(&target.labels)) {
+            continue;
+        }
+        let target_labels = labels(&target.labels);
+        for (name, m) in target.families.iter().filter(|(name, _)| metric.is_empty() || name == metric) {
+            let mut entry = json!({ "target": target_labels, "type": m.kind.as_str(), "help": m.help, "unit": m.unit });
+            if metric.is_empty() {
+                entry["metric"] = Value::from(name.as_str());
+            }
+            found.push(entry);
+        }
+    }
+    Ok(success_value(&Value::Array(found)))
+}
+
 /// `/api/v1/rules`: there are none yet.
-pub(crate) async fn rules() -> Response {
-    success_value(&json!({"groups": []}))
+pub(crate) async fn rules(params: Params) -> Result<Response, ApiError> {
+    match params.get("type").to_lowercase().as_str() {
+        "" | "alert" | "record" => Ok(success_value(&json!({"groups": []}))),
+        other => Err(ApiError::parameter("type", format_args!("not supported value {other:?}"))),
+    }
 }
 
 /// `/api/v1/alerts`: there are none yet.
@@ -163,15 +202,30 @@ pub(crate) async fn flags(State(http): State<Arc<Http>>) -> Response {
 
 /// `/api/v1/status/buildinfo`.
 pub(crate) async fn build_info(State(http): State<Arc<Http>>) -> Response {
+    success_value(&build(&http))
+}
+
+/// `/version`: the same without an envelope.
+pub(crate) async fn version(State(http): State<Arc<Http>>) -> Response {
+    json_response(StatusCode::OK, build(&http).to_string())
+}
+
+/// `/api/v1/status/walreplay`: nothing is answered before the log has been replayed, so that all segments are.
+pub(crate) async fn wal_replay(State(http): State<Arc<Http>>) -> Response {
+    let last = http.backend.runtime_info().wal_segment;
+    success_value(&json!({ "min": 0, "max": last, "current": last }))
+}
+
+fn build(http: &Http) -> Value {
     let info = http.backend.build_info();
-    success_value(&json!({
+    json!({
         "version": info.version,
         "revision": info.revision,
         "branch": info.branch,
         "buildUser": info.build_user,
         "buildDate": info.build_date,
         "goVersion": info.compiler,
-    }))
+    })
 }
 
 /// `/api/v1/status/runtimeinfo`.

@@ -253,6 +253,22 @@ impl Backend for FakeBackend {
         vec!["x".to_owned(), "y".to_owned()]
     }
 
+    fn targets_metadata(&self) -> Vec<TargetMetadata> {
+        let target = |job: &str| TargetMetadata {
+            labels: Labels::from_pairs([("job", job)]),
+            families: self
+                .metadata()
+                .into_iter()
+                .filter_map(|(name, all)| Some((name, all.into_iter().next()?)))
+                .collect(),
+        };
+        vec![target("x"), target("y")]
+    }
+
+    fn external_labels(&self) -> Labels {
+        Labels::from_pairs([("dc", "1")])
+    }
+
     fn scrape_pool_yaml(&self, pool: &str) -> Option<String> {
         (pool == "x").then(|| "job_name: x\n".to_owned())
     }

@@ -1,6 +1,7 @@
 //! Tests of the whole: the layers of the source tree and the binary as a user runs it.
 
 mod admin;
+mod api;
 mod bad_input;
 mod client;
 mod corpus;

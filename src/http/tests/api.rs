@@ -240,6 +240,13 @@ async fn targets_are_filtered_by_state_and_pool() {
     assert_eq!((&active["droppedTargets"], &active["droppedTargetCounts"]), (&json!([]), &json!(null)));
     let none = json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": null});
     check_data(&w.get("/api/v1/targets?state=zzz").await, none);
+    let metadata = w.get("/api/v1/targets/metadata?match_target=%7Bjob=%22y%22%7D&metric=b").await;
+    check_data(&metadata, json!([{"target": {"job": "y"}, "type": "counter", "help": "three", "unit": "s"}]));
+    let metadata = w.get("/api/v1/targets/metadata?limit=1").await.json()["data"].clone();
+    assert_eq!((metadata.as_array().unwrap().len(), &metadata[0]["metric"]), (2, &json!("a")));
+    assert_eq!(w.get("/api/v1/targets/metadata/?limit=1").await.status, 301);
+    assert_eq!(w.get("/version").await.json()["version"], "3.14.0");
+    check_data(&w.get("/api/v1/status/walreplay").await, json!({"min": 0, "max": 0, "current": 0}));
     check_data(&w.get("/api/v1/scrape_pools").await, json!({"scrapePools": ["x", "y"]}));
     check_data(&w.get("/api/v1/scrape_pools/config?scrapePool=x").await, json!({"yaml": "job_name: x\n"}));
     let steps = w.get("/api/v1/targets/relabel_steps?scrapePool=x&labels=%7B%22a%22:%22b%22%7D").await;

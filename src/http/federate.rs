@@ -1,0 +1,230 @@
+//! `/federate`: the newest sample of each selected series, as an exposition that another server scrapes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use promontory_model::labels::{is_legacy_label_name, is_legacy_metric_name};
+use promontory_model::{Columns, Labels, METRIC_NAME, ReadError, Select, SeriesBatch, TimeRange, is_stale};
+use promontory_promql::parser;
+
+use super::Http;
+use super::answer::{ApiError, ErrorType, text};
+use super::params::Params;
+use crate::lines::{Seconds, put_key, put_value};
+
+/// Series that are read at once.
+const SERIES_AT_ONCE: usize = 256;
+/// Label that a scraping server must not fill in.
+const INSTANCE: &str = "instance";
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Newest sample of each series, by name and labels.
+type Newest = BTreeMap<Labels, (i64, f64)>;
+
+/// How the samples are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Format {
+    is_openmetrics: bool,
+    /// Whether the client understands names with any character.
+    is_utf8: bool,
+}
+
+impl Format {
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        Self {
+            is_openmetrics: accept.contains("application/openmetrics-text"),
+            is_utf8: accept.contains("escaping=allow-utf-8"),
+        }
+    }
+
+    fn content_type(self) -> String {
+        let base = if self.is_openmetrics { OPENMETRICS } else { TEXT };
+        let escaping = if self.is_utf8 { "allow-utf-8" } else { "underscores" };
+        format!("{base}; escaping={escaping}")
+    }
+}
+
+/// `/federate`. Native histograms have no form in text and are left out.
+pub(crate) async fn federate(
+    State(http): State<Arc<Http>>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, Response> {
+    let plain = |status: StatusCode, e: String| text(status, e + "\n");
+    let sets = params.all("match[]").map(parser::parse_selector).collect::<Result<Vec<_>, _>>();
+    let sets = sets.map_err(|e| plain(StatusCode::BAD_REQUEST, e.to_string()))?;
+    let format = Format::of(&headers);
+    let external = http.backend.external_labels();
+    let options = http.backend.engine_options();
+    let now_ms = http.clock.now().0;
+    let range = TimeRange::new(now_ms.saturating_sub(options.lookback_ms).saturating_add(1), now_ms);
+    let data = http.data.clone();
+    let work = http.run(http.options.query_timeout.ms(), move |cancel| {
+        let mut newest = Newest::new();
+        let snapshot = data.snapshot()?;
+        for set in &sets {
+            let selected = snapshot.select(&Select { range, matchers: &set.matchers, cancel })?;
+            for batch in &selected.batches {
+                read_newest(&**batch, range, &mut newest)?;
+                cancel.check().map_err(ReadError::from)?;
+                if newest.len() as u64 > options.max_samples {
+                    let most = options.max_samples;
+                    let message = format!("more than {most} series (query.max-samples); select fewer with match[]");
+                    return Err(ApiError::new(ErrorType::Execution, message));
+                }
+            }
+        }
+        Ok(exposition(newest, &external, format))
+    });
+    match work.await {
+        Ok(ran) => Ok(([(header::CONTENT_TYPE, format.content_type())], ran.value).into_response()),
+        Err(e) => Err(plain(StatusCode::INTERNAL_SERVER_ERROR, e.message)),
+    }
+}
+
+/// Takes in the newest sample of each series of a batch, but for those that have ended.
+fn read_newest(batch: &dyn SeriesBatch, range: TimeRange, newest: &mut Newest) -> Result<(), ReadError> {
+    let mut columns = Columns::default();
+    let mut start = 0;
+    while start < batch.n_series() {
+        let end = batch.n_series().min(start + SERIES_AT_ONCE);
+        batch.read(start..end, range, &mut columns)?;
+        for i in start..end {
+            let column = columns.column(i - start);
+            let histogram = column.histograms.last().map(|(_, row, _)| *row as usize);
+            let float = (0..columns.n_rows()).rev().find(|row| column.is_present(*row));
+            let Some(row) = float.filter(|row| histogram.is_none_or(|h| h < *row)) else { continue };
+            if !is_stale(column.values[row]) {
+                newest.insert(batch.labels(i), (columns.timestamps()[row], column.values[row]));
+            }
+        }
+        start = end;
+    }
+    Ok(())
+}
+
+/// The samples by ascending name, with the labels by which this server is known elsewhere.
+fn exposition(newest: Newest, external: &Labels, format: Format) -> String {
+    let mut samples: Vec<(Labels, (i64, f64))> = newest
+        .into_iter()
+        .map(|(labels, sample)| (if format.is_utf8 { labels } else { underscored(&labels) }, sample))
+        .collect();
+    samples.sort_by(|a, b| (a.0.metric_name(), &a.0).cmp(&(b.0.metric_name(), &b.0)));
+    let (mut out, mut family, mut key) = (String::new(), String::new(), String::new());
+    for (labels, (t, value)) in &samples {
+        let name = labels.metric_name();
+        if name.is_empty() {
+            continue;
+        }
+        if name != family {
+            name.clone_into(&mut family);
+            key.clear();
+            put_key(&mut key, &Labels::from_pairs([(METRIC_NAME, name)]));
+            let name = key.trim_start_matches('{').trim_end_matches('}');
+            let kind = if format.is_openmetrics { "unknown" } else { "untyped" };
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "# TYPE {name} {kind}");
+        }
+        let mut all = labels.to_builder();
+        for (name, value) in external.iter().filter(|(name, _)| labels.get(name).is_none()) {
+            all.set(name, value);
+        }
+        put_key(&mut out, &all.build());
+        if labels.get(INSTANCE).is_none() && external.get(INSTANCE).is_none() {
+            // A set of labels keeps no empty value, but the other server is to see one.
+            match out.ends_with('}') {
+                true => drop(out.pop()),
+                false => out.push('{'),
+            }
+            let separator = if out.ends_with('{') { "" } else { "," };
+            let _ = write!(out, "{separator}{INSTANCE}=\"\"}}");
+        }
+        out.push(' ');
+        put_value(&mut out, *value);
+        let _ = match format.is_openmetrics {
+            true => writeln!(out, " {}", Seconds(*t)),
+            false => writeln!(out, " {t}"),
+        };
+    }
+    if format.is_openmetrics {
+        out.push_str("# EOF\n");
+    }
+    out
+}
+
+/// Names as clients know them that take no others than letters, digits and underscores.
+fn underscored(labels: &Labels) -> Labels {
+    let is_plain = |(name, value): (&str, &str)| {
+        is_legacy_label_name(name) && (name != METRIC_NAME || is_legacy_metric_name(value))
+    };
+    if labels.iter().all(is_plain) {
+        return labels.clone();
+    }
+    let plain = |text: &str, others: &[char]| -> String {
+        let is_kept = |(i, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || i > 0 && c.is_ascii_digit();
+        text.chars().enumerate().map(|(i, c)| if is_kept((i, c)) || others.contains(&c) { c } else { '_' }).collect()
+    };
+    let pairs = labels.iter().map(|(name, value)| match name {
+        METRIC_NAME => (name.to_owned(), plain(value, &[':'])),
+        _ => (plain(name, &[]), value.to_owned()),
+    });
+    let pairs: Vec<(String, String)> = pairs.collect();
+    Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    #[track_caller]
+    fn check(accept: &str, external: Pairs<'_>, series: &[(Pairs<'_>, i64, f64)], expected: &str) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        let labels = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
+        let newest = series.iter().map(|(pairs, t, v)| (labels(pairs), (*t, *v))).collect();
+        assert_eq!(exposition(newest, &labels(external), Format::of(&headers)), expected);
+    }
+
+    #[test]
+    fn samples_stand_by_name_with_their_time() {
+        let b: &[(&str, &str)] = &[("__name__", "b"), ("a", "1")];
+        let a: &[(&str, &str)] = &[("__name__", "a"), ("z", "\"\n"), ("instance", "i")];
+        let lone: &[(&str, &str)] = &[("__name__", "c")];
+        let all = [(b, 1500, 0.5), (a, 2000, f64::INFINITY), (lone, 7, f64::NAN)];
+        check(
+            "",
+            &[],
+            &all,
+            "# TYPE a untyped\na{instance=\"i\",z=\"\\\"\\n\"} +Inf 2000\n# TYPE b untyped\n\
+             b{a=\"1\",instance=\"\"} 0.5 1500\n# TYPE c untyped\nc{instance=\"\"} NaN 7\n",
+        );
+        check(
+            "application/openmetrics-text",
+            &[("instance", "here"), ("a", "2")],
+            &all[..1],
+            "# TYPE b unknown\nb{a=\"1\",instance=\"here\"} 0.5 1.500\n# EOF\n",
+        );
+    }
+
+    #[test]
+    fn names_follow_what_the_client_takes() {
+        let series: &[(&str, &str)] = &[("__name__", "1m.x:y"), ("http.code", "200"), ("instance", "i")];
+        let all = [(series, 1, 1.0)];
+        check("", &[], &all, "# TYPE _m_x:y untyped\n_m_x:y{http_code=\"200\",instance=\"i\"} 1 1\n");
+        check(
+            "text/plain;version=1.0.0;escaping=allow-utf-8",
+            &[],
+            &all,
+            "# TYPE \"1m.x:y\" untyped\n{\"1m.x:y\",\"http.code\"=\"200\",instance=\"i\"} 1 1\n",
+        );
+    }
+}
