@@ -213,6 +213,9 @@ impl SeriesBatch for Batch {
         if let [part] = self.parts.as_slice() {
             return part.group.read(&part.columns[series], range, out);
         }
+        if self.read_in_place(series.clone(), range, out)? {
+            return Ok(());
+        }
         let mut parts = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             if part.group.rows_max(range) == 0 {
@@ -226,6 +229,36 @@ impl SeriesBatch for Batch {
         }
         merge(parts, series.len(), out);
         Ok(())
+    }
+}
+
+impl Batch {
+    /// Reads parts that follow each other in time into their places; says `false` when they do not, or when only a
+    /// merge knows which rows there are.
+    fn read_in_place(&self, series: Range<usize>, range: TimeRange, out: &mut Columns) -> Result<bool, ReadError> {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            if part.group.rows_max(range) == 0 {
+                continue;
+            }
+            let Some(rows) = part.group.rows(range)? else { return Ok(false) };
+            if !rows.times().is_empty() {
+                parts.push((rows, &part.columns[series.clone()]));
+            }
+        }
+        parts.sort_by_key(|(rows, _)| rows.times().first().copied());
+        if parts.windows(2).any(|w| w[0].0.times().last() >= w[1].0.times().first()) {
+            return Ok(false);
+        }
+        out.reset(series.len(), parts.iter().flat_map(|(rows, _)| rows.times().iter().copied()));
+        let mut start = 0;
+        for (rows, columns) in parts {
+            if !rows.fill(columns, start, out)? {
+                return Ok(false);
+            }
+            start += rows.times().len();
+        }
+        Ok(true)
     }
 }
 

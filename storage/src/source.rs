@@ -66,4 +66,20 @@ pub(crate) trait GroupColumns: Send + Sync {
     /// Decodes the rows of `columns` inside `range` into `out`, replacing its content: column `i` of `out` is
     /// `columns[i]`. Rows are those of the group; a column without a sample in a row is absent there.
     fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError>;
+
+    /// The rows inside `range`, for a reader that writes them beside those of other groups; `None` where only
+    /// [`GroupColumns::read`] can tell which rows there are.
+    fn rows(&self, _range: TimeRange) -> Result<Option<Box<dyn Rows + '_>>, ReadError> {
+        Ok(None)
+    }
+}
+
+/// Rows of a group whose times are known.
+pub(crate) trait Rows {
+    /// Ascending.
+    fn times(&self) -> &[i64];
+
+    /// Writes the floats of `columns` to the rows of `out` from `start` on, which are as [`Columns::reset`] leaves them:
+    /// column `i` of `out` is `columns[i]`. The answer is `false` when there are histograms; `out` is then of no use.
+    fn fill(&self, columns: &[u32], start: usize, out: &mut Columns) -> Result<bool, ReadError>;
 }

@@ -3,6 +3,7 @@
 //! Cheap to open: the meta file and the table of contents. All bytes are hostile.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use super::section::{File, HEAD_BYTES, Kind, Malformed};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
 use crate::codec;
 use crate::label_table::LabelTable;
-use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
+use crate::source::{GroupColumns, Rows, SelectedGroup, SelectedSeries, Source};
 use crate::tombstone::{Masked, Tombstones, cover};
 use crate::vfs::{Mapped, Vfs};
 use crate::wire::{Reader, WireError};
@@ -249,10 +250,42 @@ impl<'a> SpanReader<'a> {
         Ok(Some((base, mini)))
     }
 
-    /// Appends the floats of a column. Decodes others before it when it is relative to them; cheap for columns in
-    /// their order.
-    pub(crate) fn values(&mut self, column: usize, out: &mut Vec<f64>) -> Result<(), ReadError> {
-        let mut chain = vec![];
+    /// Appends the floats of a column and gives its mini-block. Decodes others before it when it is relative to them;
+    /// cheap for columns in their order.
+    pub(crate) fn values(
+        &mut self,
+        column: usize,
+        out: &mut Vec<f64>,
+    ) -> Result<Option<(usize, MiniBlock<'a>)>, ReadError> {
+        match self.mini_block(column)? {
+            None => Ok(None),
+            Some((base, mini)) if mini.is_relative() => {
+                self.relative_values(column, out)?;
+                Ok(Some((base, mini)))
+            }
+            Some((base, mini)) => {
+                let start = out.len();
+                mini.values(&[], out).map_err(|e| self.block.data_file().malformed(base, e))?;
+                self.remember(column, &out[start..])?;
+                Ok(Some((base, mini)))
+            }
+        }
+    }
+
+    /// Keeps the values of a column if the next one is relative to them.
+    fn remember(&mut self, column: usize, values: &[f64]) -> Result<(), ReadError> {
+        if self.is_followed(column)? {
+            let (of, kept) = self.decoded.get_or_insert_default();
+            *of = column;
+            kept.clear();
+            kept.extend_from_slice(values);
+        }
+        Ok(())
+    }
+
+    /// The values of a column that is relative to others, and of these others as far as they are not known.
+    fn relative_values(&mut self, column: usize, out: &mut Vec<f64>) -> Result<(), ReadError> {
+        let mut chain = Vec::new();
         let mut next = column;
         let mut before = loop {
             let Some((base, mini)) = self.mini_block(next)? else {
@@ -278,11 +311,8 @@ impl<'a> SpanReader<'a> {
             if chain.is_empty() {
                 let start = out.len();
                 mini.values(&before, out).map_err(|e| file.malformed(base, e))?;
-                if self.is_followed(column)? {
-                    before.clear();
-                    before.extend_from_slice(&out[start..]);
-                    self.decoded = Some((column, before));
-                }
+                self.decoded = Some((usize::MAX, before));
+                self.remember(column, &out[start..])?;
                 break;
             }
             let mut values = Vec::with_capacity(before.capacity());
@@ -524,6 +554,19 @@ impl BlockGroup {
         let inside = move |s: &Span| TimeRange::new(s.mint, s.maxt).overlaps(range) && !range.is_empty();
         (0..self.entry.spans.len()).filter(move |i| inside(&self.entry.spans[*i]))
     }
+
+    fn rows_in(&self, range: TimeRange) -> Result<BlockRows<'_>, ReadError> {
+        let (mut parts, mut times, mut of_span) = (Vec::new(), Vec::new(), Vec::new());
+        for i in self.spans_in(range) {
+            of_span.clear();
+            self.block.span(&self.entry, i).timestamps(&mut of_span)?;
+            let from = of_span.partition_point(|t| *t < range.mint.0);
+            let to = of_span.partition_point(|t| *t <= range.maxt.0);
+            parts.push((i, times.len(), from..to));
+            times.extend_from_slice(&of_span[from..to]);
+        }
+        Ok(BlockRows { group: self, times, parts })
+    }
 }
 
 impl GroupColumns for BlockGroup {
@@ -532,33 +575,65 @@ impl GroupColumns for BlockGroup {
     }
 
     fn read(&self, columns: &[u32], range: TimeRange, out: &mut Columns) -> Result<(), ReadError> {
-        // Per span: its first row in the answer, and which of its rows are inside.
-        let mut parts = Vec::new();
-        let mut timestamps = Vec::new();
-        let mut of_span = Vec::new();
-        for i in self.spans_in(range) {
-            of_span.clear();
-            self.block.span(&self.entry, i).timestamps(&mut of_span)?;
-            let from = of_span.partition_point(|t| *t < range.mint.0);
-            let to = of_span.partition_point(|t| *t <= range.maxt.0);
-            parts.push((i, timestamps.len(), from..to));
-            timestamps.extend_from_slice(&of_span[from..to]);
-        }
-        out.reset(columns.len(), timestamps);
+        let rows = self.rows_in(range)?;
+        out.reset(columns.len(), rows.times.iter().copied());
+        let mut histograms = Vec::new();
+        rows.write(columns, 0, out, Some(&mut histograms))?;
+        histograms.sort_by_key(|(c, row, _)| (*c, *row));
+        histograms.into_iter().for_each(|(c, row, sample)| out.push_histogram_sample(c, row, sample));
+        Ok(())
+    }
+
+    fn rows(&self, range: TimeRange) -> Result<Option<Box<dyn Rows + '_>>, ReadError> {
+        Ok(Some(Box::new(self.rows_in(range)?)))
+    }
+}
+
+/// A histogram with its column and row.
+type HistogramAt = (usize, usize, HistogramSample);
+
+/// Rows of a group in a range of time.
+struct BlockRows<'a> {
+    group: &'a BlockGroup,
+    times: Vec<i64>,
+    /// Per span: its number, its first row in the answer, and which of its rows are inside.
+    parts: Vec<(usize, usize, Range<usize>)>,
+}
+
+impl Rows for BlockRows<'_> {
+    fn times(&self) -> &[i64] {
+        &self.times
+    }
+
+    fn fill(&self, columns: &[u32], start: usize, out: &mut Columns) -> Result<bool, ReadError> {
+        self.write(columns, start, out, None)
+    }
+}
+
+impl BlockRows<'_> {
+    /// As [`Rows::fill`]; histograms go to `histograms`, if that is given.
+    fn write(
+        &self,
+        columns: &[u32],
+        before: usize,
+        out: &mut Columns,
+        mut histograms: Option<&mut Vec<HistogramAt>>,
+    ) -> Result<bool, ReadError> {
+        let BlockGroup { block, entry } = self.group;
         let mut values = Vec::new();
-        let mut histograms: Vec<(usize, usize, HistogramSample)> = Vec::new();
-        for (i, start, rows) in parts {
-            let mut span = self.block.span(&self.entry, i);
+        for (i, start, rows) in &self.parts {
+            let start = before + start;
+            let mut span = block.span(entry, *i);
             for (c, &column) in columns.iter().enumerate() {
-                let Some((base, mini)) = span.mini_block(column as usize)? else {
+                values.clear();
+                let Some((base, mini)) = span.values(column as usize, &mut values)? else {
                     (start..start + rows.len()).for_each(|row| out.set_absent(c, row));
                     continue;
                 };
-                values.clear();
-                span.values(column as usize, &mut values)?;
                 if mini.has_histograms() {
+                    let Some(histograms) = &mut histograms else { return Ok(false) };
                     let (mut at, mut samples) = (Vec::new(), Vec::new());
-                    mini.histograms(&mut at, &mut samples).map_err(|e| self.block.data_file().malformed(base, e))?;
+                    mini.histograms(&mut at, &mut samples).map_err(|e| block.data_file().malformed(base, e))?;
                     let inside = at.into_iter().zip(samples).filter(|(row, _)| rows.contains(row));
                     histograms.extend(inside.map(|(row, sample)| (c, start + row - rows.start, sample)));
                 }
@@ -575,8 +650,6 @@ impl GroupColumns for BlockGroup {
                 (next..rows.end).for_each(|absent| out.set_absent(c, start + absent - rows.start));
             }
         }
-        histograms.sort_by_key(|(c, row, _)| (*c, *row));
-        histograms.into_iter().for_each(|(c, row, sample)| out.push_histogram_sample(c, row, sample));
-        Ok(())
+        Ok(true)
     }
 }

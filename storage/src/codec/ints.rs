@@ -5,6 +5,7 @@
 use super::CodecError;
 use super::coded::{self, Behind, UNIT};
 use super::pack::{self, BLOCK, Numbers};
+use super::short;
 use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Blocks that are measured to choose a transform; longer columns are sampled.
@@ -398,11 +399,15 @@ pub(super) fn each_run(
                 Ok(())
             })
         }
+        Form::Offset if narrow && short::offsets((first, factor), bytes, n, &mut emit)? => Ok(()),
         Form::Offset => Blocks::new(first, factor, 0, narrow).offsets(bytes, n, &mut emit),
         Form::Delta | Form::DeltaOffset | Form::DeltaCentre => {
             let centre = if form == Form::Delta { 0 } else { bytes.zigzag()? };
-            emit(Run::Same(first, 1));
             let is_zigzag = form != Form::DeltaOffset;
+            if narrow && short::deltas((first, factor, centre), is_zigzag, bytes, n - 1, &mut emit)? {
+                return Ok(());
+            }
+            emit(Run::Same(first, 1));
             Blocks::new(first, factor, centre, narrow).deltas(bytes, n - 1, is_zigzag, &mut emit)
         }
         Form::DeltaDelta => delta_deltas(first, factor, bytes, n, &mut emit),

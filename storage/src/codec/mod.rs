@@ -11,6 +11,7 @@ mod ints;
 mod map;
 mod pack;
 pub mod relative;
+mod short;
 mod timestamps;
 mod xor;
 

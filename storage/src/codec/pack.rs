@@ -10,6 +10,7 @@
 
 use super::CodecError;
 use super::coded::{self, Behind, UNIT, Unit};
+use super::short::SHORT;
 use crate::wire::Reader;
 
 /// Numbers in a full block.
@@ -360,6 +361,29 @@ impl<'r, 'a> Numbers<'r, 'a> {
     }
 }
 
+/// As [`Numbers::narrow`], of `n` numbers at most [`SHORT`] that are all there are.
+pub(super) fn get_short(bytes: &mut Reader<'_>, n: usize, out: &mut [u32; SHORT]) -> Result<bool, CodecError> {
+    if n == 0 || bytes.peek().is_none_or(Unit::is_first) {
+        return Ok(n == 0);
+    }
+    let mut after = *bytes;
+    let block = Block::read(&mut after, n)?;
+    if block.width + block.extra > NARROW_WIDTH_MAX {
+        return Ok(false);
+    }
+    const PADDED: usize = (SHORT * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4;
+    get_narrow_padded::<PADDED>(block.payload, block.width, &mut out[..n]);
+    if !block.positions.is_empty() {
+        let mut high = [0; SHORT];
+        get_narrow_padded::<PADDED>(block.extras, block.extra, &mut high[..block.positions.len()]);
+        for (at, high) in block.positions.iter().zip(high) {
+            out[usize::from(*at)] |= high << block.width;
+        }
+    }
+    *bytes = after;
+    Ok(true)
+}
+
 fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
     const PADDED: usize = BLOCK * 8 + 9;
     if width == 0 {
@@ -384,7 +408,11 @@ fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
 
 /// A load of four bytes holds any number of up to [`NARROW_WIDTH_MAX`] bits, wherever it starts in the first.
 fn get_narrow_contiguous(payload: &[u8], width: u32, out: &mut [u32]) {
-    const PADDED: usize = (BLOCK * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4;
+    get_narrow_padded::<{ (BLOCK * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4 }>(payload, width, out);
+}
+
+/// With as many bytes as the widest numbers take and four more.
+fn get_narrow_padded<const PADDED: usize>(payload: &[u8], width: u32, out: &mut [u32]) {
     if width == 0 {
         out.fill(0);
         return;

@@ -254,32 +254,65 @@ impl<'a> Body<'a> {
 
     /// Decodes one column into `out`; no values when the column is absent.
     pub(crate) fn column(&self, column: usize, out: &mut Column) -> Result<(), WireError> {
-        out.values.clear();
-        out.bitmap.clear();
-        if column >= self.n_columns {
-            return Ok(());
+        ColumnReader::new(*self).column(column, out)
+    }
+}
+
+/// Decodes columns of a chunk, quickest in ascending order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColumnReader<'a> {
+    body: Body<'a>,
+    /// A column and where it begins.
+    next: Option<(usize, Reader<'a>)>,
+}
+
+impl<'a> ColumnReader<'a> {
+    pub(crate) fn new(body: Body<'a>) -> Self {
+        Self { body, next: None }
+    }
+
+    /// The last known place before `column`, and which column is there.
+    fn seek(&self, column: usize) -> Result<(usize, Reader<'a>), WireError> {
+        if let Some((at, reader)) = self.next
+            && at <= column
+            && column - at < STRIDE
+        {
+            return Ok((at, reader));
         }
         let entry = column / STRIDE * 4;
-        let mut r = Reader::new(&self.index[entry..]);
+        let mut r = Reader::new(&self.body.index[entry..]);
         let offset = r.u32()? as usize;
-        let rest = self.columns.get(offset..).ok_or(r.error("offset of a column"))?;
-        let mut r = Reader::new(rest);
-        let bitmap_bytes = self.n_rows.div_ceil(8);
-        for _ in 0..column % STRIDE {
+        let rest = self.body.columns.get(offset..).ok_or(r.error("offset of a column"))?;
+        Ok((column - column % STRIDE, Reader::new(rest)))
+    }
+
+    /// Decodes one column into `out`; no values when the column is absent.
+    pub(crate) fn column(&mut self, column: usize, out: &mut Column) -> Result<(), WireError> {
+        out.values.clear();
+        out.bitmap.clear();
+        let n_rows = self.body.n_rows;
+        if column >= self.body.n_columns {
+            return Ok(());
+        }
+        let (at, mut r) = self.seek(column)?;
+        let bitmap_bytes = n_rows.div_ceil(8);
+        for _ in at..column {
             let len = r.varint()?;
             let skip = usize::try_from(len >> 2).unwrap_or(usize::MAX);
             r.slice(if len & 3 == BITMAP { skip.saturating_add(bitmap_bytes) } else { skip })?;
         }
+        // What is wrong with this column is found when it is read again, too.
+        self.next = Some((column, r));
         let len = r.varint()?;
         let n_values = match len & 3 {
             ABSENT => return Ok(()),
-            FULL => self.n_rows,
+            FULL => n_rows,
             BITMAP => {
                 out.bitmap.extend_from_slice(r.slice(bitmap_bytes)?);
-                if !self.n_rows.is_multiple_of(8)
+                if !n_rows.is_multiple_of(8)
                     && let Some(last) = out.bitmap.last_mut()
                 {
-                    *last &= (1 << (self.n_rows % 8)) - 1;
+                    *last &= (1 << (n_rows % 8)) - 1;
                 }
                 out.bitmap.iter().map(|b| b.count_ones() as usize).sum()
             }

@@ -8,7 +8,7 @@ use promontory_model::{Columns, Labels, ReadError, Select, TimeRange, Timestamp}
 use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
-use super::chunk::Column;
+use super::chunk::{Column, ColumnReader};
 use super::group::{Group, LateCells};
 use super::histograms::{HistogramAt, HistogramView};
 use super::index::{Index, Place};
@@ -17,7 +17,7 @@ use super::row::TILE;
 use super::segment::{Chunk, ChunkBytes};
 use super::{Head, deleted, lock};
 use crate::label_table::{LabelTable, NameId, PairId, SetId};
-use crate::source::{GroupColumns, SelectedGroup, SelectedSeries, Source};
+use crate::source::{GroupColumns, Rows, SelectedGroup, SelectedSeries, Source};
 use crate::tombstone::Tombstones;
 
 /// The head as it was at one moment.
@@ -346,7 +346,7 @@ impl GroupColumns for GroupView {
         // Most histograms arrive with a row.
         if late.is_empty() && histograms.iter().all(|(t, _, _)| times.binary_search(t).is_ok()) {
             out.reset(columns.len(), times.iter().copied());
-            fill(columns, &sealed, rows, out)?;
+            fill(columns, &sealed, rows, 0, out)?;
             push_histograms(histograms, out);
             return Ok(());
         }
@@ -366,7 +366,7 @@ impl GroupColumns for GroupView {
         let places: Vec<usize> = times.iter().map(|t| union.partition_point(|x| x < t)).collect();
         let mut in_order = Columns::default();
         in_order.reset(columns.len(), times.iter().copied());
-        fill(columns, &sealed, rows, &mut in_order)?;
+        fill(columns, &sealed, rows, 0, &mut in_order)?;
         for i in 0..columns.len() {
             let column = in_order.column(i);
             for (row, &at) in places.iter().enumerate().filter(|(row, _)| column.is_present(*row)) {
@@ -375,6 +375,37 @@ impl GroupColumns for GroupView {
         }
         push_histograms(histograms, out);
         Ok(())
+    }
+
+    fn rows(&self, range: TimeRange) -> Result<Option<Box<dyn Rows + '_>>, ReadError> {
+        let range = self.clip(range);
+        let is_late = self.late_chunks_in(range).next().is_some() || self.late_in(range).next().is_some();
+        if range.is_empty() || is_late || self.histograms.as_ref().is_some_and(|h| h.times_max(range) > 0) {
+            return Ok(None);
+        }
+        let mut times = Vec::new();
+        let sealed = self.sealed_in(range, &mut times)?;
+        let open = self.rows_in(range);
+        times.extend(open.rows[open.from..].iter().map(|row| row.t));
+        Ok(Some(Box::new(InOrder { times, sealed, open })))
+    }
+}
+
+/// Rows of a group that arrived in order.
+struct InOrder<'a> {
+    times: Vec<i64>,
+    sealed: Vec<Sealed<'a>>,
+    open: Open<'a>,
+}
+
+impl Rows for InOrder<'_> {
+    fn times(&self) -> &[i64] {
+        &self.times
+    }
+
+    fn fill(&self, columns: &[u32], start: usize, out: &mut Columns) -> Result<bool, ReadError> {
+        fill(columns, &self.sealed, self.open, start, out)?;
+        Ok(true)
     }
 }
 
@@ -387,12 +418,17 @@ fn push_histograms(histograms: Vec<HistogramAt>, out: &mut Columns) {
     }
 }
 
-/// Writes sealed and open rows one after the other.
-fn fill(columns: &[u32], sealed: &[Sealed<'_>], rows: Open<'_>, out: &mut Columns) -> Result<(), ReadError> {
-    let mut start = 0;
+/// Writes sealed and open rows one after the other, from row `start` on.
+fn fill(
+    columns: &[u32],
+    sealed: &[Sealed<'_>],
+    rows: Open<'_>,
+    mut start: usize,
+    out: &mut Columns,
+) -> Result<(), ReadError> {
     let mut decoded = Column::default();
     for part in sealed {
-        let body = part.chunk.body(&part.bytes)?;
+        let mut body = ColumnReader::new(part.chunk.body(&part.bytes)?);
         let n = part.to - part.from;
         for (i, &column) in columns.iter().enumerate() {
             body.column(column as usize, &mut decoded).map_err(|e| part.chunk.malformed(e))?;
