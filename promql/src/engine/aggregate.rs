@@ -81,6 +81,27 @@ impl Groups {
     }
 }
 
+/// Groups that a selection has numbered; of these an accumulator holds those that it has met.
+#[derive(Debug, Default)]
+struct Numbered {
+    /// By number of a group, one more than its place; 0 when it has not been met.
+    places: Vec<u32>,
+    /// Numbers by place.
+    numbers: Vec<u32>,
+}
+
+impl Numbered {
+    /// The place of a group.
+    fn place(&mut self, number: u32) -> usize {
+        let place = &mut self.places[number as usize];
+        if *place == 0 {
+            self.numbers.push(number);
+            *place = self.numbers.len() as u32;
+        }
+        *place as usize - 1
+    }
+}
+
 /// What a step of a group has seen of floats and histograms.
 const SAW_FLOAT: u8 = 1;
 const SAW_HISTOGRAM: u8 = 2;
@@ -138,7 +159,11 @@ pub(crate) struct Accumulator {
     op: AggregateOp,
     n_steps: usize,
     groups: Groups,
+    /// Instead of `groups`.
+    numbered: Option<Numbered>,
     cells: Cells,
+    /// Groups that have a sum at each step.
+    full: Vec<bool>,
     /// What each cell has seen; kept only once there are histograms.
     seen: Vec<u8>,
     /// Histograms summed so far, by cell.
@@ -149,8 +174,8 @@ pub(crate) struct Accumulator {
 #[derive(Debug)]
 struct HistogramCell {
     total: histogram::Accumulator,
-    /// Of the first series.
-    labels: Labels,
+    /// Metric of the first series.
+    metric: Box<str>,
     count: f64,
     is_mean: bool,
     /// Exponential and custom buckets met: there is no sum.
@@ -160,10 +185,10 @@ struct HistogramCell {
 }
 
 impl HistogramCell {
-    fn new(h: &FloatHistogram, labels: &Labels) -> Self {
+    fn new(h: &FloatHistogram, metric: &str) -> Self {
         Self {
             total: histogram::Accumulator::new(h),
-            labels: labels.clone(),
+            metric: metric.into(),
             count: 1.0,
             is_mean: false,
             is_broken: false,
@@ -172,8 +197,8 @@ impl HistogramCell {
         }
     }
 
-    /// Adds a histogram that is the sum of `count`, and the series it comes from; a mean weighs it by that.
-    fn add(&mut self, (h, labels): (&FloatHistogram, &Labels), count: f64, average: bool, notes: &mut Notes<'_>) {
+    /// Adds a histogram that is the sum of `count`, and the metric it comes from; a mean weighs it by that.
+    fn add(&mut self, (h, metric): (&FloatHistogram, &str), count: f64, average: bool, notes: &mut Notes<'_>) {
         if self.is_broken {
             return;
         }
@@ -194,7 +219,7 @@ impl HistogramCell {
             }
             Ok(_) => {}
             Err(histogram::Incompatible) => {
-                notes.warn(&texts::mixed_exponential_custom(labels.metric_name()), 0);
+                notes.warn(&texts::mixed_exponential_custom(metric), 0);
                 self.is_broken = true;
             }
         }
@@ -229,7 +254,27 @@ impl Accumulator {
             AggregateOp::Stddev | AggregateOp::Stdvar => Cells::Deviation(Vec::new()),
             _ => return None,
         };
-        Some(Self { op, n_steps, groups: Groups::default(), cells, seen: Vec::new(), histograms: HashMap::default() })
+        Some(Self {
+            op,
+            n_steps,
+            groups: Groups::default(),
+            numbered: None,
+            cells,
+            full: Vec::new(),
+            seen: Vec::new(),
+            histograms: HashMap::default(),
+        })
+    }
+
+    /// As [`Accumulator::new`], for groups that are known by numbers below `n_groups`.
+    pub(crate) fn numbered(op: AggregateOp, n_steps: usize, n_groups: usize) -> Option<Self> {
+        let numbered = Numbered { places: vec![0; n_groups], numbers: Vec::new() };
+        Self::new(op, n_steps).map(|new| Self { numbered: Some(numbered), ..new })
+    }
+
+    /// Groups that are there.
+    fn len(&self) -> usize {
+        self.numbered.as_ref().map_or(self.groups.series.len(), |n| n.numbers.len())
     }
 
     /// Bytes that the cells take.
@@ -240,12 +285,22 @@ impl Accumulator {
             Cells::Extreme(_) | Cells::Count(_) => 8,
             Cells::Deviation(_) => size_of::<Deviation>(),
         };
-        (self.groups.series.len() * self.n_steps * per_cell) as u64
+        (self.len() * self.n_steps * per_cell) as u64
     }
 
     fn group(&mut self, labels: Labels, drop_name: bool) -> usize {
         let id = self.groups.id(labels, drop_name);
-        let len = (self.groups.series.len()) * self.n_steps;
+        self.grow();
+        id
+    }
+
+    /// Makes room for all groups.
+    fn grow(&mut self) {
+        if self.full.len() == self.len() {
+            return;
+        }
+        self.full.resize(self.len(), false);
+        let len = self.len() * self.n_steps;
         match &mut self.cells {
             Cells::Sum(sums, c) => {
                 sums.resize(len, ABSENT);
@@ -259,7 +314,6 @@ impl Accumulator {
         if !self.seen.is_empty() {
             self.seen.resize(len, 0);
         }
-        id
     }
 
     /// Adds all series of `vector` to the groups that `grouping` makes.
@@ -267,16 +321,46 @@ impl Accumulator {
         for i in 0..vector.len() {
             let series = &vector.series[i];
             let id = self.group(group_labels(&series.labels, grouping), series.drop_name);
-            self.add_floats(id, vector.row(i));
-            if vector.has_histograms() || !self.seen.is_empty() {
-                self.add_histograms(id, vector, i, notes);
-            }
+            let histograms = (vector.histograms(i), series.labels.metric_name());
+            self.add_samples(id, (vector.row(i), false), histograms, notes);
         }
     }
 
-    fn add_floats(&mut self, id: usize, row: &[f64]) {
+    /// Adds one series to the group with this number: its floats and whether there is one at each step, its histograms
+    /// and the name of their metric.
+    pub(crate) fn add_numbered(
+        &mut self,
+        group: u32,
+        floats: (&[f64], bool),
+        histograms: (&[(u32, Arc<FloatHistogram>)], &str),
+        notes: &mut Notes<'_>,
+    ) {
+        let Some(numbered) = &mut self.numbered else { return };
+        let id = numbered.place(group);
+        self.grow();
+        self.add_samples(id, floats, histograms, notes);
+    }
+
+    fn add_samples(
+        &mut self,
+        id: usize,
+        (floats, is_full): (&[f64], bool),
+        histograms: (&[(u32, Arc<FloatHistogram>)], &str),
+        notes: &mut Notes<'_>,
+    ) {
+        self.add_floats(id, floats, is_full);
+        self.full[id] |= is_full;
+        if !histograms.0.is_empty() || !self.seen.is_empty() {
+            self.add_histograms(id, floats, histograms, notes);
+        }
+    }
+
+    fn add_floats(&mut self, id: usize, row: &[f64], is_full: bool) {
         let cells = id * self.n_steps..(id + 1) * self.n_steps;
         match &mut self.cells {
+            Cells::Sum(sums, cs) if is_full && self.full[id] => {
+                sum::add_each(row, &mut sums[cells.clone()], &mut cs[cells]);
+            }
             Cells::Sum(sums, cs) => {
                 for ((s, c), v) in sums[cells.clone()].iter_mut().zip(&mut cs[cells]).zip(row) {
                     let (sum, rest) = sum::add(*v, *s, *c);
@@ -319,8 +403,13 @@ impl Accumulator {
         }
     }
 
-    fn add_histograms(&mut self, id: usize, vector: &Vector, i: usize, notes: &mut Notes<'_>) {
-        let histograms = vector.histograms(i);
+    fn add_histograms(
+        &mut self,
+        id: usize,
+        floats: &[f64],
+        (histograms, metric): (&[(u32, Arc<FloatHistogram>)], &str),
+        notes: &mut Notes<'_>,
+    ) {
         match (&mut self.cells, self.op) {
             (Cells::Count(counts), _) => {
                 for (step, _) in histograms {
@@ -331,20 +420,19 @@ impl Accumulator {
                 if self.seen.is_empty() {
                     self.seen = self.floats_seen();
                 }
-                for (step, v) in vector.row(i).iter().enumerate() {
+                for (step, v) in floats.iter().enumerate() {
                     if !is_absent(*v) {
                         self.seen[id * self.n_steps + step] |= SAW_FLOAT;
                     }
                 }
                 let average = self.op == AggregateOp::Avg;
-                let labels = &vector.series[i].labels;
                 for (step, h) in histograms {
                     let cell = id * self.n_steps + *step as usize;
                     self.seen[cell] |= SAW_HISTOGRAM;
                     match self.histograms.entry(cell) {
-                        Entry::Occupied(mut e) => e.get_mut().add((h, labels), 1.0, average, notes),
+                        Entry::Occupied(mut e) => e.get_mut().add((h, metric), 1.0, average, notes),
                         Entry::Vacant(e) => {
-                            e.insert(HistogramCell::new(h, labels));
+                            e.insert(HistogramCell::new(h, metric));
                         }
                     }
                 }
@@ -367,7 +455,7 @@ impl Accumulator {
 
     /// Adds all that `other`, an accumulator of the same operator over later series, has seen.
     pub(crate) fn merge(&mut self, mut other: Self, notes: &mut Notes<'_>) {
-        if self.groups.series.is_empty() {
+        if self.len() == 0 {
             *self = other;
             return;
         }
@@ -378,9 +466,16 @@ impl Accumulator {
         }
         let n = self.n_steps;
         let max = self.op == AggregateOp::Max;
-        for from in 0..other.groups.series.len() {
-            let series = other.groups.series[from].clone();
-            let into = self.group(series.labels, series.drop_name);
+        for from in 0..other.len() {
+            let into = match (&mut self.numbered, &other.numbered) {
+                (Some(numbered), Some(of_other)) => numbered.place(of_other.numbers[from]),
+                _ => {
+                    let series = other.groups.series[from].clone();
+                    self.groups.id(series.labels, series.drop_name)
+                }
+            };
+            self.grow();
+            self.full[into] |= other.full[from];
             let (a, b) = (into * n..(into + 1) * n, from * n..(from + 1) * n);
             for step in 0..if other.histograms.is_empty() { 0 } else { n } {
                 if let Some(cell) = other.histograms.remove(&(from * n + step)) {
@@ -426,12 +521,20 @@ impl Accumulator {
                 if cell.is_mean {
                     total = histogram::scaled(&total, cell.count);
                 }
-                mine.add((&total, &cell.labels), cell.count, average, notes);
+                mine.add((&total, &cell.metric), cell.count, average, notes);
                 mine.is_broken |= cell.is_broken;
                 mine.saw_reset |= cell.saw_reset;
                 mine.saw_no_reset |= cell.saw_no_reset;
             }
         }
+    }
+
+    /// As [`Accumulator::finish`], of groups with these labels by number.
+    pub(crate) fn finish_numbered(mut self, sets: &[Labels], drop_name: bool, notes: &mut Notes<'_>) -> Vector {
+        let numbers = self.numbered.take().unwrap_or_default().numbers;
+        let series = |number: &u32| Series { labels: sets[*number as usize].clone(), drop_name };
+        self.groups.series = numbers.iter().map(series).collect();
+        self.finish(notes)
     }
 
     /// The value of each group at each step.

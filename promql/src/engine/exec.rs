@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use promontory_model::{Labels, METRIC_NAME, Projection};
+
 use super::aggregate::{Accumulator, names_settled};
 use super::budget::Charge;
 use super::notes::Notes;
 use super::ranked::{self, Param};
 use super::report::Meter;
-use super::select::{Context, Leaf, Newest, Scratch, note_non_counter};
+use super::select::{Context, Keep, Leaf, Newest, Scratch, note_non_counter};
 use super::stages::{Scalars, Stage};
 use super::vector::{LosingNames, METADATA_LABELS, Series, Vector};
 use super::windows::{self, Column, WindowFunction};
@@ -146,11 +148,11 @@ impl<'a> Exec<'a> {
                 Ok(Value::Scalar(Arc::new(values)))
             }
             Node::Instant(_) | Node::SampleTime(_) | Node::SampleStart(_) => {
-                let leaf = self.leaf(id)?.ok_or_else(|| broken("a selector"))?;
+                let leaf = self.leaf(id, None)?.ok_or_else(|| broken("a selector"))?;
                 self.collect(&leaf, &[])
             }
             Node::Window { source: Source::Stored(_), .. } => {
-                let leaf = self.leaf(id)?.ok_or_else(|| broken("a selector"))?;
+                let leaf = self.leaf(id, None)?.ok_or_else(|| broken("a selector"))?;
                 let value = self.collect(&leaf, &[])?;
                 self.after_names_dropped(value)
             }
@@ -216,17 +218,17 @@ impl<'a> Exec<'a> {
     }
 
     /// Prepares the selection of a leaf node; `None` for other nodes.
-    fn leaf(&mut self, id: NodeId) -> Result<Option<Leaf>, QueryError> {
+    fn leaf(&mut self, id: NodeId, keep: Option<&Keep>) -> Result<Option<Leaf>, QueryError> {
         let plan: &'a Plan = self.plan;
         let planned = plan.get(id);
         let (ctx, sites, grid): (_, &[Site], _) = (self.ctx, &planned.sites, planned.grid);
         Ok(Some(match &planned.node {
-            Node::Instant(s) => Leaf::instant(ctx, s, grid, sites, Newest::Value, &mut self.annotations)?,
-            Node::SampleTime(s) => Leaf::instant(ctx, s, grid, sites, Newest::Time, &mut self.annotations)?,
-            Node::SampleStart(s) => Leaf::instant(ctx, s, grid, sites, Newest::Start, &mut self.annotations)?,
+            Node::Instant(s) => Leaf::instant(ctx, s, grid, sites, Newest::Value, keep, &mut self.annotations)?,
+            Node::SampleTime(s) => Leaf::instant(ctx, s, grid, sites, Newest::Time, keep, &mut self.annotations)?,
+            Node::SampleStart(s) => Leaf::instant(ctx, s, grid, sites, Newest::Start, keep, &mut self.annotations)?,
             Node::Window { function, source: Source::Stored(s), range, params } => {
                 let f = self.window_function(*function, s.extension, s.when, *range, params, grid)?;
-                Leaf::window(ctx, s, f, sites, &mut self.annotations)?
+                Leaf::window(ctx, s, f, sites, keep, &mut self.annotations)?
             }
             _ => return Ok(None),
         }))
@@ -354,7 +356,7 @@ impl<'a> Exec<'a> {
                     if histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
                         continue;
                     }
-                    note_non_counter(f.id, &series, &row, &mut notes);
+                    note_non_counter(f.id, series.labels.metric_name(), &row, &mut notes);
                     f.note_quantiles(&row, &mut notes);
                     if !f.keeps_name() {
                         series.drop_name(ctx.delayed_names);
@@ -441,7 +443,7 @@ impl<'a> Exec<'a> {
         let (stages, source) = self.chain(id)?;
         let value = if self.plan.get(source).readers == 1
             && self.names_cannot_collide(id)
-            && let Some(leaf) = self.leaf(source)?
+            && let Some(leaf) = self.leaf(source, None)?
         {
             self.collect(&leaf, &stages)?
         } else {
@@ -515,25 +517,45 @@ impl<'a> Exec<'a> {
         let fused = plan.get(input).readers == 1 && self.names_cannot_collide(input);
         if fused {
             let (stages, source) = if self.is_stage(input) { self.chain(input)? } else { (Vec::new(), input) };
+            let keep = self.keep(source, &stages, op, grouping);
             if plan.get(source).readers == 1
-                && let Some(mut leaf) = self.leaf(source)?
+                && let Some(leaf) = self.leaf(source, Some(&keep))?
+                && let Some(groups) = leaf.groups()
             {
-                if !grouping.without && grouping.labels.is_empty() {
-                    leaf.forget_labels();
-                }
                 let annotations = &mut self.annotations;
                 let mut held: Option<Charge> = None;
+                let new =
+                    || Accumulator::numbered(op, n_steps, groups.sets.len()).ok_or_else(|| broken("an accumulator"));
+                total = new()?;
                 pool::in_order(
                     leaf.n_tasks(),
                     leaf.threads(ctx),
                     |i, scratch: &mut Scratch| {
-                        let mut sums = Accumulator::new(op, n_steps).ok_or_else(|| broken("an accumulator"))?;
+                        let mut sums = new()?;
                         let mut noted = Annotations::default();
                         for chunk in leaf.chunks(i) {
-                            let mut part = leaf.run(ctx, chunk, scratch)?;
-                            run_stages(plan, ctx, &stages, &mut part.vector, &mut part.annotations);
-                            sums.add(&part.vector, grouping, &mut Notes::new(sites, &mut part.annotations));
-                            noted.extend(part.annotations);
+                            leaf.each_row(ctx, chunk, scratch, &mut noted, |row, noted| {
+                                let group = leaf.group_of(&row);
+                                let is_named = keep.names_metrics && !row.histograms.is_empty();
+                                let metric = if is_named { leaf.metric_of(&row) } else { String::new() };
+                                if stages.is_empty() {
+                                    let notes = &mut Notes::new(sites, noted);
+                                    sums.add_numbered(
+                                        group,
+                                        (row.floats, row.is_full),
+                                        (&row.histograms, &metric),
+                                        notes,
+                                    );
+                                    return;
+                                }
+                                let mut one = Vector::new(n_steps);
+                                one.push_row(Series::new(Labels::empty()), row.floats, row.histograms);
+                                run_stages(plan, ctx, &stages, &mut one, noted);
+                                if one.len() > 0 {
+                                    let notes = &mut Notes::new(sites, noted);
+                                    sums.add_numbered(group, (one.row(0), false), (one.histograms(0), &metric), notes);
+                                }
+                            })?;
                         }
                         Ok((sums, noted))
                     },
@@ -545,7 +567,7 @@ impl<'a> Exec<'a> {
                         Ok(())
                     },
                 )?;
-                let out = total.finish(&mut Notes::new(sites, annotations));
+                let out = total.finish_numbered(&groups.sets, groups.drop_name, &mut Notes::new(sites, annotations));
                 return self.value(out);
             }
             let mut held = self.owned(source)?;
@@ -562,6 +584,27 @@ impl<'a> Exec<'a> {
         total.add(&held.vector, grouping, &mut notes);
         let out = total.finish(&mut notes);
         self.value(out)
+    }
+
+    /// What an aggregation above `stages` over the leaf `source` needs of the labels.
+    fn keep(&self, source: NodeId, stages: &[(NodeId, Stage)], op: AggregateOp, grouping: &Grouping) -> Keep {
+        let leaf_drops = match &self.plan.get(source).node {
+            Node::Instant(_) => false,
+            Node::Window { function, .. } => !windows::keeps_name(*function),
+            _ => true,
+        };
+        let drops_name = leaf_drops || stages.iter().any(|(_, stage)| stage.drops_name());
+        let is_nameless = drops_name && !self.ctx.delayed_names;
+        let is_dropped = |name: &str| is_nameless && METADATA_LABELS.contains(&name);
+        let names = grouping.labels.iter();
+        let projection = if grouping.without {
+            let always = METADATA_LABELS.into_iter().filter(|name| *name == METRIC_NAME || is_dropped(name));
+            Projection::without(names.cloned().chain(always.map(str::to_owned)))
+        } else {
+            Projection::only(names.filter(|name| !is_dropped(name)).cloned())
+        };
+        let names_metrics = !is_nameless && matches!(op, AggregateOp::Sum | AggregateOp::Avg);
+        Keep { projection, drop_name: drops_name && self.ctx.delayed_names, names_metrics }
     }
 
     /// Whether series that lose their names in `id` still differ: names go later, or all have the same one.

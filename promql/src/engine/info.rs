@@ -103,7 +103,7 @@ fn info_times(exec: &mut Exec<'_>, selector: &Selector, grid: Grid) -> Result<Ve
     // Names are needed here whatever becomes of them elsewhere.
     let ctx = Context { delayed_names: true, ..exec.ctx };
     let mut read = |newest: Newest| -> Result<Vector, QueryError> {
-        let leaf = Leaf::instant(ctx, selector, grid, &[], newest, &mut exec.annotations)?;
+        let leaf = Leaf::instant(ctx, selector, grid, &[], newest, None, &mut exec.annotations)?;
         let mut all = Vector::new(grid.n);
         let run = |i: usize, scratch: &mut Scratch| -> Result<Vec<Part>, QueryError> {
             leaf.chunks(i).map(|chunk| leaf.run(ctx, chunk, scratch)).collect()

@@ -89,7 +89,7 @@ fn raw(exec: &mut Exec<'_>, source: &Source, range: i64, grid: Grid) -> Result<V
             let mut columns = Columns::default();
             let mut out = Vec::new();
             let mut charges = Vec::new();
-            for batch in select::select(ctx, selector, range, &mut exec.annotations)? {
+            for batch in select::select(ctx, selector, range, true, &mut exec.annotations)? {
                 for i in 0..batch.n_series() {
                     ctx.cancel.check()?;
                     batch.read(i..i + 1, range, &mut columns)?;

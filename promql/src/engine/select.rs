@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use promontory_model::{
-    Cancel, ColumnRef, Columns, FloatHistogram, Labels, METRIC_NAME, MatchOp, Select, SeriesBatch, Snapshot, TimeRange,
+    Cancel, ColumnRef, Columns, FloatHistogram, LabelGroups, Labels, METRIC_NAME, MatchOp, Projection, Select,
+    SeriesBatch, Snapshot, TimeRange, Timestamp,
 };
 
 use super::budget::{Budget, Charge};
@@ -26,8 +27,14 @@ use crate::kernels::{ABSENT, Samples, is_absent, lookback};
 use crate::notes as texts;
 use crate::plan::{Grid, Selector, Site};
 
-/// Values of one chunk, read or written.
-const CHUNK_VALUES: usize = 1 << 18;
+/// Values of one chunk, read or written: half of what a processor's cache of its own holds.
+const CHUNK_VALUES: usize = 1 << 16;
+
+/// Values of one task.
+const TASK_VALUES: usize = 1 << 18;
+
+/// How far back most newest samples are, ms; looked at before the rest of the lookback is decoded.
+const NEAR_MS: i64 = 60_000;
 
 /// A selection is refused unread when its answer seems to be more than this many times too large.
 const FORESEEN_SLACK: u64 = 4;
@@ -105,9 +112,62 @@ pub(crate) struct Leaf {
     detects_resets: bool,
     /// The name that all series have, where `=` says so.
     name: Option<String>,
-    /// Stands for the labels of every series when nobody asks for them.
-    anonymous: Option<Labels>,
+    /// What the labels are replaced by.
+    groups: Option<Grouped>,
     sites: Vec<Site>,
+}
+
+/// What an aggregation needs of the labels of a selection.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    /// The labels that remain.
+    pub(crate) projection: Projection,
+    /// Whether names are to be removed at the end of the query.
+    pub(crate) drop_name: bool,
+    /// Whether annotations of the aggregation name a metric.
+    pub(crate) names_metrics: bool,
+}
+
+/// The series of a selection by group.
+#[derive(Debug)]
+pub(crate) struct Grouped {
+    /// Group of each series of each batch; nothing when there is one group.
+    of: Vec<Vec<u32>>,
+    /// Labels by group.
+    pub(crate) sets: Vec<Labels>,
+    /// Whether names are to be removed at the end of the query.
+    pub(crate) drop_name: bool,
+}
+
+impl Grouped {
+    fn new(batches: &[Arc<dyn SeriesBatch>], keep: &Keep) -> Self {
+        let drop_name = keep.drop_name;
+        if keep.projection.is_nothing() {
+            return Self { of: Vec::new(), sets: vec![Labels::empty()], drop_name };
+        }
+        let mut groups = LabelGroups::default();
+        let mut of = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let mut numbers = Vec::with_capacity(batch.n_series());
+            batch.project(&keep.projection, &mut groups, &mut numbers);
+            of.push(numbers);
+        }
+        Self { of, sets: groups.sets().to_vec(), drop_name }
+    }
+}
+
+/// The answer for one series, which has at least one sample.
+pub(crate) struct Row<'a> {
+    batch: usize,
+    /// In its batch.
+    index: usize,
+    /// If they had to be built.
+    labels: Option<Labels>,
+    /// A value per step.
+    pub(crate) floats: &'a [f64],
+    /// Whether it is known that no step is without a float.
+    pub(crate) is_full: bool,
+    pub(crate) histograms: HistogramRow,
 }
 
 /// The answer for one chunk.
@@ -125,6 +185,8 @@ pub(crate) struct Part {
 pub(crate) struct Scratch {
     columns: Columns,
     window: windows::Scratch,
+    /// What columns with these times share.
+    shared: Option<(Vec<i64>, Shared)>,
     t: Vec<i64>,
     v: Vec<f64>,
     rows: Vec<Rows>,
@@ -138,6 +200,7 @@ impl Leaf {
         grid: Grid,
         sites: &[Site],
         newest: Newest,
+        keep: Option<&Keep>,
         notes: &mut Annotations,
     ) -> Result<Self, QueryError> {
         let smoothed = selector.extension == Some(RangeExtension::Smoothed);
@@ -155,7 +218,7 @@ impl Leaf {
             Newest::Value => What::Newest(instant),
             of => What::NewestStamp(instant, of),
         };
-        Self::select(ctx, selector, what, grid.n, range, sites, notes)
+        Self::select(ctx, selector, what, (grid.n, range), keep, sites, notes)
     }
 
     /// A function of the windows of `selector`.
@@ -164,22 +227,28 @@ impl Leaf {
         selector: &Selector,
         function: WindowFunction,
         sites: &[Site],
+        keep: Option<&Keep>,
         notes: &mut Annotations,
     ) -> Result<Self, QueryError> {
         let (range, n_steps) = (covering(&function.reads), function.times.len());
-        Self::select(ctx, selector, What::Window(Box::new(function)), n_steps, range, sites, notes)
+        Self::select(ctx, selector, What::Window(Box::new(function)), (n_steps, range), keep, sites, notes)
     }
 
     fn select(
         ctx: Context<'_>,
         selector: &Selector,
         what: What,
-        n_steps: usize,
-        range: TimeRange,
+        (n_steps, range): (usize, TimeRange),
+        keep: Option<&Keep>,
         sites: &[Site],
         notes: &mut Annotations,
     ) -> Result<Self, QueryError> {
-        let batches = select(ctx, selector, range, notes)?;
+        let named = selector.matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal);
+        let name = named.map(|m| m.value().to_owned());
+        let is_labelled = keep.is_none_or(|k| !k.projection.is_nothing())
+            || name.is_none() && (keep.is_some_and(|k| k.names_metrics) || what.may_name_series());
+        let batches = select(ctx, selector, range, is_labelled, notes)?;
+        let groups = keep.map(|keep| Grouped::new(&batches, keep));
         let mut chunks = Vec::new();
         for (b, batch) in batches.iter().enumerate() {
             let n = batch.n_series();
@@ -190,10 +259,8 @@ impl Leaf {
         let size = |(b, series): &(usize, Range<usize>)| series.len() * batches[*b].rows_max(range).max(n_steps);
         let tasks = runs(chunks.iter().map(size));
         let detects_resets = selector.detects_resets;
-        let named = selector.matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal);
-        let name = named.map(|m| m.value().to_owned());
         let sites = sites.to_vec();
-        Ok(Self { what, n_steps, range, batches, chunks, tasks, detects_resets, name, anonymous: None, sites })
+        Ok(Self { what, n_steps, range, batches, chunks, tasks, detects_resets, name, groups, sites })
     }
 
     /// Steps of the answer.
@@ -201,15 +268,28 @@ impl Leaf {
         self.n_steps
     }
 
-    /// Says that the answer's labels do not matter, which saves building them. The name stays if it is known, because
-    /// annotations speak of it.
-    pub(crate) fn forget_labels(&mut self) {
-        let names_series = matches!(&self.what, What::Window(f) if f.names_series());
-        self.anonymous = match &self.name {
-            Some(name) => Some(Labels::from_pairs([(METRIC_NAME, name)])),
-            None if names_series => None,
-            None => Some(Labels::empty()),
-        };
+    /// The groups, if they were asked for.
+    pub(crate) fn groups(&self) -> Option<&Grouped> {
+        self.groups.as_ref()
+    }
+
+    /// The group of a series, by number.
+    pub(crate) fn group_of(&self, row: &Row<'_>) -> u32 {
+        let of_batch = self.groups.as_ref().and_then(|groups| groups.of.get(row.batch));
+        of_batch.map_or(0, |of| of[row.index])
+    }
+
+    /// The metric of a series, for annotations.
+    pub(crate) fn metric_of(&self, row: &Row<'_>) -> String {
+        self.metric(self.batches[row.batch].as_ref(), row.index, &mut row.labels.clone()).to_owned()
+    }
+
+    /// The name of a series, for annotations. Keeps labels that had to be built.
+    fn metric<'a>(&'a self, batch: &dyn SeriesBatch, index: usize, labels: &'a mut Option<Labels>) -> &'a str {
+        match &self.name {
+            Some(name) => name,
+            None => labels.get_or_insert_with(|| batch.labels(index)).metric_name(),
+        }
     }
 
     /// Refuses a selection whose answer would not fit by far, before any of it is read. A series may turn out to have
@@ -247,32 +327,82 @@ impl Leaf {
 
     /// Reads and evaluates chunk `i`.
     pub(crate) fn run(&self, ctx: Context<'_>, i: usize, scratch: &mut Scratch) -> Result<Part, QueryError> {
+        let (batch, series) = &self.chunks[i];
+        let batch = &self.batches[*batch];
+        let charge = ctx.budget.charge(0, (8 * self.n_steps * series.len()) as u64)?;
+        let mut annotations = Annotations::default();
+        let mut vector = Vector::new(self.n_steps);
+        vector.values.reserve(self.n_steps * series.len());
+        self.each_row(ctx, i, scratch, &mut annotations, |row, _| {
+            let mut series = Series::new(row.labels.unwrap_or_else(|| batch.labels(row.index)));
+            match &self.what {
+                What::Newest(_) => {}
+                What::Window(f) if f.keeps_name() => {}
+                What::NewestStamp(..) | What::Window(_) => series.drop_name(ctx.delayed_names),
+            }
+            vector.push_row(series, row.floats, row.histograms);
+        })?;
+        drop(ctx.budget.charge(vector.n_samples(), 0)?);
+        Ok(Part { vector, annotations, charge })
+    }
+
+    /// Reads chunk `i` and hands out the answer for each series that has one, with a place for annotations.
+    pub(crate) fn each_row(
+        &self,
+        ctx: Context<'_>,
+        i: usize,
+        scratch: &mut Scratch,
+        annotations: &mut Annotations,
+        emit: impl FnMut(Row<'_>, &mut Annotations),
+    ) -> Result<(), QueryError> {
         ctx.cancel.check()?;
-        let (batch, series) = (&self.batches[self.chunks[i].0], self.chunks[i].1.clone());
         let mut columns = std::mem::take(&mut scratch.columns);
-        let result = self.run_chunk(ctx, batch.as_ref(), series, &mut columns, scratch);
+        let result = self.read(ctx, i, &mut columns);
+        let shared = result.as_ref().ok().and_then(|()| self.share(&columns, scratch));
+        let result =
+            result.and_then(|()| self.evaluate(ctx, i, (&columns, shared.as_ref()), scratch, annotations, emit));
+        if let Some(shared) = shared {
+            let mut times = scratch.shared.take().map_or_else(Vec::new, |(times, _)| times);
+            times.clear();
+            times.extend_from_slice(columns.timestamps());
+            scratch.shared = Some((times, shared));
+        }
         scratch.columns = columns;
         result
     }
 
-    fn run_chunk(
+    fn read(&self, ctx: Context<'_>, i: usize, columns: &mut Columns) -> Result<(), QueryError> {
+        let (batch, series) = (&self.batches[self.chunks[i].0], self.chunks[i].1.clone());
+        let n_rows = batch.rows_max(self.range);
+        let _reading = ctx.budget.charge(0, (8 * n_rows * series.len()) as u64)?;
+        let near = TimeRange { mint: self.range.mint.max(Timestamp(self.range.maxt.0 - NEAR_MS + 1)), ..self.range };
+        if matches!(&self.what, What::Newest(i) if !i.smoothed)
+            && self.n_steps == 1
+            && (1..n_rows / 2).contains(&batch.rows_max(near))
+        {
+            batch.read(series.clone(), near, columns)?;
+            ctx.budget.count_read((columns.n_rows() * columns.n_columns()) as u64);
+            if has_floats_everywhere(columns) {
+                return Ok(());
+            }
+        }
+        batch.read(series, self.range, columns)?;
+        ctx.budget.count_read((columns.n_rows() * columns.n_columns()) as u64);
+        Ok(())
+    }
+
+    fn evaluate(
         &self,
         ctx: Context<'_>,
-        batch: &dyn SeriesBatch,
-        series: Range<usize>,
-        columns: &mut Columns,
+        i: usize,
+        (columns, shared): (&Columns, Option<&Shared>),
         scratch: &mut Scratch,
-    ) -> Result<Part, QueryError> {
-        let _reading = ctx.budget.charge(0, (8 * batch.rows_max(self.range) * series.len()) as u64)?;
-        batch.read(series.clone(), self.range, columns)?;
-        ctx.budget.count_read((columns.n_rows() * columns.n_columns()) as u64);
-        let bytes = (8 * self.n_steps * series.len()) as u64;
-        let charge = ctx.budget.charge(0, bytes)?;
-        let mut annotations = Annotations::default();
-        let mut vector = Vector::new(self.n_steps);
-        vector.values.reserve(self.n_steps * series.len());
-        let shared = self.share(columns, &mut scratch.rows);
-        if let Some(shared) = &shared {
+        annotations: &mut Annotations,
+        mut emit: impl FnMut(Row<'_>, &mut Annotations),
+    ) -> Result<(), QueryError> {
+        let (batch_no, series) = (self.chunks[i].0, self.chunks[i].1.clone());
+        let batch = self.batches[batch_no].as_ref();
+        if let Some(shared) = shared {
             drop(ctx.budget.charge(WindowFunction::samples_max(shared), 0)?);
         }
         let mut row = vec![ABSENT; self.n_steps];
@@ -286,82 +416,100 @@ impl Leaf {
             }
             let mut labels = None;
             let mut histograms = HistogramRow::new();
-            let mut notes = Notes::new(&self.sites, &mut annotations);
+            let mut is_full = false;
+            let mut notes = Notes::new(&self.sites, annotations);
             match &self.what {
                 What::Newest(i) if column.histograms.is_empty() => i.newest(columns, column, scratch, &mut row),
                 What::NewestStamp(i, of) if column.histograms.is_empty() => {
                     i.newest_stamp(columns, of.stamps(columns, at, &mut stamps), column, scratch, &mut row);
                 }
                 What::Newest(i) => {
-                    let labels = labels.get_or_insert_with(|| batch.labels(index));
-                    histograms = i.newest_mixed(columns, column, &mut row, labels.metric_name(), &mut notes);
+                    // Without interpolation nothing is said of a series.
+                    let name = if i.smoothed { self.metric(batch, index, &mut labels) } else { "" };
+                    histograms = i.newest_mixed(columns, column, &mut row, name, &mut notes);
                 }
                 What::NewestStamp(i, of) => {
                     i.newest_stamp_mixed(columns, of.stamps(columns, at, &mut stamps), column, &mut row);
                 }
                 What::Window(f) => {
-                    let shared = shared.as_ref().expect("windows are shared for window functions");
+                    let shared = shared.expect("windows are shared for window functions");
                     let starts = columns.start_timestamps(at);
                     let times = columns.timestamps();
                     let c = Column { times, values: column.values, presence: column.presence, starts };
-                    f.floats(c, shared, &mut scratch.window, &mut row)?;
+                    is_full = f.floats(c, shared, &mut scratch.window, &mut row)?;
                     if !column.histograms.is_empty() {
-                        let labels = labels.get_or_insert_with(|| batch.labels(index));
+                        is_full = false;
                         let timed = timed_histograms(times, column);
                         let starts = starts.map_or_else(Vec::new, |s| histogram_starts(s, column));
-                        let name = labels.metric_name();
+                        let name = self.metric(batch, index, &mut labels);
                         histograms = f.with_histograms(c, &timed, &starts, name, &mut row, &mut notes);
                     }
                     if let Some(starts) = starts {
-                        let labels = labels.get_or_insert_with(|| batch.labels(index));
                         let is_sample = |row: &usize| is_sample(column, *row);
                         let samples: Vec<(i64, i64)> =
                             (0..times.len()).filter(is_sample).map(|row| (times[row], starts[row])).collect();
-                        f.note_overlaps(&samples, labels.metric_name(), &mut notes);
+                        f.note_overlaps(&samples, self.metric(batch, index, &mut labels), &mut notes);
                     }
                 }
             }
-            if histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
+            if !is_full && histograms.is_empty() && row.iter().all(|v| is_absent(*v)) {
                 continue;
             }
-            let labels = labels.or_else(|| self.anonymous.clone()).unwrap_or_else(|| batch.labels(index));
-            let mut series = Series::new(labels);
-            match &self.what {
-                What::Newest(_) => {}
-                What::NewestStamp(..) => series.drop_name(ctx.delayed_names),
-                What::Window(f) => {
-                    note_non_counter(f.id, &series, &row, &mut notes);
-                    f.note_quantiles(&row, &mut notes);
-                    if !f.keeps_name() {
-                        series.drop_name(ctx.delayed_names);
-                    }
+            if let What::Window(f) = &self.what {
+                if f.names_series() {
+                    note_non_counter(f.id, self.metric(batch, index, &mut labels), &row, &mut notes);
                 }
+                f.note_quantiles(&row, &mut notes);
             }
-            vector.push_row(series, &row, histograms);
+            let row = Row { batch: batch_no, index, labels, floats: &row, is_full, histograms };
+            emit(row, annotations);
         }
-        drop(ctx.budget.charge(vector.n_samples(), 0)?);
-        Ok(Part { vector, annotations, charge })
+        Ok(())
     }
 
-    fn share(&self, columns: &Columns, rows: &mut Vec<Rows>) -> Option<Shared> {
+    /// Prepares what the columns of a chunk share, unless the chunk before had the same times.
+    fn share(&self, columns: &Columns, scratch: &mut Scratch) -> Option<Shared> {
         match &self.what {
             What::Newest(i) | What::NewestStamp(i, _) => {
-                window::rows(columns.timestamps(), &i.reads, rows);
+                window::rows(columns.timestamps(), &i.reads, &mut scratch.rows);
                 None
             }
-            What::Window(f) => Some(f.share(columns.timestamps())),
+            What::Window(f) => match scratch.shared.take() {
+                Some((times, shared)) if times == columns.timestamps() => Some(shared),
+                _ => Some(f.share(columns.timestamps())),
+            },
         }
     }
 }
 
-/// Cuts a sequence into runs whose sizes add up to little more than one chunk.
+impl What {
+    /// Whether annotations may name the series that is evaluated.
+    fn may_name_series(&self) -> bool {
+        match self {
+            Self::Newest(i) => i.smoothed,
+            Self::NewestStamp(..) => false,
+            Self::Window(_) => true,
+        }
+    }
+}
+
+/// Whether every column has a float and none a histogram, of which the one before tells more.
+fn has_floats_everywhere(columns: &Columns) -> bool {
+    let has_float = |i| {
+        let column = columns.column(i);
+        (0..columns.n_rows()).rev().any(|row| column.is_present(row))
+    };
+    columns.has_no_histograms() && (0..columns.n_columns()).all(has_float)
+}
+
+/// Cuts a sequence into runs whose sizes add up to little more than one task.
 fn runs(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> = Vec::new();
     let mut total = usize::MAX;
     for (i, size) in sizes.enumerate() {
         // A fixed cost per chunk: labels, windows, one call of the store.
         let size = size.saturating_add(64);
-        if total.saturating_add(size) > CHUNK_VALUES {
+        if total.saturating_add(size) > TASK_VALUES {
             out.push(i..i);
             total = 0;
         }
@@ -374,11 +522,10 @@ fn runs(sizes: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
 }
 
 /// Says that a rate is taken of what does not look like a counter.
-pub(crate) fn note_non_counter(id: FunctionId, series: &Series, row: &[f64], notes: &mut Notes<'_>) {
+pub(crate) fn note_non_counter(id: FunctionId, name: &str, row: &[f64], notes: &mut Notes<'_>) {
     if !matches!(id, FunctionId::Rate | FunctionId::Increase) {
         return;
     }
-    let name = series.labels.metric_name();
     let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
     if !name.is_empty() && !is_counter && row.iter().any(|v| !is_absent(*v)) {
         notes.info(&texts::possible_non_counter(name), 0);
@@ -528,18 +675,19 @@ fn is_sample(column: ColumnRef<'_>, row: usize) -> bool {
     found.is_ok_and(|i| !is_absent(column.histograms[i].2.sum))
 }
 
-/// The batches of `selector` with samples in `range`; what the store cannot read becomes a warning.
+/// The batches of `selector` with samples in `range`, with labels if `is_labelled`; what the store cannot read becomes a warning.
 pub(crate) fn select(
     ctx: Context<'_>,
     selector: &Selector,
     range: TimeRange,
+    is_labelled: bool,
     notes: &mut Annotations,
 ) -> Result<Vec<Arc<dyn SeriesBatch>>, QueryError> {
     if range.is_empty() {
         return Ok(Vec::new());
     }
     let select = Select { range, matchers: &selector.matchers, cancel: ctx.cancel };
-    let selection = ctx.snapshot.select(&select)?;
+    let selection = if is_labelled { ctx.snapshot.select(&select) } else { ctx.snapshot.select_unlabelled(&select) }?;
     for text in selection.warnings {
         notes.push(Annotation { severity: Severity::Warning, text, span: None });
     }

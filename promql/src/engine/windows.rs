@@ -43,6 +43,8 @@ pub(crate) struct WindowFunction {
 pub(crate) struct Shared {
     rows: Vec<Rows>,
     extrapolation: Option<Extrapolation>,
+    /// Whether each step has a value of a series with a sample in every row.
+    is_full: bool,
 }
 
 /// Buffers that are reused from column to column.
@@ -88,13 +90,19 @@ impl Column<'_> {
     }
 }
 
+/// Whether the metric's name stays on what a range function answers.
+pub(crate) fn keeps_name(id: FunctionId) -> bool {
+    matches!(id, FunctionId::LastOverTime | FunctionId::FirstOverTime)
+}
+
 impl WindowFunction {
     /// Prepares what columns with these times share.
     pub(crate) fn share(&self, times: &[i64]) -> Shared {
         let mut rows = Vec::new();
         self.rows(times, &mut rows);
         let extrapolation = self.extrapolating().map(|kind| Extrapolation::new(times, &rows, &self.windows, kind));
-        Shared { rows, extrapolation }
+        let is_full = extrapolation.is_some() && rows.iter().all(|r| r.len() >= 2);
+        Shared { rows, extrapolation, is_full }
     }
 
     /// Most samples in any one window of these rows.
@@ -134,7 +142,7 @@ impl WindowFunction {
 
     /// Whether the metric's name stays.
     pub(crate) fn keeps_name(&self) -> bool {
-        matches!(self.id, FunctionId::LastOverTime | FunctionId::FirstOverTime)
+        keeps_name(self.id)
     }
 
     /// Adds the answer for a series of a subquery that loses its name at those steps of the subquery, and so wherever
@@ -159,7 +167,8 @@ impl WindowFunction {
         push_filtered(out, &answer, 0, loses);
     }
 
-    /// Writes the value of each step of a column that has no histograms.
+    /// Writes the value of each step of a column that has no histograms. The answer is `true` when it is known that no
+    /// step is without a value.
     ///
     /// # Errors
     /// A parameter that the function refuses.
@@ -169,18 +178,27 @@ impl WindowFunction {
         shared: &Shared,
         scratch: &mut Scratch,
         out: &mut [f64],
-    ) -> Result<(), QueryError> {
+    ) -> Result<bool, QueryError> {
         if let Some(starts) = column.starts.filter(|_| self.asks_for_starts()) {
             self.with_starts(column, starts, out);
-            return Ok(());
+            return Ok(false);
+        }
+        if let Some(extrapolation) = &shared.extrapolation
+            && column.presence.is_none()
+            && extrapolation.is_of_counter()
+            && rate::is_rising(column.values)
+        {
+            extrapolation.apply_rising(column.values, &shared.rows, out);
+            return Ok(shared.is_full);
         }
         if column.is_dense() {
             if let Some(extrapolation) = &shared.extrapolation {
                 extrapolation.apply(column.values, &shared.rows, out);
-                return Ok(());
+                return Ok(shared.is_full);
             }
             let samples = Samples { t: column.times, v: column.values };
-            return self.run(samples, &shared.rows, &mut scratch.sort, out);
+            self.run(samples, &shared.rows, &mut scratch.sort, out)?;
+            return Ok(false);
         }
         let (mut t, mut v) = (std::mem::take(&mut scratch.t), std::mem::take(&mut scratch.v));
         let mut rows = std::mem::take(&mut scratch.rows);
@@ -194,7 +212,7 @@ impl WindowFunction {
             None => self.run(Samples { t: &t, v: &v }, &rows, &mut scratch.sort, out),
         };
         (scratch.t, scratch.v, scratch.rows) = (t, v, rows);
-        result
+        result.map(|()| false)
     }
 
     /// Whether the function looks for restarts of counters.

@@ -115,12 +115,8 @@ impl Extrapolation {
         Self { kind, range_secs, edges, factors }
     }
 
-    /// Writes the value of each step of a series with a value in every row.
-    pub(crate) fn apply(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
-        let resets = if self.kind.is_counter { resets(values) } else { Vec::new() };
-        if !resets.is_empty() {
-            return self.apply_with_resets(values, &resets, rows, out);
-        }
+    /// As [`Extrapolation::apply`], of a counter that [`is_rising`].
+    pub(crate) fn apply_rising(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
         for (step, (out, r)) in out.iter_mut().zip(rows).enumerate() {
             *out = if r.hi < r.lo + 2 {
                 ABSENT
@@ -129,6 +125,20 @@ impl Extrapolation {
                 self.value(step, values[r.hi as usize - 1] - first, first)
             };
         }
+    }
+
+    /// Whether values are those of a counter.
+    pub(crate) fn is_of_counter(&self) -> bool {
+        self.kind.is_counter
+    }
+
+    /// Writes the value of each step of a series with a value in every row.
+    pub(crate) fn apply(&self, values: &[f64], rows: &[Rows], out: &mut [f64]) {
+        let resets = if self.kind.is_counter { resets(values) } else { Vec::new() };
+        if !resets.is_empty() {
+            return self.apply_with_resets(values, &resets, rows, out);
+        }
+        self.apply_rising(values, rows, out);
     }
 
     #[inline]
@@ -163,6 +173,21 @@ impl Extrapolation {
             *out = self.value(step, increase, values[lo]);
         }
     }
+}
+
+/// Whether no value is less than the one before it, and none of several is NaN, staleness markers included.
+pub(crate) fn is_rising(values: &[f64]) -> bool {
+    let mut at = 0;
+    while at + 1 < values.len() {
+        let end = (at + 256).min(values.len() - 1);
+        let (before, after) = (&values[at..end], &values[at + 1..=end]);
+        // A loop without branches sees several values at once.
+        if !before.iter().zip(after).fold(true, |all, (a, b)| all & (b >= a)) {
+            return false;
+        }
+        at = end;
+    }
+    true
 }
 
 /// The rows whose value is smaller than the one before it.
@@ -268,6 +293,14 @@ mod tests {
             values[at] = -1.0;
             assert_eq!(resets(&values), [at]);
             values[at] = kept;
+        }
+        assert!(is_rising(&values) && is_rising(&[1.0, 1.0]) && is_rising(&[]));
+        for at in [0, 1, 255, 256, 257, 999] {
+            for wrong in [f64::NAN, ABSENT, if at == 0 { 2.0 } else { -1.0 }] {
+                let kept = std::mem::replace(&mut values[at], wrong);
+                assert!(!is_rising(&values), "{at} {wrong}");
+                values[at] = kept;
+            }
         }
         assert_eq!(resets(&[]), [0; 0]);
         assert_eq!(resets(&[3.0, 2.0, 1.0]), [1, 2]);
