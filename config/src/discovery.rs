@@ -1,6 +1,7 @@
 //! Where targets come from: `static_configs`, `file_sd_configs` and the files of the latter, and all `<name>_sd_configs`
 //! that ask somebody.
 
+mod kubernetes;
 mod mechanisms;
 mod settings;
 
@@ -15,6 +16,7 @@ use crate::error::{ConfigError, ConfigErrors, Position, Problem};
 use crate::print::{self, Map};
 use crate::scrape::NameValidation;
 
+pub use kubernetes::*;
 pub use mechanisms::*;
 use settings::SettingMap;
 
@@ -67,6 +69,7 @@ mechanisms! {
     Dns(DnsSdConfig) "dns_sd_configs" "dns";
     Eureka(EurekaSdConfig) "eureka_sd_configs" "eureka";
     Http(HttpSdConfig) "http_sd_configs" "http";
+    Kubernetes(KubernetesSdConfig) "kubernetes_sd_configs" "kubernetes";
     Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
 }
 
@@ -108,7 +111,6 @@ pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::new("gce_sd_configs", Harmless::Empty),
     NotBuilt::new("hetzner_sd_configs", Harmless::Empty),
     NotBuilt::new("ionos_sd_configs", Harmless::Empty),
-    NotBuilt::new("kubernetes_sd_configs", Harmless::Empty),
     NotBuilt::new("kuma_sd_configs", Harmless::Empty),
     NotBuilt::new("lightsail_sd_configs", Harmless::Empty),
     NotBuilt::new("linode_sd_configs", Harmless::Empty),

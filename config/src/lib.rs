@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod error;
 pub mod global;
 pub mod http_client;
+pub mod kubeconfig;
 pub mod relabel;
 pub mod scrape;
 pub mod sections;

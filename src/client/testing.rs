@@ -16,6 +16,8 @@ pub(crate) enum Action {
     Send(Vec<u8>),
     /// Sends these bytes this many times.
     Repeat(Vec<u8>, usize),
+    /// Waits so long.
+    Pause(std::time::Duration),
     /// Answers no more.
     Hang,
     /// Closes the connection.
@@ -112,6 +114,10 @@ pub(crate) async fn serve(mut stream: impl Stream, handler: Handler) {
                         ok = ok && stream.write_all(&bytes).await.is_ok();
                     }
                     ok
+                }
+                Action::Pause(time) => {
+                    tokio::time::sleep(time).await;
+                    true
                 }
                 Action::Hang => std::future::pending().await,
                 Action::Close => false,

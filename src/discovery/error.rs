@@ -1,5 +1,6 @@
 //! Why targets could not be found.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::api::ANSWER_BYTES_MAX;
@@ -39,6 +40,18 @@ pub(super) enum SdError {
     /// More targets than an entry may have.
     #[error("{n_targets} targets, more than the limit of {TARGETS_MAX} for one entry")]
     TooMany { n_targets: usize },
+    /// An answer that goes on for ever.
+    #[error("{url}: more than {max} pages")]
+    Pages { url: Url, max: usize },
+    /// A file that the mechanism needs.
+    #[error("{op} {}: {reason}", path.display())]
+    File { op: &'static str, path: PathBuf, reason: String },
+    /// Something that the mechanism needs is not there.
+    #[error("{what}; {remedy}")]
+    Missing { what: &'static str, remedy: &'static str },
+    /// Another task, which others share, failed so.
+    #[error("{error}")]
+    Watch { error: String },
     /// Not done in time.
     #[error("no answer within {} s", allowed.as_secs())]
     Slow { allowed: Duration },

@@ -25,6 +25,17 @@ impl Meta {
         self
     }
 
+    /// Sets `<prefix><name>` to `true` or `false`.
+    pub(super) fn set_bool(&mut self, name: &str, value: bool) -> &mut Self {
+        self.set(name, if value { "true" } else { "false" })
+    }
+
+    /// Sets a label with this whole name.
+    pub(super) fn set_whole(&mut self, name: &str, value: &str) -> &mut Self {
+        self.labels.set(name, value);
+        self
+    }
+
     /// Sets `<prefix><name>_<key>`, with what cannot be in a name made underscores.
     pub(super) fn set_under(&mut self, name: &str, key: &str, value: impl AsRef<str>) -> &mut Self {
         self.set(&format!("{name}_{}", clean(key)), value)

@@ -12,6 +12,7 @@ mod eureka;
 mod figures;
 mod file;
 mod http;
+mod kubernetes;
 mod meta;
 mod nomad;
 mod provider;

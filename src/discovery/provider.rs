@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::error::SdError;
 use super::figures::SdMetrics;
+use super::kubernetes::Watches;
 use crate::client::Connector;
 use promontory_storage::clock::Clock;
 
@@ -31,6 +32,16 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Counts.
     pub metrics: Arc<SdMetrics>,
+    /// Watches that several entries share.
+    pub(super) watches: Arc<Watches>,
+}
+
+impl Surroundings {
+    /// Connections by `connector`, time by `clock`.
+    #[must_use]
+    pub fn new(connector: Arc<dyn Connector>, clock: Arc<dyn Clock>) -> Self {
+        Self { connector, clock, metrics: Arc::default(), watches: Arc::default() }
+    }
 }
 
 /// The running mechanisms of all jobs.
@@ -134,19 +145,31 @@ pub(super) struct Publisher {
 impl Publisher {
     /// What is found now.
     pub(super) fn publish(&self, groups: Vec<TargetGroup>) {
-        let n_targets: usize = groups.iter().map(|group| group.targets.len()).sum();
-        if n_targets > TARGETS_MAX {
-            return self.fail(&SdError::TooMany { n_targets });
-        }
-        let metrics = &self.surroundings.metrics;
-        let mut state = lock(&self.state);
-        if state.error.take().is_some() {
+        if self.put(groups) && lock(&self.state).error.take().is_some() {
             tracing::info!(mechanism = self.mechanism, job = %self.job, "discovery works again");
         }
+    }
+
+    /// What is found now, although a part of the looking failed.
+    pub(super) fn publish_despite(&self, groups: Vec<TargetGroup>, error: &SdError) {
+        if self.put(groups) {
+            self.fail(error);
+        }
+    }
+
+    /// Makes `groups` those that takers see, unless they are too many.
+    fn put(&self, groups: Vec<TargetGroup>) -> bool {
+        let n_targets: usize = groups.iter().map(|group| group.targets.len()).sum();
+        if n_targets > TARGETS_MAX {
+            self.fail(&SdError::TooMany { n_targets });
+            return false;
+        }
+        let metrics = &self.surroundings.metrics;
         metrics.update(self.mechanism, &self.job, |f| {
             f.updates += 1;
             f.last_update = self.surroundings.clock.now();
         });
+        let mut state = lock(&self.state);
         if *state.groups != groups {
             let is_delayed = state.version != state.taken;
             state.groups = Arc::new(groups);
@@ -156,6 +179,7 @@ impl Publisher {
                 metrics.update(self.mechanism, &self.job, |f| f.delayed += 1);
             }
         }
+        true
     }
 
     /// Looking failed; what was found before stays.

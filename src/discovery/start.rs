@@ -9,6 +9,7 @@ use super::consul::Consul;
 use super::dns::{Dns, NameServers};
 use super::eureka::Eureka;
 use super::http::Http;
+use super::kubernetes;
 use super::nomad::Nomad;
 use super::provider::{Publisher, Refresh, poll};
 
@@ -21,6 +22,7 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Consul(c) => every(c.refresh_interval, Consul::new(c, at), out),
         Discovery::Dns(c) => every(c.refresh_interval, Dns::new(c, NameServers::OfMachine, at), out),
         Discovery::Eureka(c) => every(c.refresh_interval, Eureka::new(c, at), out),
+        Discovery::Kubernetes(c) => tokio::spawn(kubernetes::run((**c).clone(), out)).abort_handle(),
         Discovery::Nomad(c) => every(c.refresh_interval, Nomad::new(c, at), out),
         Discovery::Http(c) => every(c.refresh_interval, Http::new(c, at), out),
     }

@@ -7,7 +7,7 @@ use promontory_config::Discovery;
 use promontory_model::Timestamp;
 use promontory_storage::clock::{Clock, ManualClock};
 
-use super::{JobDiscovery, Providers, SdMetrics, Surroundings};
+use super::{JobDiscovery, Providers, Surroundings};
 use crate::client::Connector;
 use crate::client::testing::{Action, FakeNetwork, answer};
 
@@ -30,7 +30,7 @@ pub(crate) fn discovery(fields: &str) -> Vec<Discovery> {
 /// Surroundings without a network.
 pub(crate) fn surroundings() -> Surroundings {
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
-    Surroundings { connector: FakeNetwork::new(), clock, metrics: Arc::default() }
+    Surroundings::new(FakeNetwork::new(), clock)
 }
 
 /// An answer in JSON.
@@ -57,8 +57,7 @@ impl Lab {
     /// The same with other connections.
     pub(crate) fn over(fields: &str, network: Arc<FakeNetwork>, connector: Arc<dyn Connector>) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
-        let metrics = Arc::<SdMetrics>::default();
-        let providers = Providers::new(Surroundings { connector, clock: clock.clone(), metrics });
+        let providers = Providers::new(Surroundings::new(connector, clock.clone()));
         let job = JobDiscovery::new("j", &discovery(fields), &providers);
         Self { network, providers, job, clock }
     }

@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::scrape_loop::{Health, Shared};
 use super::target::Fnv1a;
 use crate::client::{Connector, TcpConnector};
-use crate::discovery::{JobDiscovery, Providers, SdMetrics, Surroundings};
+use crate::discovery::{JobDiscovery, Providers, Surroundings};
 
 /// How often discovery is asked for changes, which is also the least time between two changes of a job's targets.
 const DISCOVERY_INTERVAL: StdDuration = StdDuration::from_secs(5);
@@ -136,9 +136,7 @@ impl Manager {
         seed: u64,
         connector: Arc<dyn Connector>,
     ) -> Self {
-        let surroundings =
-            Surroundings { connector: connector.clone(), clock: clock.clone(), metrics: Arc::<SdMetrics>::default() };
-        let providers = Providers::new(surroundings);
+        let providers = Providers::new(Surroundings::new(connector.clone(), clock.clone()));
         let shared = Arc::new(Shared { db, clock, metrics, scratch: super::scratch::ScratchPool::default(), seed });
         Self(Arc::new(Inner { shared, connector, providers, jobs: Mutex::default(), stopping: Notify::new() }))
     }

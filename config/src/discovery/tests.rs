@@ -45,4 +45,11 @@ fn entries_are_shown_with_their_defaults() {
     check("eureka_sd_configs: [{server: 'http://e/eureka'}]", {
         "eureka_sd_configs: / server: http://e/eureka / refresh_interval: 30s"
     });
+    check(
+        "kubernetes_sd_configs: [{role: pod, api_server: 'https://k', namespaces: {names: [ml]}, selectors: [{role: pod, \
+         label: a=b}], attach_metadata: {namespace: true}}]",
+        "kubernetes_sd_configs: / api_server: https://k / role: pod / namespaces: / own_namespace: false / names: / ml / \
+         selectors: / role: pod / label: a=b / attach_metadata: / node: false / namespace: true / deployment: false / \
+         job: false / cronjob: false",
+    );
 }
