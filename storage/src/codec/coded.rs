@@ -39,10 +39,8 @@ const LEN_MAX: u32 = 10;
 const SYMBOLS_PER_LOOK: usize = 4;
 /// Looks of [`LEN_MAX`] bits between two loads.
 const LOOKS: usize = 5;
-/// What one step may write beyond the last symbol.
-const SLACK: usize = 64;
-/// Symbols of one stream.
-const HALF: usize = UNIT / 2;
+/// Room behind the symbols of a stream: for what a step writes beyond the last, and for a whole block to be copied.
+const SLACK: usize = BLOCK;
 
 /// Codes of pairs: a symbol is two numbers of two bits, the first in the low ones.
 const N_PAIR_CODES: usize = 6;
@@ -333,7 +331,7 @@ impl<'a> Stream<'a> {
 
     /// Takes the next symbols, at least [`LOOKS`] of them.
     #[inline]
-    fn step(&mut self, table: &Table, out: &mut [u8; HALF + SLACK]) {
+    fn step(&mut self, table: &Table, out: &mut [u8]) {
         const ROOM: usize = 32;
         let load = match self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
             Some(eight) => u64::from_le_bytes(*eight),
@@ -369,6 +367,25 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// The symbols of both streams, as [`Unit`] holds them.
+fn take_codes(table: &Table, streams: [&[u8]; 2], n: [usize; 2]) -> Vec<u8> {
+    let mut out = vec![0; n[0] + n[1] + 2 * SLACK];
+    let [mut a, mut b] = streams.map(Stream::new);
+    let (of_a, of_b) = out.split_at_mut(n[0] + SLACK);
+    // Side by side, as neither waits for the other.
+    while a.n < n[0] && b.n < n[1] {
+        a.step(table, of_a);
+        b.step(table, of_b);
+    }
+    while a.n < n[0] {
+        a.step(table, of_a);
+    }
+    while b.n < n[1] {
+        b.step(table, of_b);
+    }
+    out
+}
+
 /// A unit whose codes are read.
 pub(super) struct Unit<'a> {
     n: usize,
@@ -382,7 +399,8 @@ pub(super) struct Unit<'a> {
     /// What lies beyond the escapes.
     beyond: Reader<'a>,
     lows: Reader<'a>,
-    symbols: [[u8; HALF + SLACK]; 2],
+    /// Those of the first stream, and then, [`SLACK`] behind them, of the second.
+    symbols: Vec<u8>,
 }
 
 impl<'a> Unit<'a> {
@@ -433,35 +451,9 @@ impl<'a> Unit<'a> {
         const NARROW: u64 = 1 << NARROW_WIDTH_MAX;
         let is_narrow =
             low < NARROW_WIDTH_MAX && largest < NARROW && (u64::from(ESCAPE) + largest + 1) << low <= NARROW;
-        let mut out = Self {
-            n,
-            done: 0,
-            low,
-            is_pair,
-            is_signed: flags & SIGNED != 0,
-            is_narrow,
-            beyond,
-            lows,
-            symbols: [[0; HALF + SLACK]; 2],
-        };
-        out.take_codes(table(code), streams, [n_first, n - n_first].map(|n| symbols_of(is_pair, n)));
-        Ok(out)
-    }
-
-    fn take_codes(&mut self, table: &Table, streams: [&[u8]; 2], n: [usize; 2]) {
-        let [mut a, mut b] = streams.map(Stream::new);
-        let [of_a, of_b] = &mut self.symbols;
-        // Side by side, as neither waits for the other.
-        while a.n < n[0] && b.n < n[1] {
-            a.step(table, of_a);
-            b.step(table, of_b);
-        }
-        while a.n < n[0] {
-            a.step(table, of_a);
-        }
-        while b.n < n[1] {
-            b.step(table, of_b);
-        }
+        let n_symbols = [n_first, n - n_first].map(|n| symbols_of(is_pair, n));
+        let symbols = take_codes(table(code), streams, n_symbols);
+        Ok(Self { n, done: 0, low, is_pair, is_signed: flags & SIGNED != 0, is_narrow, beyond, lows, symbols })
     }
 
     /// Numbers that were not handed out yet.
@@ -472,8 +464,11 @@ impl<'a> Unit<'a> {
     /// Fills `high` with what is coded of the next block.
     fn next_symbols(&mut self, high: &mut [u8; BLOCK]) -> usize {
         let n_first = in_first(self.n);
-        let (half, at) =
-            if self.done < n_first { (&self.symbols[0], self.done) } else { (&self.symbols[1], self.done - n_first) };
+        let (start, at) = match self.done.checked_sub(n_first) {
+            None => (0, self.done),
+            Some(at) => (symbols_of(self.is_pair, n_first) + SLACK, at),
+        };
+        let half = &self.symbols[start..];
         let len = self.left().min(BLOCK);
         self.done += len;
         if self.is_pair {
@@ -489,6 +484,9 @@ impl<'a> Unit<'a> {
 
     /// Gives the places of escapes in a block, and how much is beyond them.
     fn escapes(&mut self, high: &[u8], mut emit: impl FnMut(usize, u64)) -> Result<(), CodecError> {
+        if self.beyond.is_empty() {
+            return Ok(());
+        }
         let escape = if self.is_pair { PAIR_ESCAPE as u8 } else { ESCAPE };
         if high.iter().fold(false, |any, h| any | (*h == escape)) {
             for (at, _) in high.iter().enumerate().filter(|(_, h)| **h == escape) {

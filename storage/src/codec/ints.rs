@@ -10,6 +10,10 @@ use crate::wire::{Reader, put_varint, put_zigzag, unzigzag, zigzag};
 
 /// Blocks that are measured to choose a transform; longer columns are sampled.
 const SAMPLED_BLOCKS_MAX: usize = 4;
+/// Fewer numbers are not smoothed.
+const SMOOTHED_MIN: usize = 64;
+/// Numbers that are looked at to judge a smoothing.
+const SMOOTHED_JUDGED: usize = 480;
 /// Differences that are looked at to find the usual one.
 const SAMPLED_DELTAS: usize = 97;
 
@@ -26,8 +30,8 @@ pub(super) enum Form {
     Delta,
     /// First value and least difference, then distances of the differences to it.
     DeltaOffset,
-    /// First value and first difference, then zigzag changes of the difference.
-    DeltaDelta,
+    /// First value, or first value and difference, then zigzag distances from what those before let expect.
+    Smoothed,
     /// First value and usual difference, then zigzag distances of the differences to it.
     DeltaCentre,
     /// First value, then where the value changes, and by how much.
@@ -42,7 +46,7 @@ impl Form {
             Self::Offset => 2,
             Self::Delta => 3,
             Self::DeltaOffset => 4,
-            Self::DeltaDelta => 5,
+            Self::Smoothed => 5,
             Self::DeltaCentre => 6,
             Self::Sparse => 7,
         }
@@ -55,7 +59,7 @@ impl Form {
             Form::Offset,
             Form::Delta,
             Form::DeltaOffset,
-            Form::DeltaDelta,
+            Form::Smoothed,
             Form::DeltaCentre,
             Form::Sparse,
         ];
@@ -63,9 +67,83 @@ impl Form {
     }
 }
 
+/// How numbers are expected to go on: at the first of them, plus a part of all distances so far.
+///
+/// With no part, they lie around a level; with all of it, each is expected where the one before was; between, a level
+/// moves under noise, and most of a distance is noise. This is an exponentially weighted mean, written as a sum so that
+/// it decodes like differences.
+///
+/// # Source
+/// Muth, "Optimal Properties of Exponentially Weighted Forecasts", 1960.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Smoothing {
+    /// The part, in quarters, 1–4.
+    quarters: u8,
+    /// Numbers are the differences, not the values.
+    of_deltas: bool,
+}
+
+/// Each difference is expected to be the one before.
+const DELTA_DELTA: Smoothing = Smoothing { quarters: 4, of_deltas: true };
+/// Bits of the parameter of a smoothing.
+const QUARTERS_MASK: u8 = 7;
+const OF_DELTAS: u8 = 8;
+
+impl Smoothing {
+    fn code(self) -> u8 {
+        self.quarters | if self.of_deltas { OF_DELTAS } else { 0 }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        let quarters = code & QUARTERS_MASK;
+        let is_known = code & !(QUARTERS_MASK | OF_DELTAS) == 0 && (1..=4).contains(&quarters);
+        is_known.then_some(Self { quarters, of_deltas: code & OF_DELTAS != 0 })
+    }
+
+    /// What is added to the first number after distances with this sum.
+    fn expected(self, sum: i64) -> i64 {
+        sum.wrapping_mul(i64::from(self.quarters)) >> 2
+    }
+
+    /// Turns the distances of a block, of less than [`pack::NARROW_WIDTH_MAX`] bits each, into what they and those
+    /// before them in the block add to what is expected of its first number; gives the sum of the first `len`.
+    /// `rest` are quarters that are over from before.
+    fn unfold(self, distances: &mut [i32; BLOCK], rest: i32, len: usize) -> i64 {
+        let own = *distances;
+        running_sum_narrow(distances);
+        let sum = i64::from(distances[len - 1]);
+        let mut add = |times: fn(i32) -> i32| {
+            for (d, own) in distances.iter_mut().zip(own) {
+                let before = d.wrapping_sub(own);
+                *d = (times(before).wrapping_add(rest) >> 2).wrapping_add(own);
+            }
+        };
+        match self.quarters {
+            1 => add(|sum| sum),
+            2 => add(|sum| sum.wrapping_mul(2)),
+            3 => add(|sum| sum.wrapping_mul(3)),
+            // All of the sum: what it is with the number itself.
+            _ => {}
+        }
+        sum
+    }
+
+    /// Zigzag distances of all but the first number.
+    fn distances(self, numbers: &[i64]) -> impl Iterator<Item = u64> {
+        let first = numbers.first().copied().unwrap_or(0);
+        numbers.iter().skip(1).scan(0, move |sum: &mut i64, x| {
+            let distance = x.wrapping_sub(first).wrapping_sub(self.expected(*sum));
+            *sum = sum.wrapping_add(distance);
+            Some(zigzag(distance))
+        })
+    }
+}
+
 /// A column with its transform chosen.
 pub(super) struct Plan {
     pub(super) form: Form,
+    /// Of the form that has one.
+    smoothing: Smoothing,
     /// Divides all differences; 1 when it is not worth its bytes.
     pub(super) factor: u64,
     /// Numbers to pack.
@@ -86,6 +164,7 @@ impl Plan {
         let mut deltas: Vec<i64> = ints.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
         let plain = |form, head: [i64; 2], n_head| Self {
             form,
+            smoothing: DELTA_DELTA,
             factor: 1,
             packed: Vec::new(),
             codes: None,
@@ -119,12 +198,13 @@ impl Plan {
             numbers = &quotients;
         }
         let facts = Facts::of(numbers, &deltas);
-        let form = choose(numbers, &deltas, &facts);
+        let (form, smoothing) = choose(numbers, &deltas, &facts);
         let mut gaps = Vec::new();
         let mut packed: Vec<u64> = match form {
             Form::Offset => offsets(numbers, facts.least).collect(),
             Form::DeltaOffset => offsets(&deltas, facts.least_delta).collect(),
-            Form::DeltaDelta => changes(&deltas).collect(),
+            Form::Smoothed if smoothing.of_deltas => smoothing.distances(&deltas).collect(),
+            Form::Smoothed => smoothing.distances(numbers).collect(),
             Form::DeltaCentre => centred(&deltas, facts.usual_delta).collect(),
             Form::Sparse => {
                 let mut packed = Vec::with_capacity(facts.n_changes);
@@ -137,9 +217,9 @@ impl Plan {
         let (mut head, n_head) = match form {
             Form::Offset => ([least, 0], 1),
             Form::DeltaOffset => ([first, facts.least_delta], 2),
-            Form::DeltaDelta => ([first, deltas[0]], 2),
+            Form::Smoothed if smoothing.of_deltas => ([first, deltas[0]], 2),
             Form::DeltaCentre => ([first, facts.usual_delta], 2),
-            Form::Delta | Form::Constant | Form::Linear | Form::Sparse => ([first, 0], 1),
+            Form::Delta | Form::Constant | Form::Linear | Form::Smoothed | Form::Sparse => ([first, 0], 1),
         };
         let mut codes = None;
         if packed.len() <= UNIT && matches!(form, Form::Offset | Form::DeltaOffset) {
@@ -152,10 +232,10 @@ impl Plan {
                 *counted_from = counted_from.wrapping_add(by.cast_signed());
             }
             codes = planned.map(|(plan, _)| plan);
-        } else if packed.len() <= UNIT {
+        } else if packed.len() <= UNIT && form != Form::Sparse {
             codes = pack::codes(&packed);
         }
-        Self { form, factor, packed, codes, gaps, head, n_head }
+        Self { form, smoothing, factor, packed, codes, gaps, head, n_head }
     }
 
     /// Appends the column.
@@ -163,17 +243,21 @@ impl Plan {
         if self.factor > 1 {
             put_varint(out, self.factor);
         }
+        if self.form == Form::Smoothed {
+            out.push(self.smoothing.code());
+        }
         put_zigzag(out, self.head[0]);
         if self.n_head > 1 {
             put_zigzag(out, self.head[1]);
         }
         if self.form == Form::Sparse {
             put_varint(out, self.gaps.len() as u64);
-            pack::put(&self.gaps, Behind::More, out);
+            pack::put_blocks(&self.gaps, out);
         }
         match &self.codes {
             Some(codes) => codes.write(&self.packed, behind, out),
-            None if self.packed.len() <= UNIT => pack::put_blocks(&self.packed, out),
+            // Of a sparse column these are few numbers, in which codes save little and cost much.
+            None if self.packed.len() <= UNIT || self.form == Form::Sparse => pack::put_blocks(&self.packed, out),
             None => pack::put(&self.packed, behind, out),
         }
     }
@@ -211,10 +295,6 @@ fn offsets(numbers: &[i64], least: i64) -> impl Iterator<Item = u64> {
 
 fn centred(deltas: &[i64], centre: i64) -> impl Iterator<Item = u64> {
     deltas.iter().map(move |d| zigzag(d.wrapping_sub(centre)))
-}
-
-fn changes(deltas: &[i64]) -> impl Iterator<Item = u64> {
-    deltas.windows(2).map(|w| zigzag(w[1].wrapping_sub(w[0])))
 }
 
 fn split_sparse(deltas: &[i64], gaps: &mut Vec<u64>, packed: &mut Vec<u64>) {
@@ -285,7 +365,50 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 }
 
 /// Judges the transforms on up to four blocks spread over the column.
-fn choose(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
+fn choose(numbers: &[i64], deltas: &[i64], facts: &Facts) -> (Form, Smoothing) {
+    let form = choose_form(numbers, deltas, facts);
+    if form == Form::Sparse || numbers.len() < SMOOTHED_MIN {
+        return (form, DELTA_DELTA);
+    }
+    let smoothed = |of_deltas| {
+        let numbers = if of_deltas { deltas } else { numbers };
+        smoothing(&numbers[..numbers.len().min(SMOOTHED_JUDGED)], of_deltas)
+    };
+    let smoothing = match form {
+        Form::Offset => smoothed(false),
+        Form::DeltaOffset | Form::Smoothed => smoothed(true),
+        _ => smoothed(false).or_else(|| smoothed(true)),
+    };
+    smoothing.map_or((form, DELTA_DELTA), |smoothing| (Form::Smoothed, smoothing))
+}
+
+/// The smoothing with which the distances of `numbers` are shorter than both without and with the whole of them.
+fn smoothing(numbers: &[i64], of_deltas: bool) -> Option<Smoothing> {
+    let weigh = |quarters: u8| length(Smoothing { quarters, of_deltas }.distances(numbers));
+    let middle =
+        middle_of(&mut numbers.iter().copied().step_by(numbers.len().div_ceil(SAMPLED_DELTAS)).collect::<Vec<_>>());
+    let alone = length(centred(numbers, middle));
+    let whole = weigh(4);
+    let half = weigh(2);
+    // The optimum lies towards the better end.
+    let (other, at_other) = if alone <= whole { (1, weigh(1)) } else { (3, weigh(3)) };
+    let (quarters, best) = if at_other < half { (other, at_other) } else { (2, half) };
+    // It decodes slower: a small gain does not pay for it.
+    let is_worth = best + numbers.len() as u64 / 20 < alone.min(whole);
+    is_worth.then_some(Smoothing { quarters, of_deltas })
+}
+
+/// Lengths of all numbers together, bits.
+fn length(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.map(|x| u64::from(pack::bit_len(x))).sum()
+}
+
+fn middle_of(some: &mut [i64]) -> i64 {
+    let n = some.len();
+    if n == 0 { 0 } else { *some.select_nth_unstable(n / 2).1 }
+}
+
+fn choose_form(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
     // Mostly unchanged: nothing else comes near.
     if facts.n_changes * 12 < deltas.len() {
         return Form::Sparse;
@@ -293,7 +416,7 @@ fn choose(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
     // Differences of one sign are cheaper as distances to the least one, others as zigzag.
     let by_delta = if facts.least_delta < 0 { Form::Delta } else { Form::DeltaOffset };
     // In the order of preference: fewer dependent additions win ties.
-    let forms = [Form::Offset, by_delta, Form::DeltaCentre, Form::DeltaDelta];
+    let forms = [Form::Offset, by_delta, Form::DeltaCentre, Form::Smoothed];
     let n_blocks = deltas.len().div_ceil(BLOCK);
     let step = n_blocks.div_ceil(SAMPLED_BLOCKS_MAX).max(1);
     let sampled = || (0..n_blocks).step_by(step).map(|i| i * BLOCK..((i + 1) * BLOCK).min(deltas.len()));
@@ -306,7 +429,7 @@ fn choose(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
                 Form::Offset => of_block(fill(&mut block, offsets(m, facts.least))),
                 Form::DeltaOffset => of_block(fill(&mut block, offsets(d, facts.least_delta))),
                 Form::DeltaCentre => of_block(fill(&mut block, centred(d, facts.usual_delta))),
-                Form::DeltaDelta => of_block(fill(&mut block, changes(d))),
+                Form::Smoothed => of_block(fill(&mut block, DELTA_DELTA.distances(d))),
                 _ => of_block(fill(&mut block, centred(d, 0))),
             };
         }
@@ -380,6 +503,9 @@ pub(super) fn each_run(
     mut emit: impl FnMut(Run<'_>),
 ) -> Result<(), CodecError> {
     let factor = if divided { bytes.varint()? as i64 } else { 1 };
+    if form == Form::Smoothed {
+        return smoothed(factor, bytes, n, narrow, &mut emit);
+    }
     let first = bytes.zigzag()?;
     match form {
         Form::Constant => {
@@ -410,8 +536,7 @@ pub(super) fn each_run(
             emit(Run::Same(first, 1));
             Blocks::new(first, factor, centre, narrow).deltas(bytes, n - 1, is_zigzag, &mut emit)
         }
-        Form::DeltaDelta => delta_deltas(first, factor, bytes, n, &mut emit),
-        Form::Sparse => sparse(first, factor, bytes, n, &mut emit),
+        Form::Sparse | Form::Smoothed => sparse(first, factor, bytes, n, &mut emit),
     }
 }
 
@@ -493,18 +618,19 @@ impl Blocks {
         let mut numbers = Numbers::new(bytes, n);
         for_blocks(n, |len| {
             if self.narrow && self.is_exact() && numbers.narrow(&mut self.steps)? {
-                let mut steps = self.steps.map(u32::cast_signed);
+                // A small centre is added here, where it costs less than along a slope.
+                let is_small = self.centre.unsigned_abs() < 1 << pack::NARROW_WIDTH_MAX;
+                let slope = if is_small { 0 } else { self.centre.wrapping_mul(self.factor) };
+                let centre = if is_small { self.centre as i32 } else { 0 };
+                let mut steps = [0i32; BLOCK];
                 if is_zigzag {
                     for (s, z) in steps.iter_mut().zip(&self.steps) {
-                        *s = (z >> 1).cast_signed() ^ -((z & 1).cast_signed());
+                        *s = ((z >> 1).cast_signed() ^ -((z & 1).cast_signed())).wrapping_add(centre);
                     }
-                }
-                // A small centre is added here, where it costs less than along a slope.
-                let centre = i32::try_from(self.centre).unwrap_or(i32::MAX);
-                let mut slope = self.centre.wrapping_mul(self.factor);
-                if centre.unsigned_abs() < 1 << pack::NARROW_WIDTH_MAX {
-                    steps.iter_mut().for_each(|s| *s = s.wrapping_add(centre));
-                    slope = 0;
+                } else {
+                    for (s, z) in steps.iter_mut().zip(&self.steps) {
+                        *s = z.cast_signed().wrapping_add(centre);
+                    }
                 }
                 running_sum_narrow(&mut steps);
                 let (base, scale) = (self.at as f64, self.factor as f64);
@@ -525,32 +651,73 @@ impl Blocks {
     }
 }
 
-fn delta_deltas(
-    first: i64,
+fn smoothed(
     factor: i64,
     bytes: &mut Reader<'_>,
     n: usize,
+    narrow: bool,
     emit: &mut impl FnMut(Run<'_>),
 ) -> Result<(), CodecError> {
-    if n < 2 {
-        return Err(bytes.error("length of a column of changing differences").into());
+    let code = bytes.u8()?;
+    let smoothing = Smoothing::from_code(code).ok_or_else(|| bytes.error("smoothing of a column"))?;
+    let first = bytes.zigzag()?;
+    let n_first = if smoothing.of_deltas { 2 } else { 1 };
+    if n < n_first {
+        return Err(bytes.error("length of a smoothed column").into());
     }
-    let mut delta = bytes.zigzag()?.wrapping_mul(factor);
-    let mut at = first.wrapping_add(delta);
-    emit(Run::Ints(&[first, at]));
+    emit(Run::Same(first, 1));
+    let (mut at, mut level) = (first, 0);
+    if smoothing.of_deltas {
+        level = bytes.zigzag()?;
+        at = at.wrapping_add(level.wrapping_mul(factor));
+        emit(Run::Same(at, 1));
+    }
     let mut z = [0u64; BLOCK];
+    let mut steps = [0u32; BLOCK];
     let mut ints = [0i64; BLOCK];
-    let mut numbers = Numbers::new(bytes, n - 2);
-    for_blocks(n - 2, |len| {
-        numbers.wide(&mut z)?;
-        for (m, z) in ints[..len].iter_mut().zip(&z) {
-            *m = unzigzag(*z).wrapping_mul(factor);
+    let mut sum = 0i64;
+    let mut numbers = Numbers::new(bytes, n - n_first);
+    for_blocks(n - n_first, |len| {
+        if numbers.narrow(&mut steps)? {
+            // What is expected of the first number of the block; the quarters that are over belong to the others, too.
+            let quarters = sum.wrapping_mul(i64::from(smoothing.quarters));
+            let expected = level.wrapping_add(quarters >> 2);
+            let mut distances = steps.map(|z| (z >> 1).cast_signed() ^ -((z & 1).cast_signed()));
+            sum = sum.wrapping_add(smoothing.unfold(&mut distances, (quarters & 3) as i32, len));
+            let base = first.wrapping_add(expected.wrapping_mul(factor));
+            if narrow && !smoothing.of_deltas && is_exact(base, factor) {
+                let (base, scale) = (base as f64, factor as f64);
+                emit(Run::Narrow { base, slope: 0.0, scale, steps: &distances[..len] });
+                return Ok(());
+            }
+            for (m, distance) in ints.iter_mut().zip(&distances) {
+                *m = expected.wrapping_add(i64::from(*distance));
+            }
+            if factor != 1 {
+                ints.iter_mut().for_each(|m| *m = m.wrapping_mul(factor));
+            }
+        } else {
+            numbers.wide(&mut z)?;
+            for (m, z) in ints[..len].iter_mut().zip(&z) {
+                let distance = unzigzag(*z);
+                *m = smoothing.expected(sum).wrapping_add(level).wrapping_add(distance).wrapping_mul(factor);
+                sum = sum.wrapping_add(distance);
+            }
         }
-        running_sum(&mut delta, &mut ints[..len]);
-        running_sum(&mut at, &mut ints[..len]);
+        if smoothing.of_deltas {
+            running_sum(&mut at, &mut ints[..len]);
+        } else {
+            ints[..len].iter_mut().for_each(|m| *m = m.wrapping_add(first));
+        }
         emit(Run::Ints(&ints[..len]));
         Ok(())
     })
+}
+
+/// Whether a base with a block of steps below 2^31 is exact in floats, each and together.
+fn is_exact(base: i64, factor: i64) -> bool {
+    let [base, factor] = [base, factor].map(|x| i128::from(x).abs());
+    factor < EXACT && base + (factor << 31) < EXACT
 }
 
 fn sparse(
@@ -665,8 +832,11 @@ mod tests {
         check(&[7], true, Some(Form::Constant));
         check(&[7; 300], true, Some(Form::Constant));
         check(&[10, 7, 4, 1], true, Some(Form::Linear));
-        let noise: Vec<i64> =
-            (0..500u64).map(|i| 1_000_000 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as i64).collect();
+        let random = |i: u64| {
+            let z = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 58
+        };
+        let noise: Vec<i64> = (0..500).map(|i| 1_000_000 + random(i) as i64).collect();
         check(&noise, true, Some(Form::Offset));
         let sums = |s: &mut i64, d: &i64| {
             *s += d;
@@ -678,7 +848,19 @@ mod tests {
         let walk: Vec<i64> = steps.iter().scan(0, sums).collect();
         check(&walk, true, Some(Form::Delta));
         let squares: Vec<i64> = (0..500).map(|i: i64| i * i).collect();
-        check(&squares, true, Some(Form::DeltaDelta));
+        check(&squares, true, Some(Form::Smoothed));
+        let level = |i: u64| (noise[i as usize] - 1_000_032) * 40;
+        let under_noise: Vec<i64> = walk.iter().enumerate().map(|(i, w)| w * 20 + level(i as u64 * 7 % 500)).collect();
+        check(&under_noise, true, Some(Form::Smoothed));
+        let mut at = 0;
+        let rising: Vec<i64> = under_noise
+            .iter()
+            .map(|d| {
+                at += d + 100_000;
+                at
+            })
+            .collect();
+        check(&rising, true, Some(Form::Smoothed));
         let rare: Vec<i64> = (0..500).map(|i| 7 * i64::from(i / 90 % 2)).collect();
         check(&rare, true, Some(Form::Sparse));
         let now_and_then: Vec<i64> = (0..500).map(|i| i64::from(i / 7 * i / 9)).collect();

@@ -263,6 +263,10 @@ fn unpack(payload: &[u8], n: usize, width: u32, out: &mut [u64; BLOCK]) {
         for (o, x) in out.iter_mut().zip(narrow) {
             *o = u64::from(x);
         }
+    } else if width <= NARROW_WIDTH_MAX {
+        let mut narrow = [0; BLOCK];
+        get_narrow_contiguous(payload, width, &mut narrow[..n]);
+        out.iter_mut().zip(narrow).for_each(|(o, x)| *o = u64::from(x));
     } else {
         get_contiguous(payload, width, &mut out[..n]);
     }
@@ -298,7 +302,7 @@ pub(super) fn get_low_narrow(
 pub(super) struct Numbers<'r, 'a> {
     bytes: &'r mut Reader<'a>,
     left: usize,
-    unit: Option<Box<Unit<'a>>>,
+    unit: Option<Unit<'a>>,
 }
 
 impl<'r, 'a> Numbers<'r, 'a> {
@@ -321,11 +325,11 @@ impl<'r, 'a> Numbers<'r, 'a> {
     fn open(&mut self) -> Result<Option<&mut Unit<'a>>, CodecError> {
         if self.unit.as_ref().is_none_or(|unit| unit.left() == 0) {
             self.unit = match self.bytes.peek() {
-                Some(byte) if Unit::is_first(byte) => Some(Box::new(Unit::read(self.bytes, self.left.min(UNIT))?)),
+                Some(byte) if Unit::is_first(byte) => Some(Unit::read(self.bytes, self.left.min(UNIT))?),
                 _ => None,
             };
         }
-        Ok(self.unit.as_deref_mut())
+        Ok(self.unit.as_mut())
     }
 
     /// Reads the next block into the front of `out`; what lies behind it is left undefined.
@@ -371,11 +375,10 @@ pub(super) fn get_short(bytes: &mut Reader<'_>, n: usize, out: &mut [u32; SHORT]
     if block.width + block.extra > NARROW_WIDTH_MAX {
         return Ok(false);
     }
-    const PADDED: usize = (SHORT * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4;
-    get_narrow_padded::<PADDED>(block.payload, block.width, &mut out[..n]);
+    get_narrow_contiguous(block.payload, block.width, &mut out[..n]);
     if !block.positions.is_empty() {
         let mut high = [0; SHORT];
-        get_narrow_padded::<PADDED>(block.extras, block.extra, &mut high[..block.positions.len()]);
+        get_narrow_contiguous(block.extras, block.extra, &mut high[..block.positions.len()]);
         for (at, high) in block.positions.iter().zip(high) {
             out[usize::from(*at)] |= high << block.width;
         }
@@ -406,61 +409,88 @@ fn get_contiguous(payload: &[u8], width: u32, out: &mut [u64]) {
     }
 }
 
-/// A load of four bytes holds any number of up to [`NARROW_WIDTH_MAX`] bits, wherever it starts in the first.
-fn get_narrow_contiguous(payload: &[u8], width: u32, out: &mut [u32]) {
-    get_narrow_padded::<{ (BLOCK * NARROW_WIDTH_MAX as usize).div_ceil(8) + 4 }>(payload, width, out);
-}
-
-/// With as many bytes as the widest numbers take and four more.
-fn get_narrow_padded<const PADDED: usize>(payload: &[u8], width: u32, out: &mut [u32]) {
-    if width == 0 {
-        out.fill(0);
-        return;
-    }
-    let mut padded = [0u8; PADDED];
-    padded[..payload.len()].copy_from_slice(payload);
-    let mask = (1 << width) - 1;
-    for (i, slot) in out.iter_mut().enumerate() {
-        let bit = i * width as usize;
-        let byte = bit / 8;
-        let load = u32::from_le_bytes(padded[byte..byte + 4].try_into().expect("the range has four bytes"));
-        *slot = load >> (bit % 8) & mask;
-    }
-}
-
-/// One copy of the loop per width, so that shifts are constants and rows become vectors.
-fn lanes<const W: usize>(payload: &[u8], out: &mut [u32; BLOCK]) {
-    let mut words = [[0u32; 4]; 33];
-    for (row, bytes) in words.iter_mut().zip(payload.chunks_exact(16)) {
-        for (word, b) in row.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_le_bytes(b.try_into().expect("chunks of four bytes"));
-        }
-    }
-    let mask = if W == 32 { u32::MAX } else { (1 << W) - 1 };
-    for row in 0..32 {
-        let bit = row * W;
-        let (word, shift) = (bit / 32, bit % 32);
-        for lane in 0..4 {
-            let mut v = words[word][lane] >> shift;
-            if shift + W > 32 {
-                v |= words[word + 1][lane] << (32 - shift);
-            }
-            out[row * 4 + lane] = v & mask;
-        }
-    }
-}
-
-macro_rules! lanes_by_width {
-    ($width:expr, $payload:expr, $out:expr, $($w:literal)*) => {
+/// One copy of `unpack` per width, so that shifts are constants.
+macro_rules! by_width {
+    ($unpack:ident, $width:expr, $payload:expr, $out:expr, $($w:literal)*) => {
         match $width {
-            $($w => lanes::<$w>($payload, $out),)*
+            $($w => $unpack::<$w>($payload, $out),)*
             _ => $out.fill(0),
         }
     };
 }
 
+/// Numbers that are unpacked together: they take as many bytes as each has bits.
+const GROUP: usize = 8;
+
+/// Eight numbers of a constant width; a load of four bytes holds any of up to [`NARROW_WIDTH_MAX`] bits, wherever it
+/// starts in the first.
+#[inline(always)]
+fn group<const W: usize>(bytes: &[u8]) -> [u32; GROUP] {
+    let bytes = &bytes[..W + 3];
+    std::array::from_fn(|i| {
+        let (byte, shift) = (i * W / 8, i * W % 8);
+        let load = u32::from_le_bytes(bytes[byte..byte + 4].try_into().expect("the range has four bytes"));
+        load >> shift & ((1 << W) - 1)
+    })
+}
+
+fn groups<const W: usize>(payload: &[u8], out: &mut [u32]) {
+    let mut chunks = out.chunks_exact_mut(GROUP);
+    let mut at = 0;
+    for chunk in &mut chunks {
+        // The last loads reach beyond the payload.
+        let Some(bytes) = payload.get(at..at + W + 3) else { break };
+        chunk.copy_from_slice(&group::<W>(bytes));
+        at += W;
+    }
+    let done = at / W * GROUP;
+    for rest in out[done..].chunks_mut(GROUP) {
+        let mut padded = [0; NARROW_WIDTH_MAX as usize + 3];
+        let bytes = &payload[at..payload.len().min(at + W)];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        rest.copy_from_slice(&group::<W>(&padded)[..rest.len()]);
+        at += W;
+    }
+}
+
+fn get_narrow_contiguous(payload: &[u8], width: u32, out: &mut [u32]) {
+    by_width!(groups, width, payload, out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22);
+}
+
+/// A row of lanes. With constants for both, it is a few vector operations.
+#[inline(always)]
+fn lane_row<const W: usize>(payload: &[u8], row: usize) -> [u32; 4] {
+    let word = |at: usize| -> [u32; 4] {
+        let bytes = &payload[16 * at..16 * at + 16];
+        std::array::from_fn(|lane| {
+            u32::from_le_bytes(bytes[4 * lane..4 * lane + 4].try_into().expect("the range has four bytes"))
+        })
+    };
+    let mask = if W == 32 { u32::MAX } else { (1 << W) - 1 };
+    let bit = row * W;
+    let (at, shift) = (bit / 32, bit % 32);
+    let mut out = word(at).map(|x| x >> shift);
+    if shift + W > 32 {
+        let next = word(at + 1);
+        out.iter_mut().zip(next).for_each(|(o, x)| *o |= x << (32 - shift));
+    }
+    out.map(|x| x & mask)
+}
+
+/// One copy per width, and each row written out: a loop would compute shifts as it goes.
+fn lanes<const W: usize>(payload: &[u8], out: &mut [u32; BLOCK]) {
+    // Known here, the length needs no check in the rows.
+    let payload = &payload[..16 * W];
+    macro_rules! rows {
+        ($($row:literal)*) => {
+            $(out[4 * $row..4 * $row + 4].copy_from_slice(&lane_row::<W>(payload, $row));)*
+        };
+    }
+    rows!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+}
+
 fn get_lanes(payload: &[u8], width: u32, out: &mut [u32; BLOCK]) {
-    lanes_by_width!(width, payload, out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29
+    by_width!(lanes, width, payload, out, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29
         30 31 32);
 }
 

@@ -126,6 +126,22 @@ proptest! {
     }
 
     #[test]
+    fn levels_under_noise_round_trip(
+        steps in proptest::collection::vec((-128i64..128, -128i64..128), 64..700),
+        (scale, noise, rise) in (1i64..1 << 34, 1i64..20, prop_oneof![Just(0i64), 1i64..5000]),
+        decimals in 0i32..4,
+    ) {
+        let (mut level, mut sum) = (0, 0);
+        let value = |(step, around): &(i64, i64)| {
+            level += step;
+            let number = scale * (level + noise * around) + rise * scale;
+            sum = if rise == 0 { number } else { sum + number };
+            sum as f64 / 10f64.powi(decimals)
+        };
+        check(&steps.iter().map(value).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn hostile_bytes_never_panic_nor_exceed(bytes in proptest::collection::vec(any::<u8>(), 0..80), n in 0usize..400) {
         let mut got = Vec::new();
         let _ = decode(&bytes, n, &mut got);
