@@ -199,6 +199,7 @@ impl Plan {
         }
         let facts = Facts::of(numbers, &deltas);
         let (form, smoothing) = choose(numbers, &deltas, &facts);
+        let usual_change = if form == Form::Sparse { usual_change(&deltas) } else { 0 };
         let mut gaps = Vec::new();
         let mut packed: Vec<u64> = match form {
             Form::Offset => offsets(numbers, facts.least).collect(),
@@ -208,7 +209,7 @@ impl Plan {
             Form::DeltaCentre => centred(&deltas, facts.usual_delta).collect(),
             Form::Sparse => {
                 let mut packed = Vec::with_capacity(facts.n_changes);
-                split_sparse(&deltas, &mut gaps, &mut packed);
+                split_sparse(&deltas, usual_change, &mut gaps, &mut packed);
                 packed
             }
             Form::Delta | Form::Constant | Form::Linear => deltas.iter().map(|d| zigzag(*d)).collect(),
@@ -219,7 +220,8 @@ impl Plan {
             Form::DeltaOffset => ([first, facts.least_delta], 2),
             Form::Smoothed if smoothing.of_deltas => ([first, deltas[0]], 2),
             Form::DeltaCentre => ([first, facts.usual_delta], 2),
-            Form::Delta | Form::Constant | Form::Linear | Form::Smoothed | Form::Sparse => ([first, 0], 1),
+            Form::Sparse => ([first, usual_change], 2),
+            Form::Delta | Form::Constant | Form::Linear | Form::Smoothed => ([first, 0], 1),
         };
         let mut codes = None;
         if packed.len() <= UNIT && matches!(form, Form::Offset | Form::DeltaOffset) {
@@ -297,14 +299,19 @@ fn centred(deltas: &[i64], centre: i64) -> impl Iterator<Item = u64> {
     deltas.iter().map(move |d| zigzag(d.wrapping_sub(centre)))
 }
 
-fn split_sparse(deltas: &[i64], gaps: &mut Vec<u64>, packed: &mut Vec<u64>) {
+/// The middle one of the differences that are not 0.
+fn usual_change(deltas: &[i64]) -> i64 {
+    middle_of(&mut deltas.iter().copied().filter(|d| *d != 0).take(SAMPLED_DELTAS).collect::<Vec<_>>())
+}
+
+fn split_sparse(deltas: &[i64], usual: i64, gaps: &mut Vec<u64>, packed: &mut Vec<u64>) {
     let mut gap = 0;
     for d in deltas {
         if *d == 0 {
             gap += 1;
         } else {
             gaps.push(gap);
-            packed.push(zigzag(*d));
+            packed.push(zigzag(d.wrapping_sub(usual)));
             gap = 0;
         }
     }
@@ -451,10 +458,11 @@ fn choose_form(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
     }
     if is_sparse {
         let (mut gaps, mut packed) = (Vec::new(), Vec::new());
-        sampled().for_each(|range| split_sparse(&deltas[range], &mut gaps, &mut packed));
+        let usual = usual_change(deltas);
+        sampled().for_each(|range| split_sparse(&deltas[range], usual, &mut gaps, &mut packed));
         let bits = |z: &[u64]| z.chunks(BLOCK).map(pack::cost_bits).sum::<u64>();
-        // The count of the changes takes a byte or two more.
-        if bits(&gaps) + bits(&packed) + 8 < best.0 {
+        // The count of the changes and the usual one take a byte or two each.
+        if bits(&gaps) + bits(&packed) + 16 < best.0 {
             return Form::Sparse;
         }
     }
@@ -727,6 +735,7 @@ fn sparse(
     n: usize,
     emit: &mut impl FnMut(Run<'_>),
 ) -> Result<(), CodecError> {
+    let usual = bytes.zigzag()?;
     let n_changes = bytes.count(n - 1)?;
     let mut z = [0u64; BLOCK];
     let mut gaps = Vec::with_capacity(n_changes);
@@ -753,7 +762,7 @@ fn sparse(
             emit(Run::Same(at, run));
             left -= run;
             pending = 1;
-            at = at.wrapping_add(unzigzag(*z).wrapping_mul(factor));
+            at = at.wrapping_add(unzigzag(*z).wrapping_add(usual).wrapping_mul(factor));
         }
         Ok(())
     })?;

@@ -91,7 +91,7 @@ pub(super) fn estimate_bits(block: &[u64]) -> u64 {
 
 /// Codes take longer to decode: a small gain over blocks does not pay for them.
 fn is_worth(coded: &coded::Plan, values: &[u64]) -> bool {
-    coded.bits + coded.bits / 64 < values.chunks(BLOCK).map(cost_bits).sum()
+    coded.bits + coded.bits / 100 < values.chunks(BLOCK).map(cost_bits).sum()
 }
 
 /// Appends `values`: full blocks, then one shorter block, or units of codes in their place.
