@@ -243,6 +243,12 @@ fn queries() -> Vec<String> {
         put(format!("histogram_quantile({q}, sum by (le, job) (rate(latency_bucket[5m])))"));
         put(format!("histogram_quantile({q}, latency_bucket)"));
         put(format!("histogram_quantile({q}, temperature_celsius)"));
+        put(format!("histogram_quantile({q}, latency_bucket * 0)"));
+        put(format!("histogram_quantile({q}, 0 - latency_bucket)"));
+        put(format!(
+            "histogram_quantile({q}, latency_bucket{{le!=\"+Inf\"}} * 1 or latency_bucket{{le=\"+Inf\"}} * NaN)"
+        ));
+        put(format!("histogram_quantile({q}, latency_bucket{{le!=\"1\"}} * 1 or latency_bucket{{le=\"1\"}} * NaN)"));
     }
     for q in [
         "1",
