@@ -25,10 +25,10 @@ impl SeriesTable for Counter {
     type Ref = u32;
     type Error = std::convert::Infallible;
 
-    fn resolve(&mut self, labels: &Labels) -> Result<u32, Self::Error> {
+    fn resolve(&mut self, labels: &Labels) -> Result<Option<u32>, Self::Error> {
         black_box(labels);
         self.0 += 1;
-        Ok(self.0)
+        Ok(Some(self.0))
     }
 
     fn release(&mut self, _series: u32) {}

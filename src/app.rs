@@ -244,6 +244,7 @@ impl Shared {
         }
         self.db.set(database_settings(&self.args, &config));
         let _context = self.runtime.enter();
+        self.manager.limit_series(&config.cardinality);
         self.manager.apply(&config.scrape_configs);
         self.dashboards.set(dashboard_options(&self.args, &config));
         for (file, error) in self.dashboards.broken_files(self.clock.now().ms()) {

@@ -5,6 +5,7 @@
 //! Prometheus knows and this server does not build yet is an error, never ignored. Nothing here opens a connection
 //! or knows a clock; files are read by [`load`] and [`fingerprint`], and where a text is `${file:…}`.
 
+pub mod cardinality;
 pub mod dashboards;
 pub mod discovery;
 pub mod error;
@@ -24,6 +25,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+pub use cardinality::{CardinalityConfig, JobCardinality};
 pub use dashboards::DashboardsConfig;
 pub use discovery::{Discovery, FileSdConfig, TargetGroup};
 pub use error::{ConfigError, ConfigErrors, Position, Problem};
@@ -50,6 +52,8 @@ pub struct Config {
     pub scrape_config_files: Vec<PathBuf>,
     /// `storage`.
     pub storage: StorageConfig,
+    /// `cardinality`.
+    pub cardinality: CardinalityConfig,
     /// `dashboards`.
     pub dashboards: DashboardsConfig,
     /// What is strange in the file but no error; to be logged.

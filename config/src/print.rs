@@ -7,6 +7,7 @@ use std::path::Path;
 use promontory_model::Labels;
 use serde_yaml::{Mapping, Value};
 
+use crate::cardinality::CardinalityConfig;
 use crate::discovery::{self, FileSdConfig, TargetGroup};
 use crate::http_client::oauth2::{Grant, JWT_BEARER};
 use crate::http_client::proxy::Via;
@@ -23,6 +24,7 @@ pub(crate) fn to_yaml(config: &Config) -> String {
     root.put("global", global(&config.global));
     root.list("scrape_configs", config.scrape_configs.iter().map(job));
     root.map("storage", storage(&config.storage));
+    root.map("cardinality", cardinality(&config.cardinality));
     let mut dashboards = Map::default();
     dashboards.list("paths", config.dashboards.paths.iter().map(|p| path(p)));
     root.map("dashboards", dashboards);
@@ -184,6 +186,24 @@ fn job(job: &ScrapeConfig) -> Map {
     map.list("relabel_configs", job.relabel_configs.iter().map(relabel));
     map.list("metric_relabel_configs", job.metric_relabel_configs.iter().map(relabel));
     discovery::print(&job.discovery, &mut map);
+    map
+}
+
+fn cardinality(config: &CardinalityConfig) -> Map {
+    let mut map = Map::default();
+    map.some("series", config.series);
+    map.some("series_per_metric", config.series_per_metric);
+    map.some("series_per_job", config.default.series_per_job);
+    map.some("series_per_scrape", config.default.series_per_scrape);
+    let mut jobs = Map::default();
+    for (name, job) in &config.jobs {
+        // Zero, which takes an inherited limit away, reads back as none.
+        let mut own = Map::default();
+        own.put("series_per_job", job.series_per_job.unwrap_or(0));
+        own.put("series_per_scrape", job.series_per_scrape.unwrap_or(0));
+        jobs.put(name, own);
+    }
+    map.map("jobs", jobs);
     map
 }
 

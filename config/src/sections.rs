@@ -3,7 +3,7 @@
 
 use crate::decode::{Field, Harmless, NotBuilt};
 use crate::yaml::{Kind, Node};
-use crate::{Config, dashboards, global, scrape, storage};
+use crate::{Config, cardinality, dashboards, global, scrape, storage};
 
 /// A top-level section.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl Section {
 }
 
 /// All sections, in the order in which they are read: `global` comes before what inherits from it.
-pub const SECTIONS: [Section; 12] = [
+pub const SECTIONS: [Section; 13] = [
     prometheus("global", "defaults of scraping, rules and queries", Read::With(global::read)),
     prometheus("runtime", "settings of Go's runtime; accepted and without effect", Read::Nothing),
     prometheus("scrape_configs", "jobs: what is scraped and how", Read::With(scrape::read)),
@@ -83,6 +83,7 @@ pub const SECTIONS: [Section; 12] = [
         "where traces of this server are sent",
         Read::NotBuilt(Harmless::Empty, "this server sends no traces"),
     ),
+    own("cardinality", "how many series scraping may hold", Read::With(cardinality::read)),
     own("dashboards", "folders with dashboards", Read::With(dashboards::read)),
 ];
 

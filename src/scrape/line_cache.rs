@@ -47,11 +47,11 @@ pub trait SeriesTable {
     /// Why a series cannot be had.
     type Error;
 
-    /// The reference of the series with these labels, which is created if need be.
+    /// The reference of the series with these labels, which is created if need be; `None` if it is one too many.
     ///
     /// # Errors
     /// Whatever keeps the table from taking it.
-    fn resolve(&mut self, labels: &Labels) -> Result<Self::Ref, Self::Error>;
+    fn resolve(&mut self, labels: &Labels) -> Result<Option<Self::Ref>, Self::Error>;
 
     /// Gives a reference back.
     fn release(&mut self, series: Self::Ref);
@@ -144,6 +144,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Of them, those of series that the scrape before did not have.
     pub added: u64,
+    /// Of them, those of series that the table refused.
+    pub refused: u64,
     /// Lines that were not where they were expected.
     pub missed: u64,
 }
@@ -181,6 +183,8 @@ enum What<R> {
     Series(R),
     /// A sample that relabelling drops.
     Dropped,
+    /// A sample of a series that the table refused.
+    Refused,
     /// A `TYPE` line.
     Type(MetricType),
     /// A `HELP` or `UNIT` line.
@@ -247,6 +251,8 @@ pub struct LineCache<R> {
     oldest_away: Option<u32>,
     /// Whether series of `order` have samples that no marker has ended.
     live: bool,
+    /// Whether the table is asked again for series that it refused.
+    retries: bool,
     forced_flushes: u64,
 }
 
@@ -290,6 +296,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             n_committed: 0,
             oldest_away: None,
             live: false,
+            retries: false,
             forced_flushes: 0,
         }
     }
@@ -313,6 +320,11 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     #[must_use]
     pub fn forced_flushes(&self) -> u64 {
         self.forced_flushes
+    }
+
+    /// Says whether the scrapes to come ask the table again for series that it refused.
+    pub fn retry_refused(&mut self, retries: bool) {
+        self.retries = retries;
     }
 
     /// Reads a body into `batch`, replacing its content.
@@ -377,8 +389,15 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             let line = &mut self.lines[new.line as usize];
             let series = match line.what {
                 // Twice in the same scrape, with different timestamps.
-                What::Series(series) => series,
+                What::Series(series) => Some(series),
+                What::Refused => None,
                 _ => table.resolve(&new.labels)?,
+            };
+            let Some(series) = series else {
+                line.what = What::Refused;
+                batch.counts.refused += 1;
+                batch.counts.added = batch.counts.added.saturating_sub(1);
+                continue;
             };
             line.what = What::Series(series);
             batch.push(series, new.tail, new.tail.timestamp_ms);
@@ -462,7 +481,9 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     /// Takes the line at hand if it is `line`.
     fn take_if_here(&mut self, line: u32, r: &mut Reading<'_, R>) -> bool {
         let known = &self.lines[line as usize];
-        if known.context != Context::from(r.kind) && matches!(known.what, What::Series(_) | What::Dropped) {
+        if known.context != Context::from(r.kind)
+            && matches!(known.what, What::Series(_) | What::Dropped | What::Refused)
+        {
             return false;
         }
         match self.keys.find(line, r.body, r.at, r.before) {
@@ -497,7 +518,14 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 r.at = next;
                 r.batch.counts.scraped += 1;
             }
-            What::Unresolved | What::Forgotten => return false,
+            What::Refused if !self.retries => {
+                let Some((_, next)) = r.parser.tail_after(key_end) else { return false };
+                r.at = next;
+                r.batch.counts.scraped += 1;
+                r.batch.counts.kept += 1;
+                r.batch.counts.refused += 1;
+            }
+            What::Unresolved | What::Refused | What::Forgotten => return false,
         }
         known.seen = self.scrape;
         r.before = Some(placed);

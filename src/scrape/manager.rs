@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration as StdDuration;
 
+use promontory_config::CardinalityConfig;
 use promontory_config::scrape::ScrapeConfig;
 use promontory_model::{Duration, Labels, MetricMetadata, MetricType, Timestamp};
 use promontory_storage::Db;
@@ -12,9 +13,11 @@ use promontory_storage::clock::Clock;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::census::Census;
 use super::own_metrics::{Family, Sample, ScrapeMetrics};
 use super::pool::Pool;
 use super::scrape_loop::{Health, Shared};
+use super::scratch::ScratchPool;
 use super::target::Fnv1a;
 use crate::client::{Connector, TcpConnector};
 use crate::discovery::{JobDiscovery, Providers, Surroundings};
@@ -75,6 +78,8 @@ pub struct TargetStatus {
     pub last_scrape_seconds: f64,
     /// Samples it brought after relabelling.
     pub last_samples: u64,
+    /// Of them, those of series that the limits of cardinality refused.
+    pub last_refused: u64,
     /// Time between scrapes.
     pub interval: Duration,
     /// Time that one may take.
@@ -137,8 +142,14 @@ impl Manager {
         connector: Arc<dyn Connector>,
     ) -> Self {
         let providers = Providers::new(Surroundings::new(connector.clone(), clock.clone()));
-        let shared = Arc::new(Shared { db, clock, metrics, scratch: super::scratch::ScratchPool::default(), seed });
+        let (scratch, census) = (ScratchPool::default(), Arc::<Census>::default());
+        let shared = Arc::new(Shared { db, clock, metrics, census, scratch, seed });
         Self(Arc::new(Inner { shared, connector, providers, jobs: Mutex::default(), stopping: Notify::new() }))
+    }
+
+    /// Takes over the limits on how many series jobs may hold. Series that are there stay.
+    pub fn limit_series(&self, config: &CardinalityConfig) {
+        self.0.shared.census.limit(config);
     }
 
     /// Makes the jobs those of `configs`. What has not changed is not touched: targets keep their connection, what is
@@ -189,6 +200,7 @@ impl Manager {
                     last_scrape: last.at,
                     last_scrape_seconds: last.seconds,
                     last_samples: last.samples,
+                    last_refused: last.refused,
                     interval: target.interval,
                     timeout: target.timeout,
                 });
@@ -261,6 +273,8 @@ impl Manager {
             entries.push(Sample::of_job(job, size.0 as f64));
             bytes.push(Sample::of_job(job, size.1 as f64));
         }
+        drop(jobs);
+        out.extend(self.census_families());
         let mut gauge = |name, help, samples| out.push(Family { name, help, kind: MetricType::Gauge, samples });
         gauge("prometheus_sd_discovered_targets", "Current number of discovered targets.", discovered);
         gauge("prometheus_target_scrape_pool_targets", "Current number of targets in this scrape pool.", targets);
@@ -280,6 +294,42 @@ impl Manager {
             bytes,
         );
         out
+    }
+
+    /// Series that jobs hold, and what of their samples was not stored.
+    fn census_families(&self) -> [Family; 3] {
+        let (mut series, mut refused, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for figures in self.0.shared.census.figures() {
+            let sample = |label, value: &str, n: u64| {
+                let mut sample = Sample::of_job(&figures.job, n as f64);
+                sample.labels.push((label, value.to_owned()));
+                sample
+            };
+            series.push(Sample::of_job(&figures.job, figures.series as f64));
+            refused.extend(figures.refused.iter().map(|(limit, n)| sample("limit", limit, *n)));
+            dropped.extend(figures.dropped.iter().map(|(reason, n)| sample("reason", reason, *n)));
+        }
+        let family = |name, help, kind, samples| Family { name, help, kind, samples };
+        [
+            family(
+                "promontory_scrape_series",
+                "Series that targets of the job are known to expose.",
+                MetricType::Gauge,
+                series,
+            ),
+            family(
+                "promontory_scrape_series_refused_total",
+                "New series that a limit of the section cardinality refused.",
+                MetricType::Counter,
+                refused,
+            ),
+            family(
+                "promontory_scrape_samples_dropped_total",
+                "Exposed samples that were not stored, by reason.",
+                MetricType::Counter,
+                dropped,
+            ),
+        ]
     }
 
     /// Stops scraping and waits until no scrape runs. Series are left as they are, without staleness markers, because

@@ -11,6 +11,7 @@ pub mod own_metrics;
 pub mod sample_labels;
 pub mod target;
 
+mod census;
 mod histograms;
 mod negotiate;
 mod pool;

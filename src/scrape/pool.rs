@@ -38,7 +38,13 @@ pub(super) struct Handle {
 
 impl Pool {
     pub(super) fn new(shared: Arc<Shared>, config: ScrapeConfig, connector: Arc<dyn Connector>) -> Self {
-        Self { job: job(config, connector), shared, targets: HashMap::new(), dropped: Vec::new(), n_dropped: 0 }
+        Self {
+            job: job(&shared, config, connector),
+            shared,
+            targets: HashMap::new(),
+            dropped: Vec::new(),
+            n_dropped: 0,
+        }
     }
 
     pub(super) fn config(&self) -> &ScrapeConfig {
@@ -47,7 +53,7 @@ impl Pool {
 
     /// Takes over a changed configuration; [`Pool::sync`] brings it to the loops.
     pub(super) fn reconfigure(&mut self, config: ScrapeConfig, connector: Arc<dyn Connector>) {
-        self.job = job(config, connector);
+        self.job = job(&self.shared, config, connector);
     }
 
     /// Targets that are scraped, in a stable order.
@@ -177,6 +183,7 @@ impl Handle {
     }
 }
 
-fn job(config: ScrapeConfig, connector: Arc<dyn Connector>) -> Arc<Job> {
-    Arc::new(Job { client: job_client(&config, connector), config })
+fn job(shared: &Shared, config: ScrapeConfig, connector: Arc<dyn Connector>) -> Arc<Job> {
+    let census = shared.census.job(&config.job_name);
+    Arc::new(Job { client: job_client(&config, connector), census, config })
 }

@@ -11,12 +11,13 @@ use std::time::Duration as StdDuration;
 use promontory_config::scrape::ScrapeConfig;
 use promontory_model::{Labels, Timestamp, stale_nan};
 use promontory_storage::clock::Clock;
-use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, SeriesRef};
 use tokio::sync::watch;
 
+use super::census::{Census, Counted, Held, JobCensus};
 use super::exposition::{self, Format, ParseError, ProtobufError};
 use super::histograms::{HistogramLimits, TooManyBuckets};
-use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError, SeriesTable};
+use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError};
 use super::metadata::Families;
 use super::negotiate::{NegotiateError, Sent, call, format_of};
 use super::own_metrics::ScrapeMetrics;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) db: Db,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ScrapeMetrics>,
+    pub(super) census: Arc<Census>,
     pub(super) scratch: ScratchPool,
     /// Shifts the phases of this server's scrapes against those of its twin.
     pub(super) seed: u64,
@@ -44,6 +46,7 @@ pub(super) struct Shared {
 pub(super) struct Job {
     pub(super) config: ScrapeConfig,
     pub(super) client: JobClient,
+    pub(super) census: Arc<JobCensus>,
 }
 
 /// What a loop is to do.
@@ -99,6 +102,7 @@ pub(super) struct LastScrape {
     pub(super) at: Option<Timestamp>,
     pub(super) seconds: f64,
     pub(super) samples: u64,
+    pub(super) refused: u64,
 }
 
 /// What a loop shows of itself. The lock protects the value alone and is held for a copy.
@@ -135,23 +139,6 @@ enum ScrapeError {
     BucketLimit(#[from] TooManyBuckets),
     #[error(transparent)]
     Append(#[from] AppendError),
-}
-
-impl SeriesTable for GroupWriter {
-    type Ref = SeriesRef;
-    type Error = AppendError;
-
-    fn resolve(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
-        GroupWriter::resolve(self, labels)
-    }
-
-    fn release(&mut self, series: SeriesRef) {
-        GroupWriter::release(self, series);
-    }
-
-    fn identity(&self, series: SeriesRef) -> u32 {
-        GroupWriter::identity(self, series).unwrap_or(u32::MAX)
-    }
 }
 
 /// Series that the scraper writes of its target, in the order of [`Report::values`].
@@ -206,7 +193,7 @@ pub(super) struct ScrapeLoop {
     due: Option<i64>,
     /// Whether one beside the regular ones was asked for.
     is_asked: bool,
-    writer: GroupWriter,
+    table: Counted,
     client: Client,
     cache: LineCache<SeriesRef>,
     reports: Vec<SeriesRef>,
@@ -224,7 +211,10 @@ impl ScrapeLoop {
             grid: Grid::new(order.target.interval, order.target.identity, shared.seed),
             due: None,
             is_asked: false,
-            writer: shared.db.writer(),
+            table: Counted {
+                writer: shared.db.writer(),
+                held: Held::new(shared.census.clone(), order.job.census.clone()),
+            },
             client: Client::new(),
             cache: LineCache::new(),
             reports: Vec::new(),
@@ -299,12 +289,17 @@ impl ScrapeLoop {
             self.client = Client::new();
         }
         if reads_differently(old, new) {
-            std::mem::take(&mut self.cache).retire(&mut self.carried, &mut self.writer);
+            let first = self.carried.len();
+            std::mem::take(&mut self.cache).retire(&mut self.carried, &mut self.table);
+            // They are counted again when they are read again.
+            for series in &self.carried[first..] {
+                self.table.held.remove(*series);
+            }
             self.rules = rules(&self.order);
         }
         if old.extra_scrape_metrics != new.extra_scrape_metrics {
             for series in self.reports.drain(..) {
-                self.writer.release(series);
+                self.table.writer.release(series);
             }
         }
     }
@@ -326,10 +321,10 @@ impl ScrapeLoop {
 
     fn end_series(&mut self, at: Timestamp) {
         let mut ended = std::mem::take(&mut self.carried);
-        self.cache.end_live(&mut ended, &self.writer);
+        self.cache.end_live(&mut ended, &self.table);
         ended.extend_from_slice(&self.reports);
         let row: Vec<_> = ended.into_iter().map(|series| (series, stale_nan())).collect();
-        if let Err(error) = self.writer.append_in_order(at, &row) {
+        if let Err(error) = self.table.writer.append_in_order(at, &row) {
             tracing::warn!(target = %self.order.target.url, %error, "staleness markers of a removed target were lost");
         }
     }
@@ -371,10 +366,10 @@ impl ScrapeLoop {
         let result = fetched.and_then(|content_type| self.read(&content_type, scratch));
         let Scratch { batch, .. } = scratch;
         if result.is_ok() && batch.counts.scraped + batch.counts.missed > 0 {
-            self.cache.commit(batch, &mut self.writer, &self.state.families);
+            self.cache.commit(batch, &mut self.table, &self.state.families);
         } else {
             batch.clear();
-            self.cache.abort(&mut batch.stale, &mut self.writer, &self.state.families);
+            self.cache.abort(&mut batch.stale, &mut self.table, &self.state.families);
         }
         report.is_up = result.is_ok();
         report.scraped = batch.counts.scraped;
@@ -383,7 +378,7 @@ impl ScrapeLoop {
         report.added = if is_over { 0 } else { batch.counts.added };
         report.seconds = seconds(start_ns, self.shared.clock.monotonic_ns());
         let appended = self.append(Timestamp(at), &report, scratch);
-        self.show(at, &report, result.err(), appended, scratch.batch.counts.duplicates);
+        self.show(at, &report, result.err(), appended, scratch.batch.counts);
     }
 
     /// Understands the body and turns new lines into series.
@@ -406,6 +401,7 @@ impl ScrapeLoop {
             (false, Sent::OpenMetrics) => (body.as_slice(), Format::OpenMetrics),
             (false, _) => (body.as_slice(), Format::Text),
         };
+        self.cache.retry_refused(self.table.held.may_have_room());
         self.cache.read(body, format, &self.rules, batch, &self.state.families)?;
         let limits = HistogramLimits::new(config);
         for number in batch.histogram_numbers() {
@@ -417,7 +413,7 @@ impl ScrapeLoop {
         if config.limits.samples.is_some_and(|limit| n_samples > limit) {
             return Err(ScrapeError::SampleLimit);
         }
-        Ok(self.cache.resolve(batch, &mut self.writer)?)
+        Ok(self.cache.resolve(batch, &mut self.table)?)
     }
 
     /// Appends samples, markers and report as one row, then samples with their own timestamps.
@@ -431,7 +427,7 @@ impl ScrapeLoop {
         let found = found.filter_map(|(series, t, number)| Some((series, t, assembled.histogram(number)?.clone())));
         let (untimed, timed): (Vec<_>, Vec<_>) = found.partition(|h| h.1.is_none());
         let histograms: Vec<_> = untimed.into_iter().map(|(series, _, histogram)| (series, histogram)).collect();
-        let mut appended = self.writer.append_with_histograms(at, &batch.row, &histograms)?;
+        let mut appended = self.table.writer.append_with_histograms(at, &batch.row, &histograms)?;
         if !batch.timed.is_empty() || !timed.is_empty() {
             let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
             let n_timed = batch.timed.len() + timed.len();
@@ -443,13 +439,13 @@ impl ScrapeLoop {
                 .map(|(series, t, histogram)| (series, Timestamp(t), histogram))
                 .collect();
             appended.out_of_bounds += (n_timed - floats.len() - histograms.len()) as u64;
-            appended.add(self.writer.append_at_with_histograms(&floats, &histograms)?);
+            appended.add(self.table.writer.append_at_with_histograms(&floats, &histograms)?);
         }
         if !batch.exemplars.is_empty() {
             self.append_exemplars(at, scratch)?;
         }
         for series in self.carried.drain(..) {
-            self.writer.release(series);
+            self.table.writer.release(series);
         }
         Ok(appended)
     }
@@ -476,7 +472,7 @@ impl ScrapeLoop {
             }
         }
         found.sort_by_key(|(_, e)| e.timestamp);
-        let appended = self.writer.append_exemplars(found)?;
+        let appended = self.table.writer.append_exemplars(found)?;
         if appended.out_of_order > 0 && appended.accepted == 0 {
             tracing::debug!(target = %self.order.target.url, n = appended.out_of_order, "exemplars out of order");
         }
@@ -490,8 +486,8 @@ impl ScrapeLoop {
         }
         let row = batch.row.iter().map(|s| s.0);
         let others = batch.timed.iter().map(|s| s.0).chain(batch.histograms.iter().map(|h| h.0));
-        let present: HashSet<_> = row.chain(others).map(|series| self.writer.identity(series)).collect();
-        let ended = self.carried.iter().filter(|series| !present.contains(&self.writer.identity(**series)));
+        let present: HashSet<_> = row.chain(others).map(|series| self.table.writer.identity(series)).collect();
+        let ended = self.carried.iter().filter(|series| !present.contains(&self.table.writer.identity(**series)));
         batch.row.extend(ended.map(|series| (*series, stale_nan())));
     }
 
@@ -499,7 +495,7 @@ impl ScrapeLoop {
         let extra: &[&str] = if self.order.job.config.extra_scrape_metrics { &EXTRA_REPORT_METRICS } else { &[] };
         let metrics = REPORT_METRICS.iter().chain(extra);
         for metric in metrics.skip(self.reports.len()) {
-            self.reports.push(self.writer.resolve(&self.rules.labels.report(metric))?);
+            self.reports.push(self.table.writer.resolve(&self.rules.labels.report(metric))?);
         }
         Ok(())
     }
@@ -510,7 +506,7 @@ impl ScrapeLoop {
         report: &Report,
         error: Option<ScrapeError>,
         appended: Result<Appended, AppendError>,
-        repeated: u64,
+        counts: Counts,
     ) {
         let (target, job) = (&self.order.target.url, &self.order.job.config.job_name);
         let metrics = &self.shared.metrics;
@@ -530,8 +526,15 @@ impl ScrapeLoop {
         match appended {
             Err(error) => tracing::error!(%job, %target, %error, "a scrape was lost"),
             Ok(mut appended) => {
-                appended.duplicates += repeated;
+                appended.duplicates += counts.duplicates;
+                let dropped = &self.table.held.job().dropped;
+                count(&dropped.relabelled, counts.scraped.saturating_sub(counts.kept));
+                count(&dropped.refused_series, counts.refused);
                 if appended.refused() > 0 {
+                    count(&dropped.duplicate, appended.duplicates);
+                    count(&dropped.out_of_order, appended.out_of_order);
+                    count(&dropped.too_old, appended.too_old);
+                    count(&dropped.out_of_bounds, appended.out_of_bounds);
                     count(&metrics.sample_duplicate_timestamp, appended.duplicates);
                     count(&metrics.sample_out_of_order, appended.out_of_order + appended.too_old);
                     count(&metrics.sample_out_of_bounds, appended.out_of_bounds);
@@ -547,6 +550,9 @@ impl ScrapeLoop {
                 }
             }
         }
+        if counts.refused > 0 {
+            self.table.held.job().warn(job, &target.to_string(), self.shared.clock.now().ms());
+        }
         if let Some(error) = &error {
             tracing::debug!(%job, %target, %error, "scrape failed");
         }
@@ -556,6 +562,7 @@ impl ScrapeLoop {
         last.at = Some(Timestamp(at));
         last.seconds = report.seconds;
         last.samples = report.kept;
+        last.refused = counts.refused;
     }
 }
 

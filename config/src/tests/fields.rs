@@ -269,3 +269,14 @@ fn sections_of_what_is_not_built_say_so() {
     refused("otlp: {promote_scope_metadata: true}", "otlp is not supported: OpenTelemetry metrics are not received");
     refused("tracing: {endpoint: x}", "tracing is not supported: this server sends no traces");
 }
+
+#[test]
+fn fields_of_cardinality() {
+    const CARDINALITY: Place = Place("cardinality:\n  <>");
+    check(CARDINALITY, "series: 7", "", "series: 7");
+    check(CARDINALITY, "series_per_metric: 7", "", "series_per_metric: 7");
+    check(CARDINALITY, "series_per_job: 7", "", "series_per_job: 7");
+    check(CARDINALITY, "series_per_scrape: 7", "", "series_per_scrape: 7");
+    check(CARDINALITY, "jobs: {a: {series_per_job: 7}}", "", "jobs: / a: / series_per_job: 7 / series_per_scrape: 0");
+    check(CARDINALITY, "jobs: {a: {series: 7}}", "", "refused: unknown field \"series\"");
+}

@@ -16,19 +16,23 @@ struct MapTable {
     labels: BTreeMap<u32, Labels>,
     next: u32,
     resolved: u32,
+    full: bool,
 }
 
 impl SeriesTable for MapTable {
     type Ref = u32;
     type Error = std::convert::Infallible;
 
-    fn resolve(&mut self, labels: &Labels) -> Result<u32, Self::Error> {
+    fn resolve(&mut self, labels: &Labels) -> Result<Option<u32>, Self::Error> {
         self.resolved += 1;
+        if self.full {
+            return Ok(None);
+        }
         self.next += 1;
         let n_series = u32::try_from(self.series.len()).unwrap();
         self.series.entry(labels.clone()).or_insert(n_series);
         self.labels.insert(self.next, labels.clone());
-        Ok(self.next)
+        Ok(Some(self.next))
     }
 
     fn release(&mut self, series: u32) {
@@ -152,9 +156,9 @@ fn same_body_is_neither_parsed_nor_resolved_again() {
             "{__name__=\"c\"} 3 None"
         ]
     );
-    assert_eq!(target.batch.counts, Counts { scraped: 4, kept: 3, duplicates: 0, added: 3, missed: 7 });
+    assert_eq!(target.batch.counts, Counts { scraped: 4, kept: 3, duplicates: 0, added: 3, refused: 0, missed: 7 });
     assert_eq!(target.scrape(body).unwrap(), first);
-    assert_eq!(target.batch.counts, Counts { scraped: 4, kept: 3, duplicates: 0, added: 0, missed: 0 });
+    assert_eq!(target.batch.counts, Counts { scraped: 4, kept: 3, duplicates: 0, added: 0, refused: 0, missed: 0 });
     assert_eq!(target.table.resolved, 3);
     assert_eq!(target.families.get("a").unwrap().help, "text");
 }
@@ -317,4 +321,30 @@ proptest! {
             prop_assert_eq!(used, target.table.labels.keys().copied().collect::<BTreeSet<_>>());
         }
     }
+}
+
+#[test]
+fn refused_series_are_taken_when_there_is_room() {
+    let (one, two) = ("a 1\n", "a 1\nb{x=\"y\"} 2\n");
+    let mut target = Target::new(Vec::new());
+    let check = |target: &mut Target, body: &str, n_samples: usize, n_refused: u64| {
+        assert_eq!(target.scrape(body).unwrap().samples.len(), n_samples, "{body}");
+        assert_eq!(target.batch.counts.refused, n_refused, "{body}");
+    };
+    check(&mut target, one, 1, 0);
+    target.table.full = true;
+    for _ in 0..2 {
+        check(&mut target, two, 1, 1);
+        assert_eq!((target.batch.counts.kept, target.batch.counts.added), (2, 0));
+    }
+    // Asked once: what was refused is remembered.
+    assert_eq!(target.table.resolved, 2);
+    target.cache.retry_refused(true);
+    check(&mut target, two, 1, 1);
+    target.table.full = false;
+    check(&mut target, two, 2, 0);
+    target.cache.retry_refused(false);
+    check(&mut target, two, 2, 0);
+    assert_eq!(target.table.resolved, 4);
+    assert_eq!(target.scrape("b{x=\"y\"} 2\n").unwrap().ended, ["{__name__=\"a\"}"]);
 }

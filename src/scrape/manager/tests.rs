@@ -14,6 +14,7 @@ use crate::scrape::testing::{
     Action, FakeNetwork, START_MS, TokioClock, answer, database, exposition, samples, scrape_config,
 };
 
+mod cardinality;
 mod histograms;
 
 struct Lab {
