@@ -320,6 +320,11 @@ impl Text {
 
     #[inline]
     fn equals(&self, text: &[u8]) -> bool {
+        // An empty list points nowhere, and `memcmp` of nothing at such a place takes 100 ns where it loads with masks:
+        // the processor finds out slowly that nothing was to be loaded.
+        if self.bytes.is_empty() {
+            return text.is_empty();
+        }
         if self.is_folded { self.bytes.eq_ignore_ascii_case(text) } else { *self.bytes == *text }
     }
 }
