@@ -112,9 +112,14 @@ impl Expected<'_> {
     /// The labels and what follows them in a message that starts with them; `None` when it does not, or nothing is
     /// expected.
     fn split<'m>(&self, message: &'m [u8]) -> Option<(&'m [u8], &'m [u8])> {
-        let rest = message.strip_prefix(self.start)?.strip_prefix(self.middle)?.strip_prefix(self.end)?;
-        let labels = &message[..message.len() - rest.len()];
-        (!labels.is_empty()).then_some((labels, rest))
+        let len = self.start.len() + self.middle.len() + self.end.len();
+        if len == 0 {
+            return None;
+        }
+        let (labels, rest) = message.split_at_checked(len)?;
+        let (start, middle_and_end) = labels.split_at(self.start.len());
+        let (middle, end) = middle_and_end.split_at(self.middle.len());
+        (start == self.start && end == self.end && middle == self.middle).then_some((labels, rest))
     }
 }
 
