@@ -268,15 +268,28 @@ impl GroupWriter {
         head.check_writable()?;
         let _gate = head.gate_shared();
         self.follow_layout();
+        // Under the gate, so that a block that is being cut misses no sample.
+        let bounds = bounds.0.not_before(head.append_floor());
+        let seq = head.next_seq();
+        let mut counts = Appended::default();
+        if let Some(&(_, t, _)) = samples.first()
+            && histograms.is_empty()
+            && samples.iter().all(|s| s.1 == t)
+        {
+            if let Err(e) = self.stage(samples.iter().map(|&(s, _, v)| (s, v))) {
+                self.unstage();
+                return Err(e);
+            }
+            self.append_staged(t.0, seq, bounds, &mut counts);
+            head.changes.appended(t.0, t.0);
+            self.count(counts);
+            return Ok(counts);
+        }
         for series in samples.iter().map(|s| s.0).chain(histograms.iter().map(|h| h.0)) {
             self.slot(series)?;
         }
         let mut sorted: Vec<(i64, SeriesRef, f64)> = samples.iter().map(|&(s, t, v)| (t.0, s, v)).collect();
         sorted.sort_by_key(|&(t, _, _)| t);
-        // Under the gate, so that a block that is being cut misses no sample.
-        let bounds = bounds.0.not_before(head.append_floor());
-        let seq = head.next_seq();
-        let mut counts = Appended::default();
         let mut sorted_histograms: Vec<&(SeriesRef, Timestamp, HistogramSample)> = histograms.iter().collect();
         sorted_histograms.sort_by_key(|h| h.1);
         let (mut floats, mut histograms) = (sorted.as_slice(), sorted_histograms.as_slice());
