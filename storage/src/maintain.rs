@@ -412,6 +412,7 @@ impl Inner {
             state.mark = None;
         }
         state.retired.extend(self.head.segments.retire(|id| truncated.segments.contains(&id)));
+        self.head.segments.drop_views();
         self.counters.truncations.count(&*self.head.clock, began_ns);
         true
     }

@@ -67,6 +67,11 @@ impl Segment {
         Ok(view.clone())
     }
 
+    /// Gives back the view. What was read through it counts as memory of this process as long as it is mapped.
+    fn drop_view(&self) {
+        *lock(&self.view) = Mapped::owned(Vec::new());
+    }
+
     pub(crate) fn corrupt(&self, offset: u64, what: &'static str, expected: &str, found: String) -> ReadError {
         ReadError::corrupt(&self.path, offset, what, expected, found)
     }
@@ -282,6 +287,11 @@ impl Segments {
         gone.into_iter().map(|s| s.path.clone()).collect()
     }
 
+    /// Gives back what was mapped to read nearly everything once, as a cut does; who reads again maps again.
+    pub(crate) fn drop_views(&self) {
+        lock(&self.state).all.iter().for_each(|segment| segment.drop_view());
+    }
+
     /// Removes files of retired segments.
     pub(crate) fn remove_files(&self, paths: &[PathBuf]) -> Result<(), VfsError> {
         for path in paths {
@@ -308,39 +318,53 @@ impl Segments {
 }
 
 /// Finds the chunks of a segment that a manifest names. `damaged` hears of offsets where no chunk could be found.
+///
+/// Headers are read one by one: a chunk is several pages long, and to map them all for 64 bytes of each takes longer.
 pub(crate) fn scan(
     segment: &Arc<Segment>,
     mut damaged: impl FnMut(u64, &'static str),
 ) -> Result<Vec<Chunk>, ReadError> {
-    let view = segment.view(segment.len())?;
-    let bytes = &view[..view.len().min(segment.len() as usize)];
+    let file = segment.vfs.open_read(&segment.path)?;
+    let len = segment.len().min(file.len()?);
     let mut out = Vec::new();
-    if bytes.get(..FILE_HEADER_BYTES).is_none_or(|h| h != file_header()) {
+    let mut start = [0; FILE_HEADER_BYTES];
+    if len >= FILE_HEADER_BYTES as u64 {
+        file.read_exact_at(0, &mut start)?;
+    }
+    if start != file_header() {
         damaged(0, "header of the segment");
     }
-    let mut at = FILE_HEADER_BYTES.min(bytes.len());
-    let mut is_lost = false;
-    while at < bytes.len() {
-        let header = Header::read(&bytes[at..]);
-        let end = header.as_ref().map(|h| at + HEADER_BYTES + h.body_len as usize).filter(|&end| end <= bytes.len());
-        match (header, end) {
-            (Some(header), Some(end)) => {
-                out.push(Chunk::new(header, Arc::clone(segment), at as u64, None));
-                at = end;
-                is_lost = false;
-            }
-            _ => {
-                if !is_lost {
-                    damaged(at as u64, "header of a chunk");
-                }
-                is_lost = true;
-                let magic = MAGIC.to_le_bytes();
-                let next = bytes[at + 1..].windows(4).position(|w| w == magic);
-                at = next.map_or(bytes.len(), |n| at + 1 + n);
-            }
+    let mut at = len.min(FILE_HEADER_BYTES as u64);
+    let mut header = [0; HEADER_BYTES];
+    while at < len {
+        if len - at >= HEADER_BYTES as u64 {
+            file.read_exact_at(at, &mut header)?;
         }
+        let end = |h: &Header| at + HEADER_BYTES as u64 + u64::from(h.body_len);
+        let found = Header::read(&header).filter(|h| len - at >= HEADER_BYTES as u64 && end(h) <= len);
+        if let Some(found) = found {
+            let next = end(&found);
+            out.push(Chunk::new(found, Arc::clone(segment), at, None));
+            at = next;
+            continue;
+        }
+        damaged(at, "header of a chunk");
+        at = next_header(segment, at + 1, len)?;
     }
     Ok(out)
+}
+
+/// Where the next good header of a chunk lies, from `at` on; `len` when there is none.
+fn next_header(segment: &Segment, at: u64, len: u64) -> Result<u64, ReadError> {
+    let view = segment.vfs.map_read(&segment.path)?;
+    let bytes = &view[..view.len().min(len as usize)];
+    let magic = MAGIC.to_le_bytes();
+    let places = bytes.windows(magic.len()).enumerate().skip(at as usize).filter(|(_, w)| *w == magic);
+    let is_good = |at: usize| {
+        let end = |h: &Header| at + HEADER_BYTES + h.body_len as usize;
+        Header::read(&bytes[at..]).is_some_and(|h| end(&h) <= bytes.len())
+    };
+    Ok(places.map(|(at, _)| at).find(|&at| is_good(at)).map_or(len, |at| at as u64))
 }
 
 #[cfg(test)]
