@@ -6,7 +6,7 @@
 //! for a moment. So a snapshot sees each append whole or not at all.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use promontory_model::Labels;
@@ -88,6 +88,8 @@ pub(crate) struct Head {
     /// How far behind the newest sample one may come out of order, ms.
     window_ms: AtomicI64,
     max_t: AtomicI64,
+    /// Bytes of all open rows when maintenance last counted.
+    open_bytes: AtomicUsize,
     /// Floor and append of the snapshots in use, by snapshot.
     readers: Mutex<BTreeMap<u64, (i64, u64)>>,
     next_reader: AtomicU64,
@@ -134,6 +136,7 @@ impl Head {
             floor: AtomicI64::new(floor),
             append_floor: AtomicI64::new(floor),
             max_t: AtomicI64::new(i64::MIN),
+            open_bytes: AtomicUsize::new(0),
             readers: Mutex::default(),
             next_reader: AtomicU64::new(0),
             tombstones: Mutex::default(),
@@ -288,6 +291,15 @@ impl Head {
 
     pub(crate) fn saw_time(&self, t: i64) {
         self.max_t.fetch_max(t, Ordering::AcqRel);
+    }
+
+    /// Bytes of all open rows, as maintenance last counted them.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.open_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn counted_open_bytes(&self, bytes: usize) {
+        self.open_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// An error while the store is read-only.

@@ -200,13 +200,16 @@ impl Inner {
         let now = self.head.clock.monotonic_ns();
         let age_ns = u64::try_from(age_ms).unwrap_or(0).saturating_mul(1_000_000);
         let mut sealed = 0;
+        let mut open_bytes = 0;
         for cell in self.head.all_groups() {
             let mut group = lock(&cell.state);
             let is_old = now.saturating_sub(group.opened_ns) >= age_ns;
             if is_old || group.rows.len() > self.head.options.rows_max {
                 sealed += u64::from(self.head.seal(cell.id, &mut group).map_err(|e| self.failed(e))?);
             }
+            open_bytes += group.rows.bytes();
         }
+        self.head.counted_open_bytes(open_bytes);
         Ok(sealed)
     }
 

@@ -111,6 +111,24 @@ fn a_series_that_a_row_names_twice_is_judged_twice() {
     check(&db, TimeRange::ALL, &[], &["a 2000:1"]);
 }
 
+/// Values that do not compress are sealed after few rows only where open rows take much memory.
+#[test]
+fn large_rows_are_sealed_early_when_much_is_open() {
+    let chunks = |open_bytes: usize| {
+        let db = open(&SimVfs::new(), options());
+        db.0.head.counted_open_bytes(open_bytes);
+        let mut w = db.writer();
+        let series: Vec<SeriesRef> = (0..200).map(|i| series(&mut w, &format!("s{i}"))).collect();
+        for row in 1..=12 {
+            let samples: Vec<_> = series.iter().map(|&s| (s, f64::from(s.0 * 100 + row).sqrt())).collect();
+            w.append(Timestamp(i64::from(row) * 1000), &samples).unwrap();
+        }
+        db.status().head_chunks
+    };
+    // One of each series.
+    assert_eq!((chunks(0), chunks(64 << 20)), (0, 200));
+}
+
 #[test]
 fn a_snapshot_does_not_change() {
     let db = open(&SimVfs::new(), options());

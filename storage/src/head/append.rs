@@ -21,6 +21,9 @@ const OPEN_BYTES_PER_COLUMN: usize = 56;
 /// Groups are not sealed for fewer bytes or rows.
 const OPEN_BYTES_MIN: usize = 4096;
 const SEAL_ROWS_MIN: usize = 4;
+/// As long as all open rows take no more than this, none are sealed for their bytes: a column of few rows costs nearly
+/// as much to encode as one of many.
+const OPEN_BYTES_FREE: usize = 16 << 20;
 /// Bytes that may wait for the committer; a writer that finds more writes them itself.
 const LOG_BYTES_MAX: usize = 4 << 20;
 
@@ -129,7 +132,7 @@ pub(crate) fn append_row(
 }
 
 fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: Bounds, records: &mut Vec<u8>) {
-    if is_full(group, bounds.rows_max)
+    if is_full(head, group, bounds.rows_max)
         && let Err(e) = head.seal_rows(id, group)
     {
         // The rows stay open and in the WAL; sealing is tried again when writing works.
@@ -148,9 +151,13 @@ fn append_newest(head: &Head, id: u32, group: &mut Group, mut row: Row, bounds: 
 }
 
 /// Whether the open rows of a group are due to be sealed, by number or by bytes.
-fn is_full(group: &Group, rows_max: usize) -> bool {
+fn is_full(head: &Head, group: &Group, rows_max: usize) -> bool {
     let rows = &group.rows;
-    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && rows.bytes() > open_bytes_max(group.columns.len()))
+    let is_large = || {
+        let bytes_max = open_bytes_max(group.columns.len());
+        rows.bytes() > bytes_max && head.open_bytes().saturating_add(rows.bytes()) > OPEN_BYTES_FREE
+    };
+    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && is_large())
 }
 
 /// Bytes of open rows after which a group is sealed.
