@@ -7,7 +7,7 @@ use std::sync::Arc;
 use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Counts, Span};
 use promontory_model::{
     Cancel, Columns, FloatHistogram, HistogramSample, Labels, MatchOp, Matcher, Queryable as _, STALE_NAN_BITS, Select,
-    Snapshot, TimeRange, Timestamp, stale_nan,
+    Selection, Snapshot, TimeRange, Timestamp, stale_nan,
 };
 use proptest::prelude::*;
 
@@ -91,11 +91,29 @@ pub(super) fn samples(snapshot: &dyn Snapshot, range: TimeRange) -> Samples {
     samples_of(snapshot, &[], range)
 }
 
+/// The floats of each series, sorted.
+fn floats(selection: &Selection, range: TimeRange) -> Vec<Vec<(i64, u64)>> {
+    let mut columns = Columns::default();
+    let mut out = Vec::new();
+    for batch in &selection.batches {
+        batch.read(0..batch.n_series(), range, &mut columns).unwrap();
+        for i in 0..batch.n_series() {
+            let column = columns.column(i);
+            let rows = (0..columns.n_rows()).filter(|row| column.is_present(*row));
+            out.push(rows.map(|row| (columns.timestamps()[row], column.values[row].to_bits())).collect());
+        }
+    }
+    out.sort_unstable();
+    out
+}
+
 /// Everything of series that pass the matchers.
 pub(super) fn samples_of(snapshot: &dyn Snapshot, matchers: &[Matcher], range: TimeRange) -> Samples {
     let cancel = Cancel::new();
     let found = snapshot.select(&Select { range, matchers, cancel: &cancel }).unwrap();
     assert_eq!(found.warnings, Vec::<String>::new());
+    let unlabelled = snapshot.select_unlabelled(&Select { range, matchers, cancel: &cancel }).unwrap();
+    assert_eq!(floats(&unlabelled, range), floats(&found, range), "without labels");
     let mut columns = Columns::default();
     let mut out = Samples::new();
     let mut seen = std::collections::BTreeSet::new();
