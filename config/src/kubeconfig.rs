@@ -156,7 +156,7 @@ mod tests {
         check("current-context: prod", "", "k:1:1: required field \"current-context\" is missing or empty");
         check("current-context: prod", "current-context: none", "k:5:1: contexts: no entry is named \"none\"");
         check("token: t", "exec: {command: aws}", {
-            "k:16:5: users[0].user.exec: exec is not supported: no command is run for credentials; use a token"
+            "k:16:11: users[0].user.exec: exec is not supported: no command is run for credentials; use a token"
         });
         check("Q0E=", "'?'", "k:12:33: clusters[0].cluster.certificate-authority-data: is not text in base64");
     }
