@@ -170,11 +170,11 @@ fn own_target(listeners: &[LimitedListener]) -> String {
     }
 }
 
-/// The configuration of a server that was given none: it scrapes itself.
+/// The configuration of a server that was given none: it scrapes itself and what it finds on its machine.
 fn default_config(own: &str) -> String {
     format!(
         "global:\n  scrape_interval: 15s\nscrape_configs:\n- job_name: promontory\n  static_configs:\n  \
-         - targets: ['{own}']\n"
+         - targets: ['{own}']\n- job_name: local\n  local_sd_configs:\n  - refresh_interval: 30s\n"
     )
 }
 

@@ -1,6 +1,7 @@
 //! Where targets come from: `static_configs`, `file_sd_configs` and the files of the latter, and all `<name>_sd_configs`
 //! that ask somebody.
 
+mod clouds;
 mod kubernetes;
 mod mechanisms;
 mod settings;
@@ -16,6 +17,7 @@ use crate::error::{ConfigError, ConfigErrors, Position, Problem};
 use crate::print::{self, Map};
 use crate::scrape::NameValidation;
 
+pub use clouds::*;
 pub use kubernetes::*;
 pub use mechanisms::*;
 use settings::SettingMap;
@@ -65,12 +67,30 @@ macro_rules! mechanisms {
 }
 
 mechanisms! {
+    Azure(AzureSdConfig) "azure_sd_configs" "azure";
     Consul(ConsulSdConfig) "consul_sd_configs" "consul";
+    DigitalOcean(DigitalOceanSdConfig) "digitalocean_sd_configs" "digitalocean";
     Dns(DnsSdConfig) "dns_sd_configs" "dns";
+    Docker(DockerSdConfig) "docker_sd_configs" "docker";
+    DockerSwarm(DockerSwarmSdConfig) "dockerswarm_sd_configs" "dockerswarm";
+    Ec2(Ec2SdConfig) "ec2_sd_configs" "ec2";
     Eureka(EurekaSdConfig) "eureka_sd_configs" "eureka";
+    Gce(GceSdConfig) "gce_sd_configs" "gce";
+    Hetzner(HetznerSdConfig) "hetzner_sd_configs" "hetzner";
     Http(HttpSdConfig) "http_sd_configs" "http";
+    Ionos(IonosSdConfig) "ionos_sd_configs" "ionos";
     Kubernetes(KubernetesSdConfig) "kubernetes_sd_configs" "kubernetes";
+    Kuma(KumaSdConfig) "kuma_sd_configs" "kuma";
+    Lightsail(LightsailSdConfig) "lightsail_sd_configs" "lightsail";
+    Linode(LinodeSdConfig) "linode_sd_configs" "linode";
+    Local(LocalSdConfig) "local_sd_configs" "local";
+    Marathon(MarathonSdConfig) "marathon_sd_configs" "marathon";
     Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
+    OpenStack(OpenStackSdConfig) "openstack_sd_configs" "openstack";
+    PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
+    Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
+    Triton(TritonSdConfig) "triton_sd_configs" "triton";
+    Vultr(VultrSdConfig) "vultr_sd_configs" "vultr";
 }
 
 /// Addresses that share labels.
@@ -102,31 +122,14 @@ const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YA
 
 /// Discoveries of Prometheus that are not built yet.
 pub(crate) const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::new("azure_sd_configs", Harmless::Empty),
-    NotBuilt::new("aws_sd_configs", Harmless::Empty),
-    NotBuilt::new("digitalocean_sd_configs", Harmless::Empty),
-    NotBuilt::new("docker_sd_configs", Harmless::Empty),
-    NotBuilt::new("dockerswarm_sd_configs", Harmless::Empty),
-    NotBuilt::new("ec2_sd_configs", Harmless::Empty),
-    NotBuilt::new("gce_sd_configs", Harmless::Empty),
-    NotBuilt::new("hetzner_sd_configs", Harmless::Empty),
-    NotBuilt::new("ionos_sd_configs", Harmless::Empty),
-    NotBuilt::new("kuma_sd_configs", Harmless::Empty),
-    NotBuilt::new("lightsail_sd_configs", Harmless::Empty),
-    NotBuilt::new("linode_sd_configs", Harmless::Empty),
-    NotBuilt::new("marathon_sd_configs", Harmless::Empty),
-    NotBuilt::new("nerve_sd_configs", Harmless::Empty),
-    NotBuilt::new("oci_sd_configs", Harmless::Empty),
-    NotBuilt::new("openstack_sd_configs", Harmless::Empty),
-    NotBuilt::new("outscale_sd_configs", Harmless::Empty),
-    NotBuilt::new("ovhcloud_sd_configs", Harmless::Empty),
-    NotBuilt::new("puppetdb_sd_configs", Harmless::Empty),
-    NotBuilt::new("scaleway_sd_configs", Harmless::Empty),
-    NotBuilt::new("serverset_sd_configs", Harmless::Empty),
-    NotBuilt::new("stackit_sd_configs", Harmless::Empty),
-    NotBuilt::new("triton_sd_configs", Harmless::Empty),
-    NotBuilt::new("uyuni_sd_configs", Harmless::Empty),
-    NotBuilt::new("vultr_sd_configs", Harmless::Empty),
+    NotBuilt::because("aws_sd_configs", Harmless::Empty, "name the service as ec2_sd_configs or lightsail_sd_configs"),
+    NotBuilt::because("nerve_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
+    NotBuilt::because("oci_sd_configs", Harmless::Empty, "its signed API is not spoken"),
+    NotBuilt::because("outscale_sd_configs", Harmless::Empty, "its signed API is not spoken"),
+    NotBuilt::because("ovhcloud_sd_configs", Harmless::Empty, "its signed API is not spoken"),
+    NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
+    NotBuilt::because("stackit_sd_configs", Harmless::Empty, "its API is not spoken"),
+    NotBuilt::because("uyuni_sd_configs", Harmless::Empty, "XML-RPC is not spoken"),
 ];
 
 /// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,

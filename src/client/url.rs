@@ -91,6 +91,12 @@ impl Url {
         if self.origin.tls { Scheme::Https.as_str() } else { Scheme::Http.as_str() }
     }
 
+    /// Host and, where given, port.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.origin.authority
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -57,6 +57,14 @@ impl Meta {
         self
     }
 
+    /// Adds all labels of `other`, which replace those of the same name.
+    pub(super) fn add(&mut self, other: &Self) -> &mut Self {
+        for (name, value) in other.labels.iter() {
+            self.labels.set(name, value);
+        }
+        self
+    }
+
     /// All labels.
     pub(super) fn build(&self) -> Labels {
         self.labels.build()
@@ -95,6 +103,11 @@ pub(super) fn items<'a>(item: &'a Value, pointer: &str) -> &'a [Value] {
 /// The texts of the list at the pointer of `item`.
 pub(super) fn texts(item: &Value, pointer: &str) -> Vec<String> {
     items(item, pointer).iter().map(text).collect()
+}
+
+/// `,a,b,`, so that each can be found between separators; nothing for nothing.
+pub(super) fn wrapped(parts: &[String], separator: &str) -> String {
+    if parts.is_empty() { String::new() } else { format!("{separator}{}{separator}", parts.join(separator)) }
 }
 
 /// `host:port`, with brackets where the host is an IPv6 address.

@@ -5,16 +5,23 @@
 //! ([`Providers`]). A source that fails keeps what it had.
 
 mod api;
+mod aws;
+mod azure;
+mod cloud;
 mod consul;
 mod dns;
+mod docker;
 mod error;
 mod eureka;
 mod figures;
 mod file;
+mod gce;
 mod http;
 mod kubernetes;
+mod local;
 mod meta;
 mod nomad;
+mod openstack;
 mod provider;
 mod start;
 

@@ -34,13 +34,15 @@ pub struct Surroundings {
     pub metrics: Arc<SdMetrics>,
     /// Watches that several entries share.
     pub(super) watches: Arc<Watches>,
+    /// How providers of machines are reached: `https`, but in tests.
+    pub(super) cloud_scheme: &'static str,
 }
 
 impl Surroundings {
     /// Connections by `connector`, time by `clock`.
     #[must_use]
     pub fn new(connector: Arc<dyn Connector>, clock: Arc<dyn Clock>) -> Self {
-        Self { connector, clock, metrics: Arc::default(), watches: Arc::default() }
+        Self { connector, clock, metrics: Arc::default(), watches: Arc::default(), cloud_scheme: "https" }
     }
 }
 

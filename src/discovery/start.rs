@@ -5,12 +5,19 @@ use std::time::Duration;
 use promontory_config::Discovery;
 use tokio::task::AbortHandle;
 
+use super::aws::{Ec2, Lightsail};
+use super::azure::Azure;
+use super::cloud::Cloud;
 use super::consul::Consul;
 use super::dns::{Dns, NameServers};
+use super::docker::{Docker, Swarm};
 use super::eureka::Eureka;
+use super::gce::Gce;
 use super::http::Http;
 use super::kubernetes;
+use super::local::Local;
 use super::nomad::Nomad;
+use super::openstack::OpenStack;
 use super::provider::{Publisher, Refresh, poll};
 
 /// Starts the mechanism of `config`, which publishes to `out`.
@@ -24,6 +31,24 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Eureka(c) => every(c.refresh_interval, Eureka::new(c, at), out),
         Discovery::Kubernetes(c) => tokio::spawn(kubernetes::run((**c).clone(), out)).abort_handle(),
         Discovery::Nomad(c) => every(c.refresh_interval, Nomad::new(c, at), out),
+        Discovery::Azure(c) => every(c.refresh_interval, Azure::new(c, at), out),
+        Discovery::Docker(c) => every(c.refresh_interval, Docker::new(c, at), out),
+        Discovery::DockerSwarm(c) => every(c.refresh_interval, Swarm::new(c, at), out),
+        Discovery::Ec2(c) => every(c.refresh_interval, Ec2::new(c, at), out),
+        Discovery::Gce(c) => every(c.refresh_interval, Gce::new(c, at), out),
+        Discovery::Lightsail(c) => every(c.refresh_interval, Lightsail::new(c, at), out),
+        Discovery::Local(c) => every(c.refresh_interval, Local::new(c, at), out),
+        Discovery::OpenStack(c) => every(c.refresh_interval, OpenStack::new(c, at), out),
+        Discovery::DigitalOcean(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Hetzner(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Ionos(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Kuma(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Linode(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Marathon(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::PuppetDb(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Scaleway(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Triton(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Vultr(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Http(c) => every(c.refresh_interval, Http::new(c, at), out),
     }
 }

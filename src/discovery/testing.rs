@@ -57,7 +57,8 @@ impl Lab {
     /// The same with other connections.
     pub(crate) fn over(fields: &str, network: Arc<FakeNetwork>, connector: Arc<dyn Connector>) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
-        let providers = Providers::new(Surroundings::new(connector, clock.clone()));
+        let surroundings = Surroundings { cloud_scheme: "http", ..Surroundings::new(connector, clock.clone()) };
+        let providers = Providers::new(surroundings);
         let job = JobDiscovery::new("j", &discovery(fields), &providers);
         Self { network, providers, job, clock }
     }
@@ -100,7 +101,7 @@ impl Lab {
             (vec![answer("403 Forbidden", "", b"")], "HTTP status 403 Forbidden"),
             (vec![answer("200 OK", "Content-Type: application/json\r\n", b"[{\"a")], "EOF"),
             (vec![answer("200 OK", "Content-Type: application/json\r\n", b"\xff\xfe")], ""),
-            (vec![Action::Close], "Get \""),
+            (vec![Action::Close], "t \"http://"),
             (vec![Action::Hang], ""),
             (
                 vec![Action::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[".to_vec()), Action::Close],

@@ -167,3 +167,127 @@ settings! {
         check_interval(fields, c.refresh_interval);
     }
 }
+
+settings! {
+    /// Exporters that run on this machine.
+    LocalSdConfig {
+        /// Where to look.
+        host: String = "127.0.0.1".to_owned(),
+        /// Jobs wanted of those known; empty is all.
+        jobs: Vec<String> = Vec::new(),
+        /// Exporters known besides.
+        exporters: Vec<LocalExporter> = Vec::new(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(30),
+    } check |c, fields| {
+        require(fields, &[("host", &c.host)]);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// An exporter that may run on this machine.
+    LocalExporter {
+        /// Label `job` of its series.
+        job: String = String::new(),
+        /// Ports on which it may answer.
+        ports: Vec<u16> = Vec::new(),
+        /// Path of its page.
+        path: String = "/metrics".to_owned(),
+        /// How names of its metrics begin, and of no other's.
+        prefix: String = String::new(),
+    } check |c, fields| {
+        require(fields, &[("job", &c.job), ("prefix", &c.prefix)]);
+        if c.ports.is_empty() {
+            fields.missing("ports");
+        }
+        if !c.path.starts_with('/')
+            && let Some(path) = fields.get("path")
+        {
+            path.rule("path must begin with /");
+        }
+    }
+}
+
+settings! {
+    /// Containers of a Docker daemon.
+    DockerSdConfig {
+        /// Address of the daemon: `unix://`, `tcp://`, `http://` or `https://`.
+        host: String = String::new(),
+        /// Port of targets that expose none.
+        port: u16 = 80,
+        /// Host of containers that use the network of the machine.
+        host_networking_host: String = "localhost".to_owned(),
+        /// Whether only the first network of a container is taken, by name.
+        match_first_network: bool = true,
+        /// Which containers are wanted.
+        filters: Vec<Filter> = Vec::new(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("host", &c.host)]);
+        check_docker_host(fields, &c.host);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// A condition on what is listed.
+    Filter {
+        /// What is looked at.
+        name: String = String::new(),
+        /// What it may be.
+        values: Vec<String> = Vec::new(),
+    } check |c, fields| {
+        require(fields, &[("name", &c.name)]);
+    }
+}
+
+choice! {
+    /// What of a swarm is a target.
+    SwarmRole {
+        /// Services.
+        Services = "services",
+        /// Tasks of services.
+        Tasks = "tasks",
+        /// Machines.
+        Nodes = "nodes",
+    }
+}
+
+settings! {
+    /// Services, tasks or nodes of a Docker swarm.
+    DockerSwarmSdConfig {
+        /// Address of the daemon: `unix://`, `tcp://`, `http://` or `https://`.
+        host: String = String::new(),
+        /// What is a target.
+        role: SwarmRole = SwarmRole::Services,
+        /// Port of targets that publish none.
+        port: u16 = 80,
+        /// Which objects are wanted.
+        filters: Vec<Filter> = Vec::new(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("host", &c.host)]);
+        check_docker_host(fields, &c.host);
+        if fields.get("role").is_none() {
+            fields.missing("role");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+fn check_docker_host(fields: &Fields<'_>, host: &str) {
+    let is_known = ["unix://", "tcp://", "http://", "https://"].iter().any(|scheme| host.starts_with(scheme));
+    if !is_known
+        && !host.is_empty()
+        && let Some(field) = fields.get("host")
+    {
+        field.rule(format!("{host:?} does not begin with unix://, tcp://, http:// or https://"));
+    }
+}

@@ -52,4 +52,58 @@ fn entries_are_shown_with_their_defaults() {
          selectors: / role: pod / label: a=b / attach_metadata: / node: false / namespace: true / deployment: false / \
          job: false / cronjob: false",
     );
+    check("local_sd_configs: [{jobs: [vllm], exporters: [{job: a, ports: [1], prefix: a_}]}]", {
+        "local_sd_configs: / host: 127.0.0.1 / jobs: / vllm / exporters: / job: a / ports: / 1 / path: /metrics / prefix: \
+         a_ / refresh_interval: 30s"
+    });
+    check("docker_sd_configs: [{host: 'unix:///d', filters: [{name: n, values: [v]}]}]", {
+        "docker_sd_configs: / host: unix:///d / port: 80 / host_networking_host: localhost / match_first_network: true / \
+         filters: / name: n / values: / v / refresh_interval: 1m"
+    });
+    check("dockerswarm_sd_configs: [{host: 'tcp://d:1', role: tasks}]", {
+        "dockerswarm_sd_configs: / host: tcp://d:1 / role: tasks / port: 80 / refresh_interval: 1m"
+    });
+    check("ec2_sd_configs: [{region: r, access_key: a, secret_key: s}]", {
+        "ec2_sd_configs: / region: r / access_key: a / secret_key: <secret> / port: 80 / refresh_interval: 1m"
+    });
+    check("lightsail_sd_configs: [{}]", "lightsail_sd_configs: / port: 80 / refresh_interval: 1m");
+    check("gce_sd_configs: [{project: p, zone: z}]", {
+        "gce_sd_configs: / project: p / zone: z / port: 80 / tag_separator: ',' / refresh_interval: 1m"
+    });
+    check("azure_sd_configs: [{subscription_id: s, authentication_method: ManagedIdentity}]", {
+        "azure_sd_configs: / environment: AzurePublicCloud / authentication_method: ManagedIdentity / subscription_id: s / \
+         port: 80 / refresh_interval: 5m"
+    });
+    check("openstack_sd_configs: [{role: instance, region: r, identity_endpoint: 'http://k/v3'}]", {
+        "openstack_sd_configs: / role: instance / region: r / identity_endpoint: http://k/v3 / all_tenants: false / \
+         availability: public / port: 80 / refresh_interval: 1m"
+    });
+    for (name, own) in [("digitalocean", ""), ("vultr", "")] {
+        check(
+            &format!("{name}_sd_configs: [{{{own}}}]"),
+            &format!("{name}_sd_configs: / port: 80 / refresh_interval: 1m"),
+        );
+    }
+    check("hetzner_sd_configs: [{role: robot}]", "hetzner_sd_configs: / role: robot / port: 80 / refresh_interval: 1m");
+    check("ionos_sd_configs: [{datacenter_id: d}]", {
+        "ionos_sd_configs: / datacenter_id: d / port: 80 / refresh_interval: 1m"
+    });
+    check("kuma_sd_configs: [{server: 'http://k'}]", {
+        "kuma_sd_configs: / server: http://k / fetch_timeout: 2m / refresh_interval: 15s"
+    });
+    check("linode_sd_configs: [{}]", "linode_sd_configs: / tag_separator: ',' / port: 80 / refresh_interval: 1m");
+    check("marathon_sd_configs: [{servers: ['http://m'], auth_token: x}]", {
+        "marathon_sd_configs: / servers: / http://m / auth_token: <secret> / refresh_interval: 30s"
+    });
+    check("puppetdb_sd_configs: [{url: 'http://p', query: q}]", {
+        "puppetdb_sd_configs: / url: http://p / query: q / include_parameters: false / port: 80 / refresh_interval: 1m"
+    });
+    check("scaleway_sd_configs: [{role: instance, access_key: a, secret_key: s, project_id: p}]", {
+        "scaleway_sd_configs: / role: instance / access_key: a / secret_key: <secret> / project_id: p / api_url: \
+         https://api.scaleway.com / zone: fr-par-1 / port: 80 / refresh_interval: 1m"
+    });
+    check("triton_sd_configs: [{account: a, dns_suffix: d, endpoint: e}]", {
+        "triton_sd_configs: / account: a / role: container / dns_suffix: d / endpoint: e / version: 1 / port: 9163 / \
+         refresh_interval: 1m"
+    });
 }

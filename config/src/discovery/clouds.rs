@@ -1,0 +1,461 @@
+//! Providers of machines and lists of services that are asked page by page: what each is told.
+
+use std::path::PathBuf;
+
+use promontory_model::Duration;
+
+use super::mechanisms::Filter;
+use super::settings::{check_interval, check_url, choice, require, settings};
+use crate::http_client::{Auth, HttpClientConfig, Secret};
+
+settings! {
+    /// Droplets of DigitalOcean.
+    DigitalOceanSdConfig {
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// Which interface of Hetzner is asked.
+    HetznerRole {
+        /// Servers of the cloud.
+        Hcloud = "hcloud",
+        /// Dedicated servers.
+        Robot = "robot",
+    }
+}
+
+settings! {
+    /// Servers of Hetzner.
+    HetznerSdConfig {
+        /// Which interface is asked.
+        role: HetznerRole = HetznerRole::Hcloud,
+        /// Which servers of the cloud are wanted.
+        label_selector: String = String::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if fields.get("role").is_none() {
+            fields.missing("role");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Servers of an IONOS datacenter.
+    IonosSdConfig {
+        /// The datacenter.
+        datacenter_id: String = String::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("datacenter_id", &c.datacenter_id)]);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Proxies of a Kuma mesh.
+    KumaSdConfig {
+        /// URL of the control plane.
+        server: String = String::new(),
+        /// Name of this server to the control plane.
+        client_id: String = String::new(),
+        /// Time that one answer may take.
+        fetch_timeout: Duration = Duration::from_secs(120),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(15),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("server", &c.server)]);
+        check_url(fields, "server", &c.server);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances of Linode.
+    LinodeSdConfig {
+        /// Region wanted; empty is all.
+        region: String = String::new(),
+        /// Put between and around texts of one label.
+        tag_separator: String = ",".to_owned(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Tasks of Marathon.
+    MarathonSdConfig {
+        /// URLs of its servers.
+        servers: Vec<String> = Vec::new(),
+        /// Token sent to them.
+        auth_token: Option<Secret> = None,
+        /// File with that token.
+        auth_token_file: Option<PathBuf> = None,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(30),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if c.servers.is_empty() {
+            fields.missing("servers");
+        }
+        let n_ways = usize::from(c.auth_token.is_some())
+            + usize::from(c.auth_token_file.is_some())
+            + usize::from(c.http.auth != Auth::None);
+        if n_ways > 1 {
+            fields.map().rule("at most one of auth_token, auth_token_file, basic_auth, authorization and oauth2 must be configured");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Resources of PuppetDB.
+    PuppetDbSdConfig {
+        /// URL of the server.
+        url: String = String::new(),
+        /// Query, in the language of Puppet.
+        query: String = String::new(),
+        /// Whether parameters of resources are labels.
+        include_parameters: bool = false,
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("url", &c.url), ("query", &c.query)]);
+        check_url(fields, "url", &c.url);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// What of Scaleway is asked for.
+    ScalewayRole {
+        /// Virtual machines.
+        Instance = "instance",
+        /// Dedicated servers.
+        Baremetal = "baremetal",
+    }
+}
+
+settings! {
+    /// Servers of Scaleway.
+    ScalewaySdConfig {
+        /// What is asked for.
+        role: ScalewayRole = ScalewayRole::Instance,
+        /// Access key.
+        access_key: String = String::new(),
+        /// Secret key.
+        secret_key: Option<Secret> = None,
+        /// File with the secret key.
+        secret_key_file: Option<PathBuf> = None,
+        /// Project whose servers are wanted.
+        project_id: String = String::new(),
+        /// URL of the API.
+        api_url: String = "https://api.scaleway.com".to_owned(),
+        /// Zone.
+        zone: String = "fr-par-1".to_owned(),
+        /// Part of the name of servers wanted.
+        name_filter: String = String::new(),
+        /// Tags that servers wanted have.
+        tags_filter: Vec<String> = Vec::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if fields.get("role").is_none() {
+            fields.missing("role");
+        }
+        require(fields, &[("access_key", &c.access_key), ("project_id", &c.project_id)]);
+        if c.secret_key.is_some() == c.secret_key_file.is_some() {
+            fields.map().rule("exactly one of secret_key and secret_key_file must be configured");
+        }
+        check_url(fields, "api_url", &c.api_url);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// What of Triton is a target.
+    TritonRole {
+        /// Containers and virtual machines.
+        Container = "container",
+        /// Compute nodes.
+        Cn = "cn",
+    }
+}
+
+settings! {
+    /// Containers or compute nodes of Triton DataCenter.
+    TritonSdConfig {
+        /// Account whose machines are wanted.
+        account: String = String::new(),
+        /// What is a target.
+        role: TritonRole = TritonRole::Container,
+        /// Put behind the ids of machines.
+        dns_suffix: String = String::new(),
+        /// Host that is asked.
+        endpoint: String = String::new(),
+        /// Groups wanted; empty is all.
+        groups: Vec<String> = Vec::new(),
+        /// Version of the API.
+        version: u16 = 1,
+        /// Port of targets.
+        port: u16 = 9163,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("account", &c.account), ("dns_suffix", &c.dns_suffix), ("endpoint", &c.endpoint)]);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances of Vultr.
+    VultrSdConfig {
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances of Amazon EC2.
+    Ec2SdConfig {
+        /// Region; empty is that of this machine.
+        region: String = String::new(),
+        /// Where the service answers, if not where it usually does.
+        endpoint: String = String::new(),
+        /// Access key; empty looks in the environment and asks the machine.
+        access_key: String = String::new(),
+        /// Secret key.
+        secret_key: Option<Secret> = None,
+        /// Profile in the file of credentials.
+        profile: String = String::new(),
+        /// Role to take.
+        role_arn: String = String::new(),
+        /// Which instances are wanted.
+        filters: Vec<Filter> = Vec::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if c.access_key.is_empty() == c.secret_key.is_some() {
+            fields.map().rule("access_key and secret_key must be configured together");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances of Amazon Lightsail.
+    LightsailSdConfig {
+        /// Region; empty is that of this machine.
+        region: String = String::new(),
+        /// Where the service answers, if not where it usually does.
+        endpoint: String = String::new(),
+        /// Access key; empty looks in the environment and asks the machine.
+        access_key: String = String::new(),
+        /// Secret key.
+        secret_key: Option<Secret> = None,
+        /// Profile in the file of credentials.
+        profile: String = String::new(),
+        /// Role to take.
+        role_arn: String = String::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if c.access_key.is_empty() == c.secret_key.is_some() {
+            fields.map().rule("access_key and secret_key must be configured together");
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+settings! {
+    /// Instances of Google's compute engine.
+    GceSdConfig {
+        /// Project.
+        project: String = String::new(),
+        /// Zone.
+        zone: String = String::new(),
+        /// Which instances are wanted.
+        filter: String = String::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// Put between and around the tags in their label.
+        tag_separator: String = ",".to_owned(),
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+    } check |c, fields| {
+        require(fields, &[("project", &c.project), ("zone", &c.zone)]);
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// Which Azure.
+    AzureCloud {
+        /// The usual one.
+        Public = "AzurePublicCloud",
+        /// That of China.
+        China = "AzureChinaCloud",
+        /// That of the government of the United States.
+        Government = "AzureUSGovernmentCloud",
+    }
+}
+
+choice! {
+    /// How Azure is told who asks.
+    AzureAuth {
+        /// By an id and a secret.
+        OAuth = "OAuth",
+        /// By the machine.
+        ManagedIdentity = "ManagedIdentity",
+    }
+}
+
+settings! {
+    /// Virtual machines of Azure.
+    AzureSdConfig {
+        /// Which Azure.
+        environment: AzureCloud = AzureCloud::Public,
+        /// How it is told who asks.
+        authentication_method: AzureAuth = AzureAuth::OAuth,
+        /// Subscription whose machines are wanted.
+        subscription_id: String = String::new(),
+        /// Tenant that asks.
+        tenant_id: String = String::new(),
+        /// Client that asks.
+        client_id: String = String::new(),
+        /// Its secret.
+        client_secret: Option<Secret> = None,
+        /// Group whose machines are wanted; empty is all.
+        resource_group: String = String::new(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(300),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        require(fields, &[("subscription_id", &c.subscription_id)]);
+        if c.authentication_method == AzureAuth::OAuth {
+            require(fields, &[("tenant_id", &c.tenant_id), ("client_id", &c.client_id)]);
+            if c.client_secret.is_none() {
+                fields.missing("client_secret");
+            }
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// What of OpenStack is a target.
+    OpenStackRole {
+        /// Machines of users.
+        Instance = "instance",
+        /// Machines below them.
+        Hypervisor = "hypervisor",
+    }
+}
+
+settings! {
+    /// Instances or hypervisors of OpenStack.
+    OpenStackSdConfig {
+        /// What is a target.
+        role: OpenStackRole = OpenStackRole::Instance,
+        /// Region.
+        region: String = String::new(),
+        /// URL of Keystone, with its version.
+        identity_endpoint: String = String::new(),
+        /// Name of the user.
+        username: String = String::new(),
+        /// Id of the user.
+        userid: String = String::new(),
+        /// Password of the user.
+        password: Option<Secret> = None,
+        /// Name of the domain.
+        domain_name: String = String::new(),
+        /// Id of the domain.
+        domain_id: String = String::new(),
+        /// Name of the project.
+        project_name: String = String::new(),
+        /// Id of the project.
+        project_id: String = String::new(),
+        /// Name of an application credential.
+        application_credential_name: String = String::new(),
+        /// Id of an application credential.
+        application_credential_id: String = String::new(),
+        /// Its secret.
+        application_credential_secret: Option<Secret> = None,
+        /// Whether machines of all projects are wanted.
+        all_tenants: bool = false,
+        /// Which of the endpoints is asked: `public`, `admin` or `internal`.
+        availability: String = "public".to_owned(),
+        /// Port of targets.
+        port: u16 = 80,
+        /// How often.
+        refresh_interval: Duration = Duration::from_secs(60),
+        /// How.
+        http: HttpClientConfig = HttpClientConfig::default(),
+    } check |c, fields| {
+        if fields.get("role").is_none() {
+            fields.missing("role");
+        }
+        require(fields, &[("region", &c.region), ("identity_endpoint", &c.identity_endpoint)]);
+        check_url(fields, "identity_endpoint", &c.identity_endpoint);
+        if !["public", "admin", "internal"].contains(&c.availability.as_str())
+            && let Some(field) = fields.get("availability")
+        {
+            field.rule(format!("{:?} is not one of public, admin, internal", c.availability));
+        }
+        check_interval(fields, c.refresh_interval);
+    }
+}

@@ -1,0 +1,239 @@
+//! `azure_sd_configs`: virtual machines of Azure, those of scale sets included.
+
+use promontory_config::TargetGroup;
+use promontory_config::discovery::{AzureAuth, AzureCloud, AzureSdConfig};
+use promontory_config::http_client::oauth2::{Grant, OAuth2};
+use promontory_config::http_client::{Auth, ProxyConfig, Source, TlsConfig};
+use serde_json::Value;
+
+use super::api::{Api, url};
+use super::error::SdError;
+use super::meta::{Meta, items, join, text, text_at};
+use super::provider::{Refresh, Surroundings};
+use crate::client::{Call, Url};
+
+/// Where a machine of Azure asks about itself.
+const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+const COMPUTE_VERSION: &str = "2024-07-01";
+const NETWORK_VERSION: &str = "2024-05-01";
+/// Pages of one list.
+const PAGES_MAX: usize = 1_000;
+
+/// One `azure_sd_configs` entry.
+#[derive(Debug)]
+pub(super) struct Azure {
+    config: AzureSdConfig,
+    api: Api,
+    scheme: &'static str,
+}
+
+impl Azure {
+    pub(super) fn new(config: &AzureSdConfig, surroundings: &Surroundings) -> Self {
+        let scheme = surroundings.cloud_scheme;
+        let mut http = config.http.clone();
+        if config.authentication_method == AzureAuth::OAuth {
+            let (login, manager) = hosts(config.environment);
+            http.auth = Auth::OAuth2(Box::new(OAuth2 {
+                client_id: config.client_id.clone(),
+                grant: Grant::ClientCredentials { secret: config.client_secret.clone().map(Source::Inline) },
+                scopes: vec![format!("https://{manager}/.default")],
+                token_url: format!("{scheme}://{login}/{}/oauth2/v2.0/token", config.tenant_id),
+                endpoint_params: Vec::new(),
+                tls: TlsConfig::default(),
+                proxy: ProxyConfig::default(),
+                headers: Vec::new(),
+            }));
+        }
+        Self { config: config.clone(), api: Api::new(&http, surroundings), scheme }
+    }
+
+    /// The token of the machine, where the client has none of its own.
+    async fn token(&mut self) -> Result<Option<String>, SdError> {
+        if self.config.authentication_method == AzureAuth::OAuth {
+            return Ok(None);
+        }
+        let resource = format!("https://{}/", hosts(self.config.environment).1);
+        let id = self.config.client_id.clone();
+        let mut params = vec![("api-version", "2018-02-01"), ("resource", resource.as_str())];
+        if !id.is_empty() {
+            params.push(("client_id", &id));
+        }
+        let call = Call::get(url(MACHINE)?.with("", &params)).header("metadata", "true")?;
+        let answer: Value = self.api.json(&call).await?;
+        Ok(Some(format!("Bearer {}", text_at(&answer, "/access_token"))))
+    }
+
+    async fn get(&mut self, url: Url, token: Option<&str>) -> Result<Value, SdError> {
+        let mut call = Call::get(url);
+        if let Some(token) = token {
+            call = call.header("authorization", token)?;
+        }
+        self.api.json(&call).await
+    }
+
+    fn at(&self, path: &str, version: &str) -> Result<Url, SdError> {
+        let base = url(&format!("{}://{}", self.scheme, hosts(self.config.environment).1))?;
+        Ok(base.with(path, &[("api-version", version)]))
+    }
+
+    async fn list(&mut self, path: &str, token: Option<&str>) -> Result<Vec<Value>, SdError> {
+        let first = self.at(path, COMPUTE_VERSION)?;
+        let (mut out, mut at) = (Vec::new(), first.clone());
+        for _ in 0..PAGES_MAX {
+            let page = self.get(at.clone(), token).await?;
+            let Some(found) = page.get("value").and_then(Value::as_array) else {
+                return Err(SdError::Absent { url: at, what: "value" });
+            };
+            out.extend(found.iter().cloned());
+            let next = text_at(&page, "/nextLink");
+            if next.is_empty() {
+                return Ok(out);
+            }
+            at = url(&next)?;
+            // The token is for this host alone.
+            if at.authority() != first.authority() {
+                return Err(SdError::Garbled { url: first, what: format!("nextLink leads to another host: {next:?}") });
+            }
+        }
+        Err(SdError::Pages { url: first, max: PAGES_MAX })
+    }
+
+    async fn target(
+        &mut self,
+        machine: &Value,
+        scale_set: &str,
+        token: Option<&str>,
+    ) -> Result<Option<TargetGroup>, SdError> {
+        let c = self.config.clone();
+        let mut meta = Meta::new("__meta_azure_");
+        meta.set("subscription_id", &c.subscription_id).set("tenant_id", &c.tenant_id).set_all(
+            machine,
+            &[
+                ("machine_computer_name", "/properties/osProfile/computerName"),
+                ("machine_id", "/id"),
+                ("machine_location", "/location"),
+                ("machine_name", "/name"),
+                ("machine_os_type", "/properties/storageProfile/osDisk/osType"),
+            ],
+        );
+        let sizes = ["/properties/hardwareProfile/vmSize", "/sku/name"].map(|pointer| text_at(machine, pointer));
+        meta.set("machine_size", sizes.iter().find(|size| !size.is_empty()).map_or("", String::as_str));
+        let id = text_at(machine, "/id");
+        let group = id.split('/').skip_while(|part| !part.eq_ignore_ascii_case("resourceGroups")).nth(1);
+        meta.set("machine_resource_group", group.unwrap_or_default()).set("machine_scale_set", scale_set);
+        for (key, value) in machine.get("tags").and_then(Value::as_object).into_iter().flatten() {
+            meta.set_under("machine_tag", key, text(value));
+        }
+        for card in items(machine, "/properties/networkProfile/networkInterfaces") {
+            let url = self.at(&text_at(card, "/id"), NETWORK_VERSION)?;
+            // A card that was removed meanwhile is none.
+            let found = match self.get(url, token).await {
+                Err(SdError::Status { status, .. }) if status.starts_with("404") => continue,
+                found => found?,
+            };
+            // A machine that is stopped has cards, but none in use.
+            if found.pointer("/properties/primary").and_then(Value::as_bool) == Some(false) {
+                continue;
+            }
+            for address in items(&found, "/properties/ipConfigurations") {
+                let public = text_at(address, "/properties/publicIPAddress/properties/ipAddress");
+                meta.set("machine_public_ip", public);
+                let private = text_at(address, "/properties/privateIPAddress");
+                if !private.is_empty() {
+                    meta.set("machine_private_ip", &private);
+                    return Ok(Some(meta.target(join(&private, c.port))));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Hosts that give tokens and that know the machines.
+fn hosts(cloud: AzureCloud) -> (&'static str, &'static str) {
+    match cloud {
+        AzureCloud::Public => ("login.microsoftonline.com", "management.azure.com"),
+        AzureCloud::China => ("login.chinacloudapi.cn", "management.chinacloudapi.cn"),
+        AzureCloud::Government => ("login.microsoftonline.us", "management.usgovcloudapi.net"),
+    }
+}
+
+impl Refresh for Azure {
+    async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
+        let token = self.token().await?;
+        let token = token.as_deref();
+        let c = self.config.clone();
+        let within = match c.resource_group.as_str() {
+            "" => format!("/subscriptions/{}", c.subscription_id),
+            group => format!("/subscriptions/{}/resourceGroups/{group}", c.subscription_id),
+        };
+        let mut out = Vec::new();
+        for machine in self.list(&format!("{within}/providers/Microsoft.Compute/virtualMachines"), token).await? {
+            out.extend(self.target(&machine, "", token).await?);
+        }
+        for set in self.list(&format!("{within}/providers/Microsoft.Compute/virtualMachineScaleSets"), token).await? {
+            let path = format!("{}/virtualMachines", text_at(&set, "/id"));
+            for machine in self.list(&path, token).await? {
+                out.extend(self.target(&machine, &text_at(&set, "/name"), token).await?);
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::discovery::testing::{Lab, routes};
+
+    #[tokio::test(start_paused = true)]
+    async fn machines_and_those_of_scale_sets_are_targets() {
+        let mut lab = Lab::new(
+            "azure_sd_configs: [{authentication_method: ManagedIdentity, subscription_id: sub, resource_group: rg}]",
+        );
+        lab.network.serve(
+            "169.254.169.254:80",
+            routes(&[(
+                "GET /metadata/identity/oauth2/token?api-version=2018-02-01&resource=",
+                r#"{"access_token": "T"}"#,
+            )]),
+        );
+        let card = r#"{"properties": {"primary": true, "ipConfigurations": [{"properties": {"privateIPAddress": "10.0.0.4",
+            "publicIPAddress": {"properties": {"ipAddress": "1.2.3.4"}}}}]}}"#;
+        lab.network.serve("management.azure.com:80", move |head| {
+            assert!(head.contains("authorization: Bearer T\r\n"), "{head}");
+            let compute = "GET /subscriptions/sub/resourceGroups/rg/providers/Microsoft.Compute";
+            routes(&[
+                (
+                    &format!("{compute}/virtualMachines?"),
+                    r#"{"value": [{"id": "/subscriptions/sub/resourceGroups/rg/x/vm1", "name": "vm1", "location": "westeurope", "tags": {"a b": "c"},
+                        "properties": {"hardwareProfile": {"vmSize": "NC24"}, "storageProfile": {"osDisk": {"osType": "Linux"}},
+                            "osProfile": {"computerName": "h"}, "networkProfile": {"networkInterfaces": [{"id": "/nic/1"}]}}}]}"#,
+                ),
+                (&format!("{compute}/virtualMachineScaleSets?"), r#"{"value": [{"id": "/set/1", "name": "set1"}]}"#),
+                (
+                    "GET /set/1/virtualMachines?",
+                    r#"{"value": [{"id": "/set/1/0", "name": "set1_0", "properties": {"networkProfile": {"networkInterfaces": [{"id": "/nic/gone"}, {"id": "/nic/2"}]}}}]}"#,
+                ),
+                ("GET /nic/1?", card),
+                ("GET /nic/2?", card),
+            ])(head)
+        });
+        lab.secs(1).await;
+        let got: Vec<String> = lab.shown().iter().map(|line| line.replace("__meta_azure_", "")).collect();
+        assert_eq!(
+            got,
+            [
+                concat!(
+                    r#"10.0.0.4:80 {machine_computer_name="h", machine_id="/subscriptions/sub/resourceGroups/rg/x/vm1", "#,
+                    r#"machine_location="westeurope", machine_name="vm1", machine_os_type="Linux", machine_private_ip="10.0.0.4", "#,
+                    r#"machine_public_ip="1.2.3.4", machine_resource_group="rg", machine_size="NC24", machine_tag_a_b="c", "#,
+                    r#"subscription_id="sub"}"#
+                ),
+                concat!(
+                    r#"10.0.0.4:80 {machine_id="/set/1/0", machine_name="set1_0", machine_private_ip="10.0.0.4", "#,
+                    r#"machine_public_ip="1.2.3.4", machine_scale_set="set1", subscription_id="sub"}"#
+                ),
+            ]
+        );
+    }
+}
