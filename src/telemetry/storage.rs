@@ -97,6 +97,17 @@ pub fn storage_figures(status: &DbStatus) -> Vec<Figures> {
         counter("prometheus_tsdb_wal_writes_failed", "Failed writes and syncs of the write-ahead log", s.wal_failures),
         counter("prometheus_tsdb_checkpoint_creations", "Checkpoints begun", s.checkpoints + s.checkpoints_failed),
         counter("prometheus_tsdb_checkpoint_creations_failed", "Checkpoints that failed", s.checkpoints_failed),
+        // What a checkpoint names is what the log need not keep.
+        counter(
+            "prometheus_tsdb_wal_truncations",
+            "Removals of what the write-ahead log need not keep, begun",
+            s.checkpoints + s.checkpoints_failed,
+        ),
+        counter(
+            "prometheus_tsdb_wal_truncations_failed",
+            "Removals of what the write-ahead log need not keep that failed",
+            s.checkpoints_failed,
+        ),
         counter("prometheus_tsdb_reloads", "Searches for blocks in the data folder", s.searches),
         counter(
             "prometheus_tsdb_reloads_failures",
