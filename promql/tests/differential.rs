@@ -1,29 +1,39 @@
 //! The engine against the reference evaluator, on generated data and generated queries.
 //!
 //! The data has what real data has: targets with their own timestamps, gaps, staleness markers, counter resets, NaN
-//! and infinities. Values are small multiples of 1/4, so that the order of additions changes no sum. Both evaluators
+//! and infinities; in a second test also native histograms of many resolutions, gauges, custom buckets, and floats
+//! between them. Values are small multiples of 1/4, so that the order of additions changes no sum. Both evaluators
 //! must give the same series, steps, values (to 1e-10) and annotations, or both must fail; and the engine must give
 //! the same bits with one thread and with three. `PROPTEST_CASES` says how many queries are tried.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use promontory_model::histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Span};
 use promontory_model::{
-    Cancel, Columns, Labels, Queryable, ReadError, Select, Selection, SeriesBatch, Snapshot, TimeRange, stale_nan,
+    Cancel, Columns, FloatHistogram, Labels, Queryable, ReadError, Select, Selection, SeriesBatch, Snapshot, TimeRange,
+    stale_nan,
 };
 use promontory_promql::annotations::Severity;
 use promontory_promql::engine::{Engine, EngineOptions};
 use promontory_promql::error::QueryError;
+use promontory_promql::histogram::{all_buckets, scaled};
 use promontory_promql::parser::parse;
 use promontory_promql::reference::{Reference, ReferenceOptions};
-use promontory_promql::value::{QueryOutput, RangeSpec, SampleValue, Value};
+use promontory_promql::value::{MatrixSeries, QueryOutput, RangeSpec, SampleValue, Value};
 use proptest::prelude::*;
 
 /// Series with shared timestamps; a row without a sample is `None`.
 #[derive(Debug, Clone)]
 struct Group {
     timestamps: Vec<i64>,
-    series: Vec<(Labels, Vec<Option<f64>>)>,
+    series: Vec<(Labels, Vec<Option<Cell>>)>,
+}
+
+#[derive(Debug, Clone)]
+enum Cell {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +71,8 @@ impl SeriesBatch for Batch {
         for (column, i) in series.enumerate() {
             for (row, value) in self.group.series[self.members[i]].1[rows.clone()].iter().enumerate() {
                 match value {
-                    Some(v) => out.set_present(column, row, *v),
+                    Some(Cell::Float(v)) => out.set_present(column, row, *v),
+                    Some(Cell::Histogram(h)) => out.push_histogram(column, row, h.clone()),
                     None => out.set_absent(column, row),
                 }
             }
@@ -98,6 +109,66 @@ impl Snapshot for Store {
     }
 }
 
+/// What a client has observed since its last reset, or observes at the moment: whole numbers in a few buckets.
+fn histogram() -> impl Strategy<Value = FloatHistogram> {
+    let counts = proptest::collection::vec(0..5u8, 1..5);
+    (counts.clone(), counts, -2..3i32, 0..4i32, 0..3u8, 0..12u8).prop_map(|(up, down, first, schema, zero, kind)| {
+        let counts = |counts: &[u8]| counts.iter().map(|c| f64::from(*c)).collect::<Vec<_>>();
+        let spans = |n: usize| vec![Span { offset: first, length: n as u32 }];
+        let (positive, negative) = (counts(&up), counts(&down));
+        let sum = f64::from(first) / 4.0;
+        if kind == 0 {
+            let bounds = &[-1.0, 0.5, 2.0, 5.0][..positive.len() - 1];
+            return FloatHistogram {
+                schema: CUSTOM_BUCKETS_SCHEMA,
+                count: positive.iter().sum(),
+                sum,
+                positive_spans: vec![Span { offset: 0, length: positive.len() as u32 }],
+                positive_buckets: positive,
+                custom_values: bounds.to_vec(),
+                ..FloatHistogram::default()
+            };
+        }
+        // Negative buckets are the exception.
+        let negative = if kind == 1 { negative } else { Vec::new() };
+        FloatHistogram {
+            schema,
+            count: positive.iter().chain(&negative).sum::<f64>() + f64::from(zero),
+            sum,
+            zero_threshold: if zero > 0 { 0.125 } else { 0.0 },
+            zero_count: f64::from(zero),
+            positive_spans: spans(positive.len()),
+            positive_buckets: positive,
+            negative_spans: if negative.is_empty() { Vec::new() } else { spans(negative.len()) },
+            negative_buckets: negative,
+            ..FloatHistogram::default()
+        }
+    })
+}
+
+/// The histograms of a series, most of them a counter that grows by the same, some with floats between them.
+fn histogram_column(rows: usize) -> impl Strategy<Value = Vec<Option<Cell>>> {
+    let cell = |h: FloatHistogram| Some(Cell::Histogram(Arc::new(h)));
+    let counter = (histogram(), proptest::collection::vec(0..10u8, rows)).prop_map(move |(by, steps)| {
+        let mut n = 0.0;
+        let grow = |step: &u8| {
+            n = if *step == 0 { 1.0 } else { n + f64::from(step % 3) };
+            (*step != 1).then(|| cell(scaled(&by, n))).flatten()
+        };
+        steps.iter().map(grow).collect()
+    });
+    let gauge = proptest::collection::vec(histogram(), rows).prop_map(move |all| {
+        let gauge = |h| FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..h };
+        all.into_iter().map(|h| cell(gauge(h))).collect()
+    });
+    let either = prop_oneof![
+        3 => histogram().prop_map(cell),
+        1 => value().prop_map(|v| v.map(Cell::Float)),
+    ];
+    let mixed = proptest::collection::vec(either, rows);
+    prop_oneof![3 => counter, 1 => gauge, 1 => mixed]
+}
+
 fn value() -> impl Strategy<Value = Option<f64>> {
     prop_oneof![
         20 => (0..40i32).prop_map(|v| Some(f64::from(v) / 4.0)),
@@ -123,7 +194,7 @@ fn column(rows: usize) -> impl Strategy<Value = Vec<Option<f64>>> {
     ]
 }
 
-fn group(id: usize) -> impl Strategy<Value = Group> {
+fn group(id: usize, with_histograms: bool) -> impl Strategy<Value = Group> {
     proptest::collection::vec(5_000i64..25_000, 1..40).prop_flat_map(move |gaps| {
         let mut t = 0;
         let timestamps: Vec<i64> = gaps
@@ -133,7 +204,10 @@ fn group(id: usize) -> impl Strategy<Value = Group> {
                 t
             })
             .collect();
-        let columns = proptest::collection::vec(column(gaps.len()), 1..7);
+        let floats = column(gaps.len()).prop_map(|rows| rows.into_iter().map(|v| v.map(Cell::Float)).collect());
+        let histograms = histogram_column(gaps.len());
+        let weight = if with_histograms { 3 } else { 0 };
+        let columns = proptest::collection::vec(prop_oneof![1 => floats, weight => histograms], 1..7);
         columns.prop_map(move |columns| {
             let series = columns.into_iter().enumerate().map(|(i, values)| {
                 let name = ["a_total", "b", "c_bucket"][i % 3];
@@ -153,8 +227,8 @@ fn group(id: usize) -> impl Strategy<Value = Group> {
     })
 }
 
-fn store() -> impl Strategy<Value = Store> {
-    (group(0), group(1), group(2)).prop_map(|(a, b, c)| Store(vec![Arc::new(a), Arc::new(b), Arc::new(c)]))
+fn store(h: bool) -> impl Strategy<Value = Store> {
+    (group(0, h), group(1, h), group(2, h)).prop_map(|(a, b, c)| Store(vec![Arc::new(a), Arc::new(b), Arc::new(c)]))
 }
 
 fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
@@ -262,6 +336,11 @@ fn vector() -> impl Strategy<Value = String> {
             "sum_over_time((#)[2m:30s])",
             "count(limitk(2, #))",
             "histogram_fraction(0, 0.2, #)",
+            "histogram_count(#)",
+            "histogram_sum(#)",
+            "histogram_avg(#)",
+            "histogram_stddev(#)",
+            "# / 4",
         ]);
         let function = (function, inner.clone()).prop_map(|(f, v)| f.replace('#', &format!("({v})")));
         let operator = one_of(&["+", "-", "*", "/", "%", "==", ">", "!= bool", "and", "or", "unless", "atan2"]);
@@ -297,19 +376,34 @@ fn reference(delayed_name_removal: bool) -> Reference {
     })
 }
 
+/// A float, or what there is to a histogram.
+fn numbers(h: &FloatHistogram) -> Vec<f64> {
+    let buckets = all_buckets(h).into_iter().flat_map(|b| [b.lower, b.upper, b.count]);
+    [f64::from(h.schema), h.zero_threshold, h.count, h.sum].into_iter().chain(buckets).collect()
+}
+
+/// The samples of a series: time and numbers.
+type Samples = Vec<(i64, Vec<f64>)>;
+
 /// Series with their samples, by labels.
-fn flat(value: &Value) -> Vec<(String, Vec<(i64, f64)>)> {
-    let mut out: Vec<(String, Vec<(i64, f64)>)> = match value {
-        Value::Scalar(t, v) => vec![("scalar".to_owned(), vec![(*t, *v)])],
-        Value::String(t, s) => vec![(s.clone(), vec![(*t, 0.0)])],
+fn flat(value: &Value) -> Vec<(String, Samples)> {
+    let mut out: Vec<(String, Samples)> = match value {
+        Value::Scalar(t, v) => vec![("scalar".to_owned(), vec![(*t, vec![*v])])],
+        Value::String(t, s) => vec![(s.clone(), vec![(*t, Vec::new())])],
         Value::Vector(samples) => samples
             .iter()
             .map(|s| match &s.value {
-                SampleValue::Float(v) => (s.labels.to_string(), vec![(s.t, *v)]),
-                SampleValue::Histogram(_) => (s.labels.to_string(), Vec::new()),
+                SampleValue::Float(v) => (s.labels.to_string(), vec![(s.t, vec![*v])]),
+                SampleValue::Histogram(h) => (s.labels.to_string(), vec![(s.t, numbers(h))]),
             })
             .collect(),
-        Value::Matrix(series) => series.iter().map(|s| (s.labels.to_string(), s.floats.clone())).collect(),
+        Value::Matrix(series) => {
+            let samples = |s: &MatrixSeries| {
+                let floats = s.floats.iter().map(|(t, v)| (*t, vec![*v]));
+                floats.chain(s.histograms.iter().map(|(t, h)| (*t, numbers(h)))).collect()
+            };
+            series.iter().map(|s| (s.labels.to_string(), samples(s))).collect()
+        }
     };
     out.sort_by(|a, b| a.0.cmp(&b.0));
     out
@@ -335,8 +429,9 @@ fn compare(
         (Err(_), Err(_)) => Ok(()),
         (Ok(got), Ok(want)) => {
             let (g, w) = (flat(&got.value), flat(&want.value));
-            let same_samples = |a: &[(i64, f64)], b: &[(i64, f64)]| {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
+            let same_numbers = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+            let same_samples = |a: &[(i64, Vec<f64>)], b: &[(i64, Vec<f64>)]| {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same_numbers(&a.1, &b.1))
             };
             let same = g.len() == w.len() && g.iter().zip(&w).all(|(a, b)| a.0 == b.0 && same_samples(&a.1, &b.1));
             prop_assert!(same, "{text}\n engine    {g:?}\n reference {w:?}");
@@ -378,18 +473,29 @@ proptest! {
 
     #[test]
     fn engine_agrees_with_the_reference(
-        store in store(), text in vector(), start in 0i64..400_000, step in 5_000i64..90_000, n in 0i64..20,
+        store in store(false), text in vector(), start in 0i64..400_000, step in 5_000i64..90_000, n in 0i64..20,
         delayed in proptest::bool::ANY,
     ) {
         // Where names go at once, series of several names may clash; the reference does not look for that everywhere.
         check(&store, &text, start, step, n, delayed || text.contains("__name__"))?;
+    }
+
+    #[test]
+    fn engine_agrees_with_the_reference_on_histograms(
+        store in store(true), text in vector(), start in 0i64..400_000, step in 5_000i64..90_000, n in 0i64..20,
+        delayed in proptest::bool::ANY,
+    ) {
+        // A text of all digits would show in which order numbers were added.
+        if !text.contains("count_values") {
+            check(&store, &text, start, step, n, delayed || text.contains("__name__"))?;
+        }
     }
 }
 
 /// What proptest has found once.
 #[test]
 fn engine_agrees_on_queries_that_once_differed() {
-    let rows = |values: &[f64]| values.iter().map(|v| Some(*v)).collect::<Vec<_>>();
+    let rows = |values: &[f64]| values.iter().map(|v| Some(Cell::Float(*v))).collect::<Vec<_>>();
     let labels = |i: &str| Labels::from_pairs([("__name__", "b"), ("i", i), ("g", "0")]);
     let bucket = |i: &str, le: &str| Labels::from_pairs([("__name__", "c_bucket"), ("i", i), ("le", le)]);
     let store = Store(vec![

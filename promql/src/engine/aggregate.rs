@@ -178,8 +178,9 @@ struct HistogramCell {
     metric: Box<str>,
     count: f64,
     is_mean: bool,
-    /// Exponential and custom buckets met: there is no sum.
-    is_broken: bool,
+    /// Metric whose exponential buckets met custom ones, or the other way round: there is no sum.
+    misfit: Option<Box<str>>,
+    bounds_reconciled: bool,
     saw_reset: bool,
     saw_no_reset: bool,
 }
@@ -191,15 +192,16 @@ impl HistogramCell {
             metric: metric.into(),
             count: 1.0,
             is_mean: false,
-            is_broken: false,
+            misfit: None,
+            bounds_reconciled: false,
             saw_reset: h.counter_reset_hint == CounterResetHint::Reset,
             saw_no_reset: h.counter_reset_hint == CounterResetHint::NotReset,
         }
     }
 
     /// Adds a histogram that is the sum of `count`, and the metric it comes from; a mean weighs it by that.
-    fn add(&mut self, (h, metric): (&FloatHistogram, &str), count: f64, average: bool, notes: &mut Notes<'_>) {
-        if self.is_broken {
+    fn add(&mut self, (h, metric): (&FloatHistogram, &str), count: f64, average: bool) {
+        if self.misfit.is_some() {
             return;
         }
         let all = self.count + count;
@@ -214,14 +216,8 @@ impl HistogramCell {
             result = self.add_to_mean(h, all);
         }
         match result {
-            Ok(merged) if merged.bounds_reconciled => {
-                notes.info(&texts::mismatched_custom_buckets(HistogramOperation::Aggregation), 0)
-            }
-            Ok(_) => {}
-            Err(histogram::Incompatible) => {
-                notes.warn(&texts::mixed_exponential_custom(metric), 0);
-                self.is_broken = true;
-            }
+            Ok(merged) => self.bounds_reconciled |= merged.bounds_reconciled,
+            Err(histogram::Incompatible) => self.misfit = Some(metric.into()),
         }
         self.count = all;
     }
@@ -232,7 +228,11 @@ impl HistogramCell {
     }
 
     fn finish(&self, average: bool, notes: &mut Notes<'_>) -> Option<FloatHistogram> {
-        if self.is_broken {
+        if self.bounds_reconciled {
+            notes.info(&texts::mismatched_custom_buckets(HistogramOperation::Aggregation), 0);
+        }
+        if let Some(metric) = &self.misfit {
+            notes.warn(&texts::mixed_exponential_custom(metric), 0);
             return None;
         }
         if self.saw_reset && self.saw_no_reset {
@@ -430,7 +430,7 @@ impl Accumulator {
                     let cell = id * self.n_steps + *step as usize;
                     self.seen[cell] |= SAW_HISTOGRAM;
                     match self.histograms.entry(cell) {
-                        Entry::Occupied(mut e) => e.get_mut().add((h, metric), 1.0, average, notes),
+                        Entry::Occupied(mut e) => e.get_mut().add((h, metric), 1.0, average),
                         Entry::Vacant(e) => {
                             e.insert(HistogramCell::new(h, metric));
                         }
@@ -454,7 +454,7 @@ impl Accumulator {
     }
 
     /// Adds all that `other`, an accumulator of the same operator over later series, has seen.
-    pub(crate) fn merge(&mut self, mut other: Self, notes: &mut Notes<'_>) {
+    pub(crate) fn merge(&mut self, mut other: Self) {
         if self.len() == 0 {
             *self = other;
             return;
@@ -479,7 +479,7 @@ impl Accumulator {
             let (a, b) = (into * n..(into + 1) * n, from * n..(from + 1) * n);
             for step in 0..if other.histograms.is_empty() { 0 } else { n } {
                 if let Some(cell) = other.histograms.remove(&(from * n + step)) {
-                    self.merge_histograms(into * n + step, cell, notes);
+                    self.merge_histograms(into * n + step, cell);
                 }
             }
             if !self.seen.is_empty() {
@@ -509,7 +509,7 @@ impl Accumulator {
         }
     }
 
-    fn merge_histograms(&mut self, at: usize, cell: HistogramCell, notes: &mut Notes<'_>) {
+    fn merge_histograms(&mut self, at: usize, cell: HistogramCell) {
         let average = self.op == AggregateOp::Avg;
         match self.histograms.entry(at) {
             Entry::Vacant(e) => {
@@ -521,8 +521,9 @@ impl Accumulator {
                 if cell.is_mean {
                     total = histogram::scaled(&total, cell.count);
                 }
-                mine.add((&total, &cell.metric), cell.count, average, notes);
-                mine.is_broken |= cell.is_broken;
+                mine.add((&total, &cell.metric), cell.count, average);
+                mine.bounds_reconciled |= cell.bounds_reconciled;
+                mine.misfit = mine.misfit.take().or(cell.misfit);
                 mine.saw_reset |= cell.saw_reset;
                 mine.saw_no_reset |= cell.saw_no_reset;
             }
@@ -634,7 +635,7 @@ mod tests {
         for chunk in chunks {
             let mut part = Accumulator::new(op, 1).unwrap();
             part.add(&vector(chunk), &Grouping::default(), &mut notes);
-            total.merge(part, &mut notes);
+            total.merge(part);
         }
         total.finish(&mut notes).values.first().copied()
     }

@@ -152,10 +152,18 @@ impl Exec<'_> {
     }
 
     fn sort(&mut self, id: NodeId, function: FunctionId, args: &[NodeId], grid: Grid) -> Result<Value, QueryError> {
-        let held = self.vector(args[0])?;
+        let mut held = self.vector(args[0])?;
         let labels = self.texts(&args[1..])?;
         if self.plan.spans_time {
             self.noting(id, |_, notes| notes.warn_whole(texts::SORT_IN_RANGE));
+        }
+        let by_value = matches!(function, FunctionId::Sort | FunctionId::SortDesc);
+        if by_value && held.vector.has_histograms() {
+            // Histograms have no order and are left out, whether sorting has an effect or not.
+            let mut floats = held.vector.clone();
+            floats.drop_histograms();
+            floats.drop_empty();
+            held = Arc::new(self.hold(floats)?);
         }
         if grid.n != 1 {
             return Ok(Value::Vector(held));

@@ -561,7 +561,7 @@ impl<'a> Exec<'a> {
                     },
                     |(sums, noted)| {
                         annotations.extend(noted);
-                        total.merge(sums, &mut Notes::new(sites, annotations));
+                        total.merge(sums);
                         drop(held.take());
                         held = Some(ctx.budget.charge(0, total.heap_bytes())?);
                         Ok(())

@@ -254,6 +254,10 @@ impl Sides<'_> {
             let classes = classes.as_ref().and_then(|c| c.get(&one.unwrap_or(FILLED)));
             for (at, many) in many_of.iter().enumerate() {
                 let Some(left) = operand(self.many, *many, step) else { continue };
+                if !self.cell(left, right, (*many, one.unwrap_or(FILLED)), labels, step, out, notes) {
+                    // What does not go together has not met, as in Prometheus.
+                    continue;
+                }
                 if let Some(class) = classes.map(|c| c[at]) {
                     if seen.contains(&class) {
                         return Err(not_unique());
@@ -266,7 +270,6 @@ impl Sides<'_> {
                     ));
                 }
                 met = true;
-                self.cell(left, right, (*many, one.unwrap_or(FILLED)), labels, step, out, notes);
             }
             if let (false, Some(one), Some(fill)) = (met, one, self.fill_many) {
                 self.cell(Operand::Float(fill), right, (FILLED, one), labels, step, out, notes);
@@ -328,6 +331,7 @@ impl Sides<'_> {
         }
     }
 
+    /// Adds what becomes of a pair at a step; whether the two go together at all.
     #[expect(clippy::too_many_arguments, reason = "one cell of a join: two operands, their pair, group and step")]
     fn cell(
         &self,
@@ -338,11 +342,13 @@ impl Sides<'_> {
         step: usize,
         out: &mut Output,
         notes: &mut Notes<'_>,
-    ) {
+    ) -> bool {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        let (value, histogram) = combine(self.join.op, left, right, self.join.return_bool, notes);
+        let Some((value, histogram)) = combine(self.join.op, left, right, self.join.return_bool, notes) else {
+            return false;
+        };
         if is_absent(value) && histogram.is_none() {
-            return;
+            return true;
         }
         let row = match out.rows.get(&pair) {
             Some(row) => *row,
@@ -359,6 +365,7 @@ impl Sides<'_> {
             out.vector.histograms.resize(n, HistogramRow::new());
             out.vector.histograms[row].push((step as u32, h));
         }
+        true
     }
 
     /// The labels of the answer for a pair.

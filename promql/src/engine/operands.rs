@@ -33,26 +33,26 @@ impl Operand<'_> {
 pub(crate) type Outcome = (f64, Option<Arc<FloatHistogram>>);
 
 /// Neither.
-const NOTHING: Outcome = (ABSENT, None);
+pub(crate) const NOTHING: Outcome = (ABSENT, None);
 
-/// `left op right` for operators that are no set operators. A comparison keeps the left sample, or answers 0 or 1.
+/// `left op right` for operators that are no set operators; `None` when they do not go together. A comparison keeps the left sample, or answers 0 or 1.
 pub(crate) fn combine(
     op: BinaryOp,
     left: Operand<'_>,
     right: Operand<'_>,
     return_bool: bool,
     notes: &mut Notes<'_>,
-) -> Outcome {
-    match (left, right) {
+) -> Option<Outcome> {
+    Some(match (left, right) {
         (Operand::Float(a), Operand::Float(b)) => {
             if let Some(f) = math::arithmetic(op) {
-                return (f(a, b), None);
+                return Some((f(a, b), None));
             }
             match math::comparison(op).map(|holds| holds(a, b)) {
                 Some(holds) if return_bool => (f64::from(u8::from(holds)), None),
                 Some(true) => (a, None),
                 Some(false) => NOTHING,
-                None => incompatible(op, left, right, notes),
+                None => return incompatible(op, left, right, notes),
             }
         }
         (Operand::Float(a), Operand::Histogram(b)) if op == BinaryOp::Mul => made(histogram::scaled(b, a)),
@@ -61,7 +61,7 @@ pub(crate) fn combine(
             BinaryOp::Div => made(histogram::divided(a, b)),
             BinaryOp::TrimUpper => (ABSENT, Some(Arc::new(histogram::trim(a, Side::Below, b)))),
             BinaryOp::TrimLower => (ABSENT, Some(Arc::new(histogram::trim(a, Side::Above, b)))),
-            _ => incompatible(op, left, right, notes),
+            _ => return incompatible(op, left, right, notes),
         },
         (Operand::Histogram(a), Operand::Histogram(b)) => match op {
             BinaryOp::Eq | BinaryOp::Ne => {
@@ -72,14 +72,14 @@ pub(crate) fn combine(
                     (false, false) => NOTHING,
                 }
             }
-            BinaryOp::Add | BinaryOp::Sub => add(op, a, b, notes),
-            _ => incompatible(op, left, right, notes),
+            BinaryOp::Add | BinaryOp::Sub => return add(op, a, b, notes),
+            _ => return incompatible(op, left, right, notes),
         },
-        _ => incompatible(op, left, right, notes),
-    }
+        _ => return incompatible(op, left, right, notes),
+    })
 }
 
-fn add(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram, notes: &mut Notes<'_>) -> Outcome {
+fn add(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram, notes: &mut Notes<'_>) -> Option<Outcome> {
     let mut sum = Accumulator::new(a);
     let (merged, what) = match op {
         BinaryOp::Add => (sum.add(b), HistogramOperation::Addition),
@@ -88,7 +88,7 @@ fn add(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram, notes: &mut Notes<'
     let Ok(Merged { reset_collision, bounds_reconciled }) = merged.map_err(|Incompatible| {
         notes.warn_whole(&texts::incompatible_bucket_layout(notes::operator(op)));
     }) else {
-        return NOTHING;
+        return None;
     };
     if reset_collision {
         notes.warn_whole(&texts::reset_collision(what));
@@ -100,14 +100,14 @@ fn add(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram, notes: &mut Notes<'
     if op == BinaryOp::Sub {
         out.counter_reset_hint = CounterResetHint::Gauge;
     }
-    (ABSENT, Some(Arc::new(out)))
+    Some((ABSENT, Some(Arc::new(out))))
 }
 
 fn made(h: FloatHistogram) -> Outcome {
     (ABSENT, Some(Arc::new(histogram::compact(&h))))
 }
 
-fn incompatible(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes<'_>) -> Outcome {
+fn incompatible(op: BinaryOp, left: Operand<'_>, right: Operand<'_>, notes: &mut Notes<'_>) -> Option<Outcome> {
     notes.info_whole(&texts::incompatible_types(left.name(), notes::operator(op), right.name()));
-    NOTHING
+    None
 }

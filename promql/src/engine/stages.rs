@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::notes::{self, Notes};
-use super::operands::{Operand, combine};
+use super::operands::{NOTHING, Operand, combine};
 use super::vector::Vector;
 use crate::ast::BinaryOp;
 use crate::histogram;
@@ -81,7 +81,7 @@ impl Stage {
                     Self::Scalar { op, scalar, scalar_left, return_bool } => {
                         let (h, s) = (Operand::Histogram(&h), Operand::Float(scalar[step as usize]));
                         let (left, right) = if *scalar_left { (s, h) } else { (h, s) };
-                        combine(*op, left, right, *return_bool, notes)
+                        combine(*op, left, right, *return_bool, notes).unwrap_or(NOTHING)
                     }
                     _ => (ABSENT, None),
                 };

@@ -433,8 +433,9 @@ impl WindowFunction {
             }
             FunctionId::Irate | FunctionId::Idelta => self.newest_two(w, floats_only, report),
             _ => {
-                if !w.floats.v.is_empty() && !is_absent(floats_only) {
-                    report.notes.info(&texts::histogram_ignored_in_range(report.metric), report.arg);
+                if !w.floats.v.is_empty() {
+                    // Prometheus points at the first argument.
+                    report.notes.info(&texts::histogram_ignored_in_range(report.metric), 0);
                 }
                 (floats_only, None)
             }

@@ -126,6 +126,7 @@ impl Query<'_> {
             None => {
                 let name = group.elements[seen.added].labels.get(METRIC_NAME).unwrap_or("");
                 self.warn(notes::mixed_exponential_custom(name), span);
+                seen.annotate_bounds(self, span);
                 None
             }
             Some(h) => {

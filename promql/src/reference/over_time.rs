@@ -121,6 +121,11 @@ impl Seen {
         if self.reset && self.not_reset {
             query.warn(notes::reset_collision(HistogramOperation::Aggregation), span);
         }
+        self.annotate_bounds(query, span);
+    }
+
+    /// As [`Seen::annotate`], of what does not fit together in the end.
+    pub(super) fn annotate_bounds(&self, query: &Query<'_>, span: Span) {
         if self.bounds_reconciled {
             query.info(notes::mismatched_custom_buckets(HistogramOperation::Aggregation), span);
         }
