@@ -72,6 +72,7 @@ pub const KINDS: &[Kind] = &[
     ("rule: rate", |r| each(r, rates)),
     ("rule: ratio", |r| each(r, |r| rates(r).into_iter().map(|v| v / (v + 3.7)).collect())),
     ("float, 0 to 1", |r| each(r, |r| (0..ROWS).map(|_| r.unit()).collect())),
+    ("float, -1000 to 1000", |r| each(r, |r| (0..ROWS).map(|_| 2e3 * r.unit() - 1e3).collect())),
     ("any bits", |r| each(r, |r| (0..ROWS).map(|_| f64::from_bits(r.next())).collect())),
 ];
 
