@@ -210,9 +210,6 @@ impl Query<'_> {
         if kind.is_counter() && points.iter().any(is_gauge) {
             self.warn(notes::native_not_counter(w.name()), span);
         }
-        if !kind.is_counter() && [first, last].into_iter().any(|p| !is_gauge(p)) {
-            self.warn(notes::native_not_gauge(w.name()), span);
-        }
         let reset = |a: &HistogramPoint, b: &HistogramPoint| start_reset(a, b) || detect_reset(&b.value, &a.value);
         let mut previous = first.value.clone();
         if kind.is_counter() && reset(first, &points[1]) {
@@ -243,6 +240,8 @@ impl Query<'_> {
             if overlap {
                 self.warn(notes::start_time_overlap(w.name()), span);
             }
+        } else if [first, last].into_iter().any(|p| !is_gauge(p)) {
+            self.warn(notes::native_not_gauge(w.name()), span);
         }
         increase.counter_reset_hint = CounterResetHint::Gauge;
         Some(increase)
