@@ -11,6 +11,7 @@ mod layers;
 mod native;
 mod operator;
 mod peers;
+mod presets;
 mod prometheus_blocks;
 mod reload;
 mod server;
