@@ -17,6 +17,9 @@ use promontory_promql::value::{MatrixSeries, SampleValue, Value};
 use super::answer::{self, Remarks};
 use super::json;
 
+/// Samples of a series whose times are kept as text: as many as a range may have steps.
+const STARTS_MAX: usize = 11_000;
+
 /// Bytes of one piece; a single sample or label set may go beyond.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -29,7 +32,8 @@ pub(crate) fn answer(value: Value, stats: Option<String>, remarks: &Remarks) -> 
     }
     tail.push(b'}');
     remarks.push_end(&mut tail);
-    let mut body = ValueBody { value, tail, next: Cursor::default(), stage: Stage::Head };
+    let starts = Starts::default();
+    let mut body = ValueBody { value, tail, next: Cursor::default(), starts, stage: Stage::Head };
     let mut piece = Vec::new();
     body.fill(&mut piece);
     if body.stage == Stage::Done {
@@ -71,7 +75,38 @@ struct ValueBody {
     /// What comes after the result.
     tail: Vec<u8>,
     next: Cursor,
+    starts: Starts,
     stage: Stage,
+}
+
+/// How the samples of the series before began: series of a range mostly have the same times, and a time takes as long to
+/// write as a value.
+#[derive(Debug, Default)]
+struct Starts {
+    text: Vec<u8>,
+    /// Of each sample its time and where its text ends.
+    ends: Vec<(i64, u32)>,
+}
+
+impl Starts {
+    /// Appends the beginning of sample `i` of a series, of which those before were asked for.
+    fn push(&mut self, i: usize, t: i64, out: &mut Vec<u8>) {
+        let start = i.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(_, end)| *end as usize);
+        if let Some((_, end)) = self.ends.get(i).filter(|(time, _)| *time == t) {
+            out.extend_from_slice(&self.text[start..*end as usize]);
+            return;
+        }
+        // A range vector may have more samples than a range has steps.
+        if i >= STARTS_MAX || i > self.ends.len() {
+            json::push_sample_start(out, t);
+            return;
+        }
+        self.ends.truncate(i);
+        self.text.truncate(start);
+        json::push_sample_start(&mut self.text, t);
+        self.ends.push((t, self.text.len() as u32));
+        out.extend_from_slice(&self.text[start..]);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +188,7 @@ impl ValueBody {
             }
             Value::Matrix(series) => {
                 while let Some(one) = series.get(self.next.series) {
-                    if !push_series(out, one, &mut self.next) {
+                    if !push_series(out, one, &mut self.next, &mut self.starts) {
                         return false;
                     }
                 }
@@ -165,7 +200,7 @@ impl ValueBody {
 }
 
 /// Appends from where `next` stands; answers whether the series is complete, and moves `next` to the following one.
-fn push_series(out: &mut Vec<u8>, series: &MatrixSeries, next: &mut Cursor) -> bool {
+fn push_series(out: &mut Vec<u8>, series: &MatrixSeries, next: &mut Cursor, starts: &mut Starts) -> bool {
     if next.sample == 0 {
         push_comma(out, next.series);
         out.extend_from_slice(b"{\"metric\":");
@@ -181,7 +216,8 @@ fn push_series(out: &mut Vec<u8>, series: &MatrixSeries, next: &mut Cursor) -> b
         }
         out.extend_from_slice(if next.sample == 0 { b",\"values\":[" } else { b"," });
         let (t, v) = series.floats[next.sample];
-        json::push_sample(out, t, v);
+        starts.push(next.sample, t, out);
+        json::push_sample_end(out, v);
         next.sample += 1;
         if next.sample == n_floats {
             out.push(b']');
@@ -256,6 +292,19 @@ mod tests {
             Value::Matrix(vec![matrix, MatrixSeries::default()]),
             r#""resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1,"1"],[2,"2"]],"histograms":[[3,{"count":"0","sum":"0"}]]},{"metric":{}}]"#,
         );
+    }
+
+    #[test]
+    fn times_of_the_series_before_are_told_from_others() {
+        let mut starts = Starts::default();
+        for times in [&[1000, 2000, 2500][..], &[1000, 3000, 3500, 4000], &[3000], &[3000, 3000], &[1000, 3000, 1]] {
+            for (i, t) in times.iter().enumerate() {
+                let (mut got, mut expected) = (Vec::new(), Vec::new());
+                starts.push(i, *t, &mut got);
+                json::push_sample_start(&mut expected, *t);
+                assert_eq!(got, expected, "{times:?} at {i}");
+            }
+        }
     }
 
     #[tokio::test]

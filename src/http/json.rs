@@ -116,9 +116,19 @@ pub(crate) fn push_time(out: &mut Vec<u8>, ms: i64) {
 
 /// Appends `[1.5,"2"]`.
 pub(crate) fn push_sample(out: &mut Vec<u8>, ms: i64, v: f64) {
+    push_sample_start(out, ms);
+    push_sample_end(out, v);
+}
+
+/// Appends `[1.5,"`.
+pub(crate) fn push_sample_start(out: &mut Vec<u8>, ms: i64) {
     out.push(b'[');
     push_time(out, ms);
     out.extend_from_slice(b",\"");
+}
+
+/// Appends `2"]`.
+pub(crate) fn push_sample_end(out: &mut Vec<u8>, v: f64) {
     push_float(out, v);
     out.extend_from_slice(b"\"]");
 }
