@@ -62,6 +62,12 @@ pub enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Check Grafana dashboards: what of each panel is not drawn as its file says
+    Dashboard {
+        /// Files to check
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// `promontory test …`.

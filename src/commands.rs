@@ -54,6 +54,42 @@ pub fn check_config(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, Comm
     Ok(all_good)
 }
 
+/// Checks dashboards; prints what is not honoured by file and panel, and `N panels: N drawn, N placeholders` last.
+///
+/// Well is when every file is a dashboard.
+///
+/// # Errors
+/// [`CommandError::Report`].
+pub fn check_dashboards(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, CommandError> {
+    let mut all_good = true;
+    let (mut panels, mut drawn) = (0, 0);
+    for file in files {
+        let mut report = String::new();
+        let checked = fs::read_to_string(file).map_err(|e| e.to_string());
+        match checked.and_then(|text| crate::dashboard::check(&text, &mut report)) {
+            Ok(found) => {
+                panels += found.panels;
+                drawn += found.drawn;
+                let (n, remarks) = (found.panels, found.remarks);
+                writeln!(
+                    out,
+                    "{}: {n} {}, {remarks} {}",
+                    file.display(),
+                    plural(n, "panel"),
+                    plural(remarks, "remark")
+                )?;
+                out.write_all(report.as_bytes())?;
+            }
+            Err(message) => {
+                all_good = false;
+                eprintln!("{}: {message}", file.display());
+            }
+        }
+    }
+    writeln!(out, "{panels} panels: {drawn} drawn, {} placeholders", panels - drawn)?;
+    Ok(all_good)
+}
+
 /// What scripts of Prometheus expect of an evaluator.
 const SCRIPT_OPTIONS: EngineOptions = EngineOptions {
     lookback_ms: 5 * 60_000,

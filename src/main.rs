@@ -42,6 +42,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
             true
         }
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
+        Some(Command::Check(CheckCommand::Dashboard { files })) => commands::check_dashboards(&files, &mut out)?,
         Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
         Some(Command::Tsdb(command)) => return tsdb(&command, &mut out),
     };

@@ -302,6 +302,7 @@ fn graph(ask: &Ask, value: &Value, steps: Steps) -> String {
         hidden: &Default::default(),
         lookup: &|_| None,
         key: "x",
+        events: &[],
         page: None,
     };
     draw(&panel, &data, &ask.window, &context)

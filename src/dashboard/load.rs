@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::json::{self, at, flag, integer, list, string, strings, text};
 use super::model::{
-    Dashboard, FieldConfig, Format, Grid, Link, Override, Panel, Row, Section, Target, VariableDef, VariableKind,
+    AnnotationDef, Dashboard, FieldConfig, Format, Grid, Link, Override, Panel, Row, Section, Target, VariableDef,
+    VariableKind,
 };
 
 /// Why a file is no dashboard.
@@ -102,7 +103,30 @@ fn dashboard(root: &Value, fallback_uid: &str) -> Dashboard {
         variables: list(root, "templating.list").iter().filter_map(variable).collect(),
         sections: sections(root),
         links: list(root, "links").iter().map(link).collect(),
+        annotations: list(root, "annotations.list").iter().filter_map(annotation).collect(),
     }
+}
+
+/// An annotation that a query of ours gives.
+fn annotation(value: &Value) -> Option<AnnotationDef> {
+    let expr = text(value, "expr").or_else(|| text(value, "target.expr")).filter(|e| !e.trim().is_empty())?;
+    if source_kind(value).is_some() {
+        return None;
+    }
+    let keys = string(value, "tagKeys");
+    Some(AnnotationDef {
+        name: text(value, "name").unwrap_or("Annotations").to_owned(),
+        expr: expr.to_owned(),
+        step: text(value, "step").or_else(|| text(value, "target.interval")).unwrap_or("").to_owned(),
+        color: text(value, "iconColor").unwrap_or("red").to_owned(),
+        title_format: string(value, "titleFormat"),
+        text_format: string(value, "textFormat"),
+        tag_keys: keys.split(',').map(|k| k.trim().to_owned()).filter(|k| !k.is_empty()).collect(),
+        // Older files hold it as text.
+        use_value_for_time: flag(value, "useValueForTime").unwrap_or(text(value, "useValueForTime") == Some("on")),
+        is_on: flag(value, "enable").unwrap_or(true),
+        is_fixed: flag(value, "hide").unwrap_or(false),
+    })
 }
 
 fn time_text(root: &Value, path: &str) -> Option<String> {
@@ -302,6 +326,7 @@ fn variable(value: &Value) -> Option<VariableDef> {
         "constant" => VariableKind::Constant,
         "textbox" => VariableKind::Textbox,
         "interval" => VariableKind::Interval,
+        "adhoc" => VariableKind::Adhoc,
         _ => VariableKind::Other,
     };
     let auto = flag(value, "auto").unwrap_or(false);
@@ -314,7 +339,7 @@ fn variable(value: &Value) -> Option<VariableDef> {
         multi: flag(value, "multi").unwrap_or(false),
         include_all: flag(value, "includeAll").unwrap_or(false),
         all_value: string(value, "allValue"),
-        current: current(value),
+        current: if kind == VariableKind::Adhoc { filters(value) } else { current(value) },
         hide: integer(value, "hide") == Some(2) || text(value, "hide") == Some("hideVariable"),
         auto_count: auto.then(|| integer(value, "auto_count").unwrap_or(30).clamp(1, 10_000)),
         auto_min: text(value, "auto_min").unwrap_or("10s").to_owned(),
@@ -334,6 +359,12 @@ fn variable_query(value: &Value) -> String {
         },
         _ => string(value, "definition"),
     }
+}
+
+/// The saved conditions of an ad hoc variable, each as its address has it.
+fn filters(value: &Value) -> Vec<String> {
+    let filter = |f: &Value| Some(format!("{}|{}|{}", text(f, "key")?, text(f, "operator")?, text(f, "value")?));
+    list(value, "filters").iter().filter_map(filter).collect()
 }
 
 fn current(value: &Value) -> Vec<String> {

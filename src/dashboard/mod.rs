@@ -3,7 +3,10 @@
 //! The way of a panel: file → model → variables → queries → frames → scene → SVG. A page is complete without a
 //! script. This module knows neither scraping nor the HTTP API; it asks a data source and answers requests.
 
+pub(crate) mod adhoc;
+pub(crate) mod annotations;
 pub(crate) mod builtin;
+mod check;
 pub(crate) mod color;
 mod explore;
 pub(crate) mod field;
@@ -30,6 +33,7 @@ mod transform;
 pub(crate) mod units;
 pub(crate) mod variables;
 
+pub use check::{CheckedPanels, check};
 pub use pages::{home, router};
 pub use state::{DashboardOptions, DashboardSettings, Dashboards};
 

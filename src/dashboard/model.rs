@@ -22,6 +22,27 @@ pub(crate) struct Dashboard {
     pub(crate) variables: Vec<VariableDef>,
     pub(crate) sections: Vec<Section>,
     pub(crate) links: Vec<Link>,
+    pub(crate) annotations: Vec<AnnotationDef>,
+}
+
+/// A query whose points are events over all plots.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AnnotationDef {
+    pub(crate) name: String,
+    pub(crate) expr: String,
+    /// Step of the query, as written.
+    pub(crate) step: String,
+    pub(crate) color: String,
+    pub(crate) title_format: String,
+    pub(crate) text_format: String,
+    /// Labels whose values are the tags.
+    pub(crate) tag_keys: Vec<String>,
+    /// Whether a point's value is the time of its event, ms.
+    pub(crate) use_value_for_time: bool,
+    /// Whether the events show before the reader has said otherwise.
+    pub(crate) is_on: bool,
+    /// Whether there is no switch for them.
+    pub(crate) is_fixed: bool,
 }
 
 impl Dashboard {
@@ -188,6 +209,8 @@ pub(crate) enum VariableKind {
     Constant,
     Textbox,
     Interval,
-    /// Ad hoc filters and what we do not know: no options.
+    /// Conditions on the labels of all series.
+    Adhoc,
+    /// What we do not know: no options.
     Other,
 }

@@ -1,10 +1,12 @@
 //! The pages: list, dashboard, single panel, and the parts that the script fetches.
 
+mod api;
+mod inspect;
 mod list;
 mod view;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -17,11 +19,12 @@ use promontory_model::Cancel;
 use crate::ui::shell::{cookie, embeddable, fragment};
 use crate::ui::{Shell, ThemeChoice, page};
 
+use super::annotations::{self, Event};
 use super::color::Theme;
 use super::explore;
 use super::html;
 use super::interpolate::{Binding, Context, interpolate};
-use super::model::Dashboard;
+use super::model::{AnnotationDef, Dashboard};
 use super::panels::{DrawContext, draw, needs_data};
 use super::params::Params;
 use super::provider::Entry;
@@ -43,9 +46,19 @@ pub fn router(state: Dashboards) -> Router {
         .route("/dashboards", get(list::page))
         .route("/api/search", get(list::search))
         .route("/api/dashboards/uid/{uid}", get(list::source))
+        .route("/api/health", get(api::health))
+        .route("/api/org", get(api::organization))
+        .route("/api/folders", get(api::folders))
+        .route("/api/folders/{uid}", get(api::folder_of))
+        .route("/api/annotations", get(api::events))
+        .route("/api/datasources", get(api::sources))
+        .route("/api/datasources/uid/{uid}", get(api::source_of))
+        .route("/api/datasources/uid/{uid}/health", get(api::source_health))
         .route("/d/{uid}", get(dashboard))
         .route("/d/{uid}/{slug}", get(dashboard_with_slug))
         .route("/d/{uid}/panel/{key}", get(panel))
+        .route("/d/{uid}/panel/{key}/csv", get(inspect::csv))
+        .route("/d/{uid}/panel/{key}/inspect", get(inspect::inspect))
         .route("/d-solo/{uid}", get(solo))
         .route("/d-solo/{uid}/{slug}", get(solo_with_slug))
         .route("/explore", get(explore::page))
@@ -68,6 +81,8 @@ pub(crate) struct Request {
     pub(crate) variables: Variables,
     pub(crate) now_ms: i64,
     pub(crate) hidden: HashSet<String>,
+    /// Asked for by the first panel that shows them.
+    events: OnceLock<(Vec<Event>, Vec<String>)>,
 }
 
 /// The zone of the page: the address, else the dashboard, else the browser's as a cookie tells, else UTC.
@@ -121,6 +136,14 @@ impl Request {
         })
     }
 
+    /// Whether the events of an annotation show.
+    pub(crate) fn shows(&self, def: &AnnotationDef) -> bool {
+        match self.params.get(&format!("annotation.{}", def.name)) {
+            Some(said) => said == "on",
+            None => def.is_on,
+        }
+    }
+
     fn text(&self, text: &str, scoped: &[(String, Binding)]) -> String {
         interpolate(text, Context::Text, &|name| self.lookup(scoped, name))
     }
@@ -167,6 +190,7 @@ async fn understand(
                 variables,
                 now_ms,
                 hidden,
+                events: OnceLock::new(),
             })
         }
     };
@@ -222,6 +246,19 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
         PanelData::default()
     };
     let lookup = |name: &str| request.lookup(&copy.scoped, name);
+    let none = (Vec::new(), Vec::new());
+    let (events, failed) = match panel.kind.as_str() {
+        "timeseries" | "state-timeline" | "status-history" | "heatmap" => request.events.get_or_init(|| {
+            let defs: Vec<&AnnotationDef> =
+                request.dashboard().annotations.iter().filter(|d| request.shows(d)).collect();
+            let mut failed = Vec::new();
+            // Events belong to the page, so a panel's own variables have no part in them.
+            let context = QueryContext { scoped: &[], ..context };
+            (annotations::run(&defs, &context, &mut failed), failed)
+        }),
+        _ => &none,
+    };
+    data.notices.extend(failed.iter().cloned());
     super::transform::apply(panel, &mut data, &|text| interpolate(text, Context::Text, &lookup));
     let key = format!("p{}", copy.key.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     let path = format!("/d/{}/{}", request.dashboard().uid, request.dashboard().slug());
@@ -233,6 +270,7 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
         hidden: &request.hidden,
         lookup: &lookup,
         key: &key,
+        events,
         page: Some((&path, &request.params)),
     };
     let window = data.window.clone().unwrap_or_else(|| request.window.clone());
@@ -245,6 +283,13 @@ fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> P
         notices: data.notices.clone(),
         view_url: view_url(request, &copy.key),
         explore_url: explore_url(request, copy),
+        inspect_url: match panel.targets.is_empty() {
+            true => String::new(),
+            false => {
+                let query = request.params.without(&["w", "h", "hide"]).query();
+                format!("/d/{}/panel/{}/inspect{query}", request.dashboard().uid, copy.key)
+            }
+        },
         links: panel.links.iter().flat_map(|l| view::links(request, l)).collect(),
         body,
     }

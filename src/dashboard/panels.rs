@@ -1,6 +1,7 @@
 //! One panel: from its data to HTML.
 
 mod bargauge;
+mod category;
 mod gauge;
 mod heatmap;
 pub(crate) mod legend;
@@ -16,6 +17,7 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
+use super::annotations::Event;
 use super::color::Theme;
 use super::field::{Look, Settings};
 use super::frame::{Field, Frame};
@@ -25,6 +27,7 @@ use super::model::Panel;
 use super::params::Params;
 use super::query::PanelData;
 use super::reduce::reduce;
+use super::scene::{EventMark, Plot};
 use super::timerange::Window;
 
 /// What drawing depends on besides panel and data.
@@ -40,6 +43,8 @@ pub(crate) struct DrawContext<'a> {
     pub(crate) lookup: &'a dyn Fn(&str) -> Option<Binding>,
     /// Unique on the page.
     pub(crate) key: &'a str,
+    /// What happened meanwhile.
+    pub(crate) events: &'a [Event],
     /// Where the page lives and what its address says, when panels may add to it.
     pub(crate) page: Option<(&'a str, &'a Params)>,
 }
@@ -91,7 +96,7 @@ impl DrawContext<'_> {
 }
 
 /// Panel types that are drawn.
-pub(crate) const DRAWN: [&str; 12] = [
+pub(crate) const DRAWN: [&str; 13] = [
     "timeseries",
     "stat",
     "gauge",
@@ -103,8 +108,14 @@ pub(crate) const DRAWN: [&str; 12] = [
     "state-timeline",
     "status-history",
     "barchart",
+    "histogram",
     "row",
 ];
+
+/// Whether a panel shows what it is meant to show rather than a placeholder.
+pub(crate) fn is_drawn(panel: &Panel) -> bool {
+    panel.foreign_source.is_none() && DRAWN.contains(&panel.kind.as_str())
+}
 
 /// Whether the panel type takes queries.
 pub(crate) fn needs_data(kind: &str) -> bool {
@@ -132,6 +143,8 @@ pub(crate) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     }
     match panel.kind.as_str() {
         "text" => text::draw(panel, context, &mut out),
+        "barchart" if category::has_categories(data) => category::draw(panel, data, context, &mut out),
+        "histogram" => category::histogram(panel, data, context, &mut out),
         "timeseries" | "barchart" => timeseries::draw(panel, data, window, context, &mut out),
         "stat" => stat::draw(panel, data, context, &mut out),
         "gauge" => gauge::draw(panel, data, context, &mut out),
@@ -140,6 +153,9 @@ pub(crate) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
         "heatmap" => heatmap::draw(panel, data, window, context, &mut out),
         "piechart" => pie::draw(panel, data, context, &mut out),
         "state-timeline" | "status-history" => status::draw(panel, data, window, context, &mut out),
+        "logs" => placeholder("Logs are not kept here.", &mut out),
+        "alertlist" => placeholder("Alerts are not evaluated here; their list is empty.", &mut out),
+        "dashlist" => placeholder("All dashboards are under Dashboards.", &mut out),
         kind => placeholder(&format!("Panels of type “{kind}” are not drawn yet."), &mut out),
     }
     out
@@ -166,6 +182,23 @@ fn no_data(panel: &Panel, out: &mut String) {
     out.push_str("<div class=\"empty\">");
     super::html::escape_into(text, out);
     out.push_str("</div>");
+}
+
+/// Puts what happened in the window onto a plot.
+fn mark_events(plot: &mut Plot, window: &Window, context: &DrawContext<'_>) {
+    let length = window.length_ms().max(1) as f64;
+    let share = |t: i64| ((t - window.from_ms) as f64 / length).clamp(0.0, 1.0);
+    let inside = context.events.iter().filter(|e| e.to_ms >= window.from_ms && e.from_ms <= window.to_ms);
+    plot.events.extend(inside.map(|e| {
+        EventMark {
+            from: share(e.from_ms),
+            to: share(e.to_ms),
+            color: super::color::resolve(&e.color, context.theme),
+            text: format!("{} {} {}", super::timerange::local(e.from_ms, context.tz), e.text, e.tags.join(", "))
+                .trim_end()
+                .to_owned(),
+        }
+    }));
 }
 
 /// A value field with its settings.

@@ -48,6 +48,8 @@ pub(crate) struct PanelData {
     pub(crate) errors: Vec<(String, String)>,
     /// Warnings of the queries, and what was cut.
     pub(crate) notices: Vec<String>,
+    /// refId, expression and steps of the queries as they ran.
+    pub(crate) queries: Vec<(String, String, String)>,
     /// The panel's own window.
     pub(crate) window: Option<Window>,
     /// Why the window differs from the page's; empty when it does not.
@@ -114,6 +116,13 @@ fn run_target(
         "__range" | "__range_s" | "__range_ms" | "__from" | "__to" => window_binding(name, window),
         name => context.lookup(name),
     });
+    let expr = super::adhoc::apply(&expr, &context.variables.filters());
+    let shape = match (target.range, target.instant) {
+        (true, true) => format!("every {} and once", interval_text(step)),
+        (true, false) => format!("every {}", interval_text(step)),
+        _ => "once".to_owned(),
+    };
+    data.queries.push((target.ref_id.clone(), expr.clone(), shape));
     if target.range {
         let offset = i64::from(offset_seconds(context.tz, window.from_ms)) * 1000;
         let floor = |t: i64| (t + offset).div_euclid(step) * step - offset;

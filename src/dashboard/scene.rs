@@ -24,6 +24,7 @@ pub(crate) struct Plot {
     pub(crate) grid: Vec<f64>,
     pub(crate) bands: Vec<Band>,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) events: Vec<EventMark>,
     pub(crate) marks: Vec<SeriesMarks>,
     /// Definitions of gradients.
     pub(crate) gradients: Vec<Gradient>,
@@ -51,6 +52,16 @@ pub(crate) struct Rule {
     pub(crate) y: f64,
     pub(crate) color: String,
     pub(crate) dashed: bool,
+}
+
+/// A moment or a stretch of time.
+#[derive(Debug)]
+pub(crate) struct EventMark {
+    /// Shares of the width.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) color: String,
+    pub(crate) text: String,
 }
 
 /// What is drawn of one series.
@@ -136,6 +147,21 @@ impl Plot {
             let x = percent(*x);
             let _ = write!(out, "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"100%\"/>");
         }
+        for event in &self.events {
+            let (from, to, color) = (percent(event.from), percent(event.to), &event.color);
+            let _ = write!(
+                out,
+                "<line class=\"event\" color=\"{color}\" x1=\"{from}%\" x2=\"{from}%\" y1=\"0\" y2=\"100%\"/>"
+            );
+            if event.to > event.from {
+                let _ = write!(
+                    out,
+                    "<rect x=\"{from}%\" width=\"{}%\" height=\"100%\" fill=\"{color}\" fill-opacity=\".1\"/>\
+                     <line class=\"event\" color=\"{color}\" x1=\"{to}%\" x2=\"{to}%\" y1=\"0\" y2=\"100%\"/>",
+                    percent(event.to - event.from)
+                );
+            }
+        }
         out.push_str("</svg><svg class=\"xaxis\" aria-hidden=\"true\">");
         for (i, (x, label)) in self.x_ticks.iter().enumerate() {
             // The gutter of the axis has room on the left; on the right a label would be cut off.
@@ -144,6 +170,21 @@ impl Plot {
             let _ = write!(out, "<text{odd} x=\"{}%\" y=\"14\" text-anchor=\"{anchor}\">", percent(*x));
             escape_into(label, out);
             out.push_str("</text>");
+        }
+        for event in &self.events {
+            let (from, color, text) = (percent(event.from), &event.color, escape(&event.text));
+            if event.to > event.from {
+                let width = percent(event.to - event.from);
+                let _ = write!(
+                    out,
+                    "<rect x=\"{from}%\" width=\"{width}%\" height=\"4\" fill=\"{color}\"><title>{text}</title></rect>"
+                );
+            }
+            let _ = write!(
+                out,
+                "<svg x=\"{from}%\" width=\"1\" height=\"8\" overflow=\"visible\"><path d=\"M-5 7L0 0L5 7Z\" fill=\"{color}\">\
+                 <title>{text}</title></path></svg>"
+            );
         }
         out.push_str("</svg>");
     }

@@ -8,6 +8,7 @@
 use promontory_model::{Cancel, TimeRange};
 use promontory_promql::value::{SampleValue, Value};
 
+use super::adhoc::{self, Filter};
 use super::interpolate::{Binding, Context, interpolate, names};
 use super::model::{VariableDef, VariableKind};
 use super::source::{DataSource, SourceError};
@@ -80,6 +81,12 @@ impl Variables {
         self.all.iter().find(|v| v.def.name == name).map(Variable::binding)
     }
 
+    /// The conditions of all ad hoc variables.
+    pub(crate) fn filters(&self) -> Vec<Filter> {
+        let adhoc = self.all.iter().filter(|v| v.def.kind == VariableKind::Adhoc);
+        adhoc.filter_map(|v| adhoc::read(&v.selected).ok()).flatten().collect()
+    }
+
     /// The variable of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&Variable> {
         self.all.iter().find(|v| v.def.name == name)
@@ -111,6 +118,10 @@ pub(crate) fn resolve(
             Err(e) => (Vec::new(), Some(e)),
         };
         let selected = select(def, &options, chosen(&def.name));
+        let error = match def.kind {
+            VariableKind::Adhoc => adhoc::read(&selected).err(),
+            _ => error,
+        };
         done.all.push(Variable { def: def.clone(), options, selected, error });
     }
     // Pickers stand in the order of the file.
@@ -169,6 +180,7 @@ fn options(
     let plain = |values: Vec<String>| values.into_iter().map(|v| Choice { text: v.clone(), value: v }).collect();
     match def.kind {
         VariableKind::Custom => Ok(custom(&interpolate(&def.query, Context::Text, lookup))),
+        VariableKind::Adhoc => Ok(Vec::new()),
         VariableKind::Constant | VariableKind::Textbox => Ok(plain(vec![def.query.clone()])),
         VariableKind::Datasource => Ok(plain(vec!["Promontory".to_owned()])),
         VariableKind::Other => Ok(Vec::new()),
@@ -396,6 +408,7 @@ fn select(def: &VariableDef, options: &[Choice], from_url: Option<Vec<String>>) 
                 .unwrap_or_else(|| vec![def.query.clone()]);
         }
         VariableKind::Constant => return vec![def.query.clone()],
+        VariableKind::Adhoc => return from_url.unwrap_or_else(|| def.current.clone()),
         VariableKind::Datasource | VariableKind::Other => return first(),
         _ => {}
     }

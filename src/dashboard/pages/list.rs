@@ -21,7 +21,7 @@ type Pairs = Query<Vec<(String, String)>>;
 /// Entries that one search answers with.
 const LIMIT_MAX: usize = 5_000;
 
-async fn catalog(state: &Dashboards) -> Arc<Catalog> {
+pub(super) async fn catalog(state: &Dashboards) -> Arc<Catalog> {
     let inner = state.0.clone();
     let now = inner.now_ms();
     let work = {
@@ -81,7 +81,7 @@ pub(super) async fn page(State(state): State<Dashboards>, Query(pairs): Pairs, h
     html_page(StatusCode::OK, &view)
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response {
+pub(super) fn json_response(status: StatusCode, value: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 

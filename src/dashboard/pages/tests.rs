@@ -78,6 +78,16 @@ fn public_dashboards_load_and_most_panels_draw() {
             }
         }
     }
+    let checked = files.iter().map(|f| {
+        let mut report = String::new();
+        let found = crate::dashboard::check(&std::fs::read_to_string(f).unwrap(), &mut report).unwrap();
+        (found.remarks, report)
+    });
+    let checked: Vec<(usize, String)> = checked.collect();
+    let whole = checked.iter().filter(|(remarks, _)| *remarks == 0).count();
+    checked.iter().for_each(|(_, report)| eprint!("{report}"));
+    eprintln!("{whole} dashboards are drawn with nothing left out");
+    assert!(files.is_empty() || whole * 10 > files.len() * 8, "{whole} of {}", files.len());
     let placeholders: usize = other.values().sum();
     eprintln!("{} dashboards, {drawn} panels drawn, {placeholders} placeholders: {other:?}", files.len());
     eprintln!("transformations: {transformed:?}");
@@ -120,7 +130,8 @@ fn pages_of_public_dashboards_are_whole() {
 #[test]
 fn requests_get_what_they_ask_for() {
     let dir = tempfile::tempdir().unwrap();
-    let json = r#"{"uid": "u", "title": "A <b>", "templating": {"list": [{"name": "v", "type": "custom", "query": "x,y", "multi": true}]},
+    let json = r#"{"uid": "u", "title": "A <b>", "templating": {"list": [{"name": "v", "type": "custom", "query": "x,y", "multi": true}, {"name": "Filters", "type": "adhoc"}]},
+      "annotations": {"list": [{"name": "Restarts", "expr": "up", "enable": false}]},
       "panels": [{"id": 1, "title": "P $v", "targets": [{"expr": "sum by (job) (up2{a=\"$v\"})"}]},
         {"id": 2, "type": "stat", "targets": [{"expr": "nothing"}]}, {"id": 3, "targets": [{"expr": "sum("}]},
         {"id": 4, "type": "row", "title": "R", "collapsed": true, "panels": [{"id": 5, "type": "text", "options": {"content": "hidden **here**"}}]},
@@ -161,6 +172,21 @@ fn requests_get_what_they_ask_for() {
     check(&router, "/api/search?query=a&type=dash-db", 200, &["\"uid\":\"u\"", "\"url\":\"/d/u/a-b\""], &[]);
     check(&router, "/api/dashboards/uid/u", 200, &["\"provisioned\":true", "\"title\":\"A <b>\""], &[]);
     check(&router, "/api/dashboards/uid/zz", 404, &["Dashboard not found"], &[]);
+    check(&router, "/d/u/panel/1/csv?var-v=x", 200, &["Time,\"{job=\"\"alpha\"\"}\"", "\r\n2023-11-14"], &["<"]);
+    check(
+        &router,
+        "/d/u/panel/1/inspect?var-v=y",
+        200,
+        &["sum by (job) (up2{a=&#34;y&#34;})", "every 30s", "Download CSV"],
+        &[],
+    );
+    check(&router, "/d/u/panel/9/inspect", 404, &[], &[]);
+    check(&router, "/api/health", 200, &["\"database\":\"ok\""], &[]);
+    check(&router, "/api/folders", 200, &["[]"], &[]);
+    check(&router, "/api/folders/none", 404, &["Folder not found"], &[]);
+    check(&router, "/api/datasources/uid/promontory", 200, &["\"type\":\"prometheus\""], &[]);
+    check(&router, "/api/annotations?dashboardUID=u", 200, &["[]"], &[]);
+    check(&router, "/d/u?var-Filters=job%7C%3D%7Capi", 200, &["label=&#34;value&#34;", "Restarts"], &[]);
     check(&router, "/explore", 200, &["<textarea"], &["query-error"]);
     check(&router, "/explore?expr=sum(up)", 200, &["class=\"marks\"", "series"], &["query-error"]);
     check(&router, "/explore?expr=sum(up)&tab=plan", 200, &["data wide plan", "Own time"], &["class=\"marks\""]);
@@ -176,6 +202,41 @@ fn requests_get_what_they_ask_for() {
         &["<mark>&lt;</mark>", "parse error"],
         &["<b> (up)"],
     );
+}
+
+#[test]
+fn bars_by_category_and_calculated_cells_are_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"uid": "k", "title": "K", "panels": [
+        {"id": 1, "type": "barchart", "targets": [{"expr": "sum by (job) (a)", "format": "table", "instant": true}], "options": {"orientation": "horizontal"}},
+        {"id": 2, "type": "barchart", "targets": [{"expr": "sum by (job) (a)", "format": "table", "instant": true}], "options": {"orientation": "vertical", "stacking": "percent"}},
+        {"id": 3, "type": "histogram", "targets": [{"expr": "up2"}], "options": {"combine": true}},
+        {"id": 4, "type": "heatmap", "targets": [{"expr": "up2"}], "options": {"calculate": true}},
+        {"id": 5, "type": "barchart", "targets": [{"expr": "up2"}]},
+        {"id": 6, "type": "table", "targets": [{"expr": "sum by (job) (a)", "format": "table", "instant": true}],
+         "fieldConfig": {"defaults": {"custom": {"filterable": true, "width": 90, "cellOptions": {"type": "gauge", "mode": "lcd"}}}}}],
+      "annotations": {"list": [{"name": "Up", "expr": "up{job=\"node\"}", "iconColor": "blue"}]}}"#;
+    std::fs::write(dir.path().join("k.json"), json).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    #[track_caller]
+    fn check(router: &Router, panel: &str, has: &[&str]) {
+        let (status, body) = get(router, &format!("/d/k/panel/{panel}"));
+        assert_eq!(status, 200, "{body}");
+        for text in has {
+            assert!(body.contains(text), "panel {panel} lacks {text:?}: {body}");
+        }
+    }
+    check(&router, "1", &["2 categories", "class=\"marks\"", ">alpha</text>"]);
+    check(&router, "2", &["2 categories", "d=\"M"]);
+    check(&router, "3", &["categories", "d=\"M"]);
+    check(&router, "4", &["heatmap of", "fill=", "class=\"event\""]);
+    check(&router, "5", &["series over time"]);
+    check(
+        &router,
+        "6?p6.sort=job&p6.find=alph",
+        &["<col width=\"90\">", ">alpha</td>", "job ↑", "fill-opacity=\".18\""],
+    );
+    check(&router, "6?p6.find=zzz", &["No row has these words.", "value=\"zzz\""]);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use askama::Template;
 
+use crate::dashboard::adhoc;
 use crate::dashboard::interpolate::percent_encode;
-use crate::dashboard::model::{Dashboard, Link, VariableKind};
+use crate::dashboard::model::{AnnotationDef, Dashboard, Link, VariableKind};
 use crate::dashboard::repeat::Copy;
 use crate::dashboard::timerange::{QUICK_RANGES, local, parse_interval};
 use crate::dashboard::variables::{ALL, Variable};
@@ -31,6 +32,7 @@ pub(crate) struct PanelInner {
     pub(crate) notices: Vec<String>,
     pub(crate) view_url: String,
     pub(crate) explore_url: String,
+    pub(crate) inspect_url: String,
     pub(crate) links: Vec<LinkText>,
     /// HTML.
     pub(crate) body: String,
@@ -82,6 +84,8 @@ pub(crate) struct Picker {
     pub(crate) name: String,
     pub(crate) label: String,
     pub(crate) is_text: bool,
+    /// An example of what may be written.
+    pub(crate) placeholder: &'static str,
     pub(crate) is_multi: bool,
     pub(crate) shown: String,
     pub(crate) error: String,
@@ -121,9 +125,30 @@ pub(crate) struct DashboardPage {
     links: Vec<LinkText>,
     /// Title and links of each menu.
     menus: Vec<(String, Vec<LinkText>)>,
+    /// Switches of annotations.
+    annotations: Vec<Choice>,
     sections: Vec<SectionView>,
     back_url: String,
     path: String,
+}
+
+/// What is behind a panel.
+#[derive(Template)]
+#[template(path = "inspect.html")]
+pub(crate) struct InspectPage {
+    pub(crate) shell: Shell,
+    pub(crate) title: String,
+    pub(crate) dashboard: String,
+    pub(crate) back_url: String,
+    pub(crate) csv_url: String,
+    pub(crate) took: String,
+    /// refId, expression and steps.
+    pub(crate) queries: Vec<(String, String, String)>,
+    pub(crate) errors: Vec<(String, String)>,
+    /// HTML.
+    pub(crate) tables: Vec<String>,
+    pub(crate) more: usize,
+    pub(crate) json: String,
 }
 
 /// What the script reads from the page.
@@ -236,6 +261,7 @@ impl DashboardPage {
                 .map(|l| (request.text(&l.title, &[]), links(request, l)))
                 .filter(|(_, found)| !found.is_empty())
                 .collect(),
+            annotations: annotation_switches(request, &path),
             refresh: refresh_options(&refresh_text(request)),
             title: d.title.clone(),
             folder: request.entry.folder.clone(),
@@ -256,6 +282,17 @@ impl DashboardPage {
     }
 }
 
+/// A link per annotation that turns its events on or off.
+fn annotation_switches(request: &Request, path: &str) -> Vec<Choice> {
+    let switch = |def: &AnnotationDef| {
+        let is_on = request.shows(def);
+        let name = format!("annotation.{}", def.name);
+        let params = request.params.with(&[(name.as_str(), if is_on { "off" } else { "on" })]);
+        Choice { text: def.name.clone(), url: format!("{path}{}", params.query()), is_current: is_on }
+    };
+    request.entry.dashboard.annotations.iter().filter(|d| !d.is_fixed).map(switch).collect()
+}
+
 fn is_shown(v: &Variable) -> bool {
     // A data source variable has one choice, ours.
     !v.def.hide && !matches!(v.def.kind, VariableKind::Constant | VariableKind::Datasource | VariableKind::Other)
@@ -271,14 +308,23 @@ fn picker(v: &Variable) -> Picker {
         text: o.text.clone(),
         value: o.value.clone(),
     }));
-    let is_text = v.def.kind == VariableKind::Textbox;
-    let shown = if is_text { v.selected.join("") } else { v.text() };
+    let is_adhoc = v.def.kind == VariableKind::Adhoc;
+    let is_text = is_adhoc || v.def.kind == VariableKind::Textbox;
+    let shown = match v.def.kind {
+        // What cannot be read stays for its writer to mend.
+        VariableKind::Adhoc => {
+            adhoc::read(&v.selected).map_or_else(|_| v.selected.join(", "), |filters| adhoc::text(&filters))
+        }
+        VariableKind::Textbox => v.selected.join(""),
+        _ => v.text(),
+    };
     Picker {
         name: v.def.name.clone(),
         label: v.def.label.clone(),
         is_text,
         is_multi: v.def.multi,
-        shown: if shown.is_empty() { "None".to_owned() } else { shown },
+        placeholder: if is_adhoc { "label=\"value\", …" } else { "" },
+        shown: if shown.is_empty() && !is_text { "None".to_owned() } else { shown },
         error: v.error.clone().unwrap_or_default(),
         options,
     }

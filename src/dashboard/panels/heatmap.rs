@@ -6,17 +6,18 @@
 use std::fmt::Write as _;
 
 use crate::dashboard::color;
-use crate::dashboard::frame::Frame;
+use crate::dashboard::frame::{Field, Frame};
 use crate::dashboard::json::{flag, number, string, text};
 use crate::dashboard::model::{Format, Panel};
 use crate::dashboard::query::PanelData;
 use crate::dashboard::scene::{Axis, BOX, Mark, Plot, SeriesMarks, coordinate, data_number};
 use crate::dashboard::ticks::time_ticks;
-use crate::dashboard::timerange::Window;
-use crate::dashboard::units::Unit;
+use crate::dashboard::timerange::{Window, parse_interval, round_interval};
+use crate::dashboard::units::{Unit, js_number};
 
+use super::category::nice_step;
 use super::timeseries::{json_text, unit_json};
-use super::{DrawContext, no_data, placeholder};
+use super::{DrawContext, no_data};
 
 /// Cells that are drawn.
 const CELLS_MAX: usize = 60_000;
@@ -32,11 +33,10 @@ struct Row {
 }
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>, out: &mut String) {
-    if flag(&panel.options, "calculate").unwrap_or(false) {
-        placeholder("Heatmaps that are calculated from plain series are not drawn yet.", out);
-        return;
-    }
-    let rows = rows(panel, data);
+    let rows = match flag(&panel.options, "calculate").unwrap_or(false) {
+        true => calculated(panel, data, window, context),
+        false => rows(panel, data),
+    };
     let largest = rows.iter().flat_map(|r| r.counts.iter().flatten()).copied().fold(0.0, f64::max);
     if rows.is_empty() || largest <= EMPTY {
         no_data(panel, out);
@@ -97,6 +97,58 @@ fn rows(panel: &Panel, data: &PanelData) -> Vec<Row> {
     merged
 }
 
+/// Rows that count the values of plain series: how many of them lie in a range during a while.
+fn calculated(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>) -> Vec<Row> {
+    const COLUMNS: f64 = 20.0;
+    const ROWS: f64 = 10.0;
+    const ROWS_MAX: f64 = 200.0;
+    let points: Vec<(i64, f64)> = data
+        .frames
+        .iter()
+        .filter_map(|f| f.times().map(|t| (f, t)))
+        .flat_map(|(f, t)| f.fields.iter().filter_map(Field::numbers).flat_map(move |v| t.iter().copied().zip(v)))
+        .filter_map(|(t, v)| Some((t, (*v).filter(|v| v.is_finite())?)))
+        .collect();
+    let low = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    let high = points.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    if low > high {
+        return Vec::new();
+    }
+    let wanted = |axis: &str, mode: &str| {
+        let path = format!("calculation.{axis}");
+        let is_mode = text(&panel.options, &format!("{path}.mode")).unwrap_or("count") == mode;
+        number(&panel.options, &format!("{path}.value")).filter(|v| is_mode && *v > 0.0)
+    };
+    let duration = match text(&panel.options, "calculation.xBuckets.mode") {
+        Some("count") => None,
+        _ => parse_interval(&context.text(&string(&panel.options, "calculation.xBuckets.value"))),
+    };
+    let counted = (window.length_ms() as f64 / wanted("xBuckets", "count").unwrap_or(COLUMNS)).max(1_000.0) as i64;
+    let step = duration.unwrap_or_else(|| round_interval(counted)).max(window.length_ms() / 500).max(1);
+    let span = (high - low).max(f64::MIN_POSITIVE);
+    let size = match wanted("yBuckets", "size") {
+        Some(size) => size.max(span / ROWS_MAX),
+        None => nice_step(span / wanted("yBuckets", "count").unwrap_or(ROWS).min(ROWS_MAX)),
+    };
+    let first = (low / size).floor();
+    let n = ((high / size).floor() - first + 1.0).clamp(1.0, ROWS_MAX + 1.0) as usize;
+    let start = window.from_ms.div_euclid(step) * step;
+    let times: std::sync::Arc<[i64]> = (0..=(window.to_ms - start) / step).map(|i| start + i * step).collect();
+    let mut counts = vec![vec![Some(0.0); times.len()]; n];
+    for (t, v) in points {
+        let row = ((v / size).floor() - first) as usize;
+        let column = usize::try_from((t - start).div_euclid(step)).unwrap_or(usize::MAX);
+        if let Some(Some(count)) = counts.get_mut(row.min(n - 1)).and_then(|r| r.get_mut(column)) {
+            *count += 1.0;
+        }
+    }
+    let row = |(i, counts): (usize, Vec<Option<f64>>)| {
+        let bound = (first + i as f64 + 1.0) * size;
+        Row { name: js_number(bound), bound, times: times.clone(), counts }
+    };
+    counts.into_iter().enumerate().map(row).collect()
+}
+
 fn step_of(rows: &[Row]) -> i64 {
     rows.iter().flat_map(|r| r.times.windows(2).map(|w| w[1] - w[0])).min().unwrap_or(60_000)
 }
@@ -122,6 +174,7 @@ fn scene(panel: &Panel, rows: &[Row], (low, high): (f64, f64), window: &Window, 
     for (t, text) in time_ticks(window.from_ms, window.to_ms, context.width_px - 50.0, context.tz) {
         plot.x_ticks.push((x_of(t), text));
     }
+    super::mark_events(&mut plot, window, context);
     const SHADES: usize = 64;
     let mut paths = vec![String::new(); SHADES];
     let step = step_of(rows);

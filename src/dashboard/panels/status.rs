@@ -33,6 +33,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     for (t, text) in time_ticks(window.from_ms, window.to_ms, context.width_px - 90.0, context.tz) {
         plot.x_ticks.push((x_of(t) / BOX, text));
     }
+    super::mark_events(&mut plot, window, context);
     let merge = panel.kind == "state-timeline";
     for (i, s) in fields.iter().enumerate() {
         let Some(times) = s.frame.times() else { continue };

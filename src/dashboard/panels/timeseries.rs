@@ -259,6 +259,7 @@ fn scene(
         let axis = Axis { ticks, label: plan.label.clone() };
         if side == Side::Left { plot.left = Some(axis) } else { plot.right = Some(axis) }
     }
+    super::mark_events(&mut plot, window, context);
     thresholds(&mut plot, drawn, axes, context.theme);
     for d in drawn {
         let axis = &axes[d.axis];
