@@ -435,7 +435,13 @@ fn compare(
             };
             let same = g.len() == w.len() && g.iter().zip(&w).all(|(a, b)| a.0 == b.0 && same_samples(&a.1, &b.1));
             prop_assert!(same, "{text}\n engine    {g:?}\n reference {w:?}");
-            prop_assert_eq!(notes(got, text), notes(want, text), "{}", text);
+            let (got, want) = (notes(got, text), notes(want, text));
+            if text.contains(")[") {
+                // A subquery also meets what lies between the windows of two steps, which the reference does not ask for.
+                prop_assert!(want.iter().all(|note| got.contains(note)), "{text}\n {got:?}\n {want:?}");
+            } else {
+                prop_assert_eq!(got, want, "{}", text);
+            }
             Ok(())
         }
         (got, want) => {
