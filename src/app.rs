@@ -39,6 +39,8 @@ use source::EngineSource;
 
 /// How long answers that have begun may take when the server stops.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// Least time between two looks at the files of the configuration.
+const AUTO_RELOAD_MS_MIN: i64 = 100;
 /// Threads that one query computes on.
 const QUERY_THREADS_MAX: usize = 8;
 /// Retention when neither time nor size is given, ms.
@@ -245,7 +247,14 @@ impl Shared {
         self.db.set(database_settings(&self.args, &config));
         let _context = self.runtime.enter();
         self.manager.limit_series(&config.cardinality);
-        self.manager.apply(&config.scrape_configs);
+        let applied = self.manager.apply(&config.scrape_configs);
+        tracing::info!(
+            jobs = config.scrape_configs.len(),
+            started = applied.started,
+            changed = applied.changed,
+            stopped = applied.stopped,
+            "configuration loaded"
+        );
         self.dashboards.set(dashboard_options(&self.args, &config));
         for (file, error) in self.dashboards.broken_files(self.clock.now().ms()) {
             tracing::warn!(file, error, "not a dashboard");
@@ -364,6 +373,7 @@ impl Server {
     async fn run(self) -> Result<(), AppError> {
         let Self { shared, listeners, router, maintenance } = self;
         let signals = spawn_signals(&shared)?;
+        let following = shared.args.config_auto_reload.then(|| tokio::spawn(follow_files(shared.clone())));
         let mut serving = tokio::task::JoinSet::new();
         for listener in listeners {
             let address = listener.addr().map_or_else(|_| String::new(), |a| a.to_string());
@@ -393,6 +403,9 @@ impl Server {
             serving.abort_all();
         }
         signals.abort();
+        if let Some(following) = following {
+            following.abort();
+        }
         let (db, told) = (shared.db.clone(), shared.manager.metadata());
         let remembered = tokio::task::spawn_blocking(move || maintenance::remember(&db, &told)).await;
         if remembered.is_err() {
@@ -505,18 +518,38 @@ fn spawn_signals(shared: &Arc<Shared>) -> Result<tokio::task::JoinHandle<()>, Ap
             tokio::select! {
                 _ = interrupt.recv() => stop_or_end(&shared),
                 _ = terminate.recv() => stop_or_end(&shared),
-                _ = hangup.recv() => {
-                    let reloading = shared.clone();
-                    let done = tokio::task::spawn_blocking(move || reloading.reload()).await;
-                    match done {
-                        Ok(Ok(())) => tracing::info!("configuration loaded"),
-                        Ok(Err(errors)) => tracing::error!(%errors, "configuration refused, the one before stays"),
-                        Err(error) => tracing::error!(%error, "reload ended early"),
-                    }
-                }
+                _ = hangup.recv() => reload_and_tell(&shared).await,
             }
         }
     }))
+}
+
+async fn reload_and_tell(shared: &Arc<Shared>) {
+    let reloading = shared.clone();
+    match tokio::task::spawn_blocking(move || reloading.reload()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(errors)) => tracing::error!(%errors, "configuration refused, the one before stays"),
+        Err(error) => tracing::error!(%error, "reload ended early"),
+    }
+}
+
+/// Reloads the configuration whenever its files are found to have changed; a refused one is tried again when they
+/// change again.
+async fn follow_files(shared: Arc<Shared>) {
+    let ConfigSource::File(file) = shared.source.clone() else { return };
+    let every = shared.args.config_auto_reload_interval.ms().max(AUTO_RELOAD_MS_MIN);
+    let every = std::time::Duration::from_millis(every.unsigned_abs());
+    let mut seen = None;
+    loop {
+        let (file, patterns) = (file.clone(), shared.config.load().scrape_config_files.clone());
+        let look = tokio::task::spawn_blocking(move || promontory_config::fingerprint(&file, &patterns));
+        let found = look.await.ok();
+        if seen.is_some() && found.is_some() && found != seen {
+            reload_and_tell(&shared).await;
+        }
+        seen = found.or(seen);
+        tokio::time::sleep(every).await;
+    }
 }
 
 fn stop_or_end(shared: &Shared) {

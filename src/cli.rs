@@ -140,6 +140,13 @@ pub struct ServeArgs {
     /// Configuration file in Prometheus' format; without it Promontory scrapes itself
     #[arg(long = "config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
+    /// Reload the configuration when its file, or one with jobs that it names, changes
+    #[arg(long = "config.auto-reload")]
+    pub config_auto_reload: bool,
+    /// How often these files are looked at
+    #[arg(long = "config.auto-reload-interval", value_name = "DURATION", default_value = "30s",
+          value_parser = parse_duration)]
+    pub config_auto_reload_interval: Duration,
 
     /// Address to listen on; may be repeated. Prometheus listens on all interfaces by default, we do not
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
@@ -257,6 +264,8 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
     let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let values = [
         ("config.file", path(&args.config_file)),
+        ("config.auto-reload", args.config_auto_reload.to_string()),
+        ("config.auto-reload-interval", args.config_auto_reload_interval.to_string()),
         ("web.listen-address", args.listen_addresses.join(",")),
         ("web.enable-lifecycle", args.enable_lifecycle.to_string()),
         ("web.enable-admin-api", args.enable_admin_api.to_string()),

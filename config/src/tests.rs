@@ -113,6 +113,31 @@ fn jobs_come_from_other_files_too() {
     assert!(load(&main).unwrap_err().to_string().contains("one.yml: read: "));
 }
 
+#[test]
+fn fingerprint_follows_all_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let main = dir.path().join("main.yml");
+    let look = || fingerprint(&main, &[dir.path().join("*.jobs.yml"), dir.path().join("one.yml")]);
+    let mut seen = vec![look()];
+    write("main.yml", "a");
+    seen.push(look());
+    write("x.jobs.yml", "b");
+    seen.push(look());
+    write("other.yml", "c");
+    assert_eq!(seen.last(), Some(&look()));
+    write("x.jobs.yml", "c");
+    seen.push(look());
+    std::fs::rename(dir.path().join("x.jobs.yml"), dir.path().join("y.jobs.yml")).unwrap();
+    seen.push(look());
+    write("one.yml", "");
+    assert_eq!(seen.last(), Some(&look()));
+    write("one.yml", "d");
+    seen.push(look());
+    let different: std::collections::HashSet<_> = seen.iter().collect();
+    assert_eq!(different.len(), seen.len());
+}
+
 #[track_caller]
 fn check_targets(file: &str, text: &str, expected: &str) {
     let got = match discovery::parse_targets(text, Path::new(file)) {

@@ -55,6 +55,17 @@ struct Running {
     discovery: JobDiscovery,
 }
 
+/// What a new configuration changed; the jobs that are not counted go on as they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// New jobs.
+    pub started: usize,
+    /// Jobs with other settings.
+    pub changed: usize,
+    /// Jobs that are gone.
+    pub stopped: usize,
+}
+
 /// A target as it is shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetStatus {
@@ -154,21 +165,29 @@ impl Manager {
 
     /// Makes the jobs those of `configs`. What has not changed is not touched: targets keep their connection, what is
     /// remembered of them, and their phase. Must be called inside a tokio runtime; returns without waiting for scrapes.
-    pub fn apply(&self, configs: &[ScrapeConfig]) {
+    pub fn apply(&self, configs: &[ScrapeConfig]) -> Applied {
         let mut jobs = self.jobs();
+        let mut applied = Applied::default();
         if jobs.is_stopped {
-            return;
+            return applied;
         }
         let now = self.0.shared.clock.now();
         let mut before = std::mem::take(&mut jobs.by_name);
         for config in configs {
             let running = match before.remove(&config.job_name) {
                 Some(running) if running.pool.config() == config => running,
-                Some(running) => self.changed(running, config, now),
-                None => self.started(config, now),
+                Some(running) => {
+                    applied.changed += 1;
+                    self.changed(running, config, now)
+                }
+                None => {
+                    applied.started += 1;
+                    self.started(config, now)
+                }
             };
             jobs.by_name.insert(config.job_name.clone(), running);
         }
+        applied.stopped = before.len();
         for (_, gone) in before {
             jobs.leaving.push(gone.pool);
         }
@@ -179,6 +198,7 @@ impl Manager {
         if jobs.watcher.is_none() {
             jobs.watcher = Some(tokio::spawn(watch(self.clone())));
         }
+        applied
     }
 
     /// Active and dropped targets.

@@ -18,7 +18,7 @@ mod pool;
 mod scrape_loop;
 mod scratch;
 
-pub use manager::{DroppedTarget, Manager, TargetMetadata, TargetStatus, Targets, offset_seed};
+pub use manager::{Applied, DroppedTarget, Manager, TargetMetadata, TargetStatus, Targets, offset_seed};
 pub use own_metrics::ScrapeMetrics;
 pub use scrape_loop::Health;
 

@@ -499,3 +499,14 @@ async fn exemplars_of_openmetrics_are_kept() {
         [format!("1 same=2@{scraped_ms}"), format!("2 t0=0.5@{} t1=0.5@{}", START_MS + 250, START_MS + 1250)];
     assert_eq!(found.iter().map(show).collect::<Vec<_>>(), expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn reload_says_what_it_changed() {
+    let lab = Lab::new();
+    let named = |name: &str| ScrapeConfig { job_name: name.to_owned(), ..job(&[]) };
+    let changed = |name: &str| ScrapeConfig { honor_labels: true, ..named(name) };
+    let counts = |a: Applied| (a.started, a.changed, a.stopped);
+    assert_eq!(counts(lab.manager.apply(&[named("a"), named("b"), named("c")])), (3, 0, 0));
+    assert_eq!(counts(lab.manager.apply(&[named("a"), named("b"), named("c")])), (0, 0, 0));
+    assert_eq!(counts(lab.manager.apply(&[changed("a"), named("b"), named("d")])), (1, 1, 1));
+}
