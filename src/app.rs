@@ -9,6 +9,7 @@ mod backend;
 mod growth;
 mod maintenance;
 mod pages;
+mod profiles;
 mod source;
 
 use std::path::PathBuf;
@@ -451,7 +452,9 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     });
     let source = Arc::new(EngineSource::new(shared.clone()));
     let dashboards = Dashboards::new(source, shared.clock.clone(), shared.dashboards.clone());
-    let pages = pages::router(shared.clone()).merge(crate::dashboard::router(dashboards));
+    let pages = pages::router(shared.clone())
+        .merge(profiles::router(shared.clone()))
+        .merge(crate::dashboard::router(dashboards));
     shared.telemetry.http.layer(api.merge(pages))
 }
 

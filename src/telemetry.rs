@@ -8,6 +8,7 @@ mod exposition;
 mod figures;
 mod logging;
 mod process;
+pub(crate) mod profile;
 mod storage;
 mod summary;
 

@@ -41,7 +41,8 @@ fn started_seconds(stat: &str, system: &str) -> Option<f64> {
     Some(booted + stat_field(stat, 22)? / TICKS_PER_SECOND)
 }
 
-fn kib(status: &str, field: &str) -> Option<f64> {
+/// A field of `/proc/self/status`, in bytes.
+pub(super) fn kib(status: &str, field: &str) -> Option<f64> {
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: f64 = value.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1_024.0)

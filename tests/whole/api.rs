@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::client;
-use crate::peers::{free_addr, label_text, now_ms, spawn};
+use crate::peers::{Peer, free_addr, label_text, now_ms, spawn};
 use crate::server::{Server, flag, peer, wait_until};
 use crate::write;
 
@@ -443,38 +443,53 @@ fn samples(now: i64) -> Vec<u8> {
     write::body(request)
 }
 
+/// The real Prometheus and the server with the same samples, and the time of the newest, a whole minute.
+pub(crate) struct Both {
+    pub(crate) theirs: SocketAddr,
+    pub(crate) ours: Server,
+    pub(crate) now_s: i64,
+    _prometheus: Peer,
+    _dir: tempfile::TempDir,
+}
+
+impl Both {
+    /// `None` where Prometheus is not installed.
+    pub(crate) fn start() -> Option<Self> {
+        if !peer("prometheus") {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let config = dir.path().join("prometheus.yml");
+        let text = "scrape_configs:\n- job_name: down\n  scrape_interval: 1w\n  static_configs: [{targets: ['127.0.0.1:1']}]\n";
+        std::fs::write(&config, text).expect("a writable folder");
+        let theirs = free_addr();
+        let args = [
+            flag("config.file", &config),
+            flag("storage.tsdb.path", &dir.path().join("prometheus")),
+            format!("--web.listen-address={theirs}"),
+            "--web.enable-remote-write-receiver".to_owned(),
+        ];
+        let prometheus = spawn("prometheus", &args);
+        let data = flag("storage.tsdb.path", &dir.path().join("ours"));
+        let ours = Server::start(&[&flag("config.file", &config), &data, "--web.enable-remote-write-receiver"]);
+        // Its jobs come some seconds after it is ready.
+        wait_until("prometheus", Duration::from_secs(60), &mut || {
+            client::get(theirs, "/api/v1/targets").is_ok_and(|r| r.text().contains("127.0.0.1:1"))
+        });
+        let now = now_ms() / MINUTE * MINUTE;
+        let body = samples(now);
+        assert!(write::send(theirs, &body) && write::send(ours.addr, &body), "both take the samples");
+        Some(Self { theirs, ours, now_s: now / 1000, _prometheus: prometheus, _dir: dir })
+    }
+}
+
 #[test]
 fn calls_are_answered_as_by_prometheus() {
-    if !peer("prometheus") {
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let config = dir.path().join("prometheus.yml");
-    let text =
-        "scrape_configs:\n- job_name: down\n  scrape_interval: 1w\n  static_configs: [{targets: ['127.0.0.1:1']}]\n";
-    std::fs::write(&config, text).expect("a writable folder");
-    let theirs = free_addr();
-    let args = [
-        flag("config.file", &config),
-        flag("storage.tsdb.path", &dir.path().join("prometheus")),
-        format!("--web.listen-address={theirs}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-    ];
-    let _prometheus = spawn("prometheus", &args);
-    let data = flag("storage.tsdb.path", &dir.path().join("ours"));
-    let ours = Server::start(&[&flag("config.file", &config), &data, "--web.enable-remote-write-receiver"]);
-    // Its jobs come some seconds after it is ready.
-    wait_until("prometheus", Duration::from_secs(60), &mut || {
-        client::get(theirs, "/api/v1/targets").is_ok_and(|r| r.text().contains("127.0.0.1:1"))
-    });
-    let now = now_ms() / MINUTE * MINUTE;
-    let body = samples(now);
-    assert!(write::send(theirs, &body) && write::send(ours.addr, &body), "both take the samples");
-
-    let calls = calls(now / 1000);
+    let Some(both) = Both::start() else { return };
+    let calls = calls(both.now_s);
     let (mut equal, mut differing, mut changed) = (0, Vec::new(), BTreeSet::new());
     for call in &calls {
-        let (theirs, ours) = (outcome(theirs, call), outcome(ours.addr, call));
+        let (theirs, ours) = (outcome(both.theirs, call), outcome(both.ours.addr, call));
         if theirs == ours {
             equal += 1;
         } else if let Some((part, _)) = CHANGED.iter().find(|(part, _)| call.text.contains(part)) {

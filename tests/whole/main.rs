@@ -13,6 +13,7 @@ mod operator;
 mod peers;
 mod presets;
 mod prometheus_blocks;
+mod promtool;
 mod reload;
 mod server;
 mod tsdb;
