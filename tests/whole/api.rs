@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::both::Both;
 use crate::client;
-use crate::peers::{Peer, free_addr, label_text, now_ms, spawn};
-use crate::server::{Server, flag, peer, wait_until};
+use crate::peers::{label_text, now_ms};
+use crate::server::wait_until;
 use crate::write;
 
 const MINUTE: i64 = 60_000;
@@ -424,7 +425,7 @@ fn series_line(item: &Value) -> String {
 }
 
 /// The same samples in both, a fraction of a second off every step.
-fn samples(now: i64) -> Vec<u8> {
+fn samples(now: i64) -> Vec<write::TimeSeries> {
     let mut request = Vec::new();
     let mut add = |labels: &[(&str, &str)], value: &dyn Fn(i64) -> f64| {
         let rows: Vec<(i64, f64)> = (0..60).map(|i| (now - 15 * MINUTE + i * 15_000 + 137, value(i))).collect();
@@ -440,53 +441,27 @@ fn samples(now: i64) -> Vec<u8> {
         }
     }
     add(&[("__name__", "weird"), ("text", "a\"b\\c\n")], &|i| if i % 2 == 0 { f64::INFINITY } else { 1e-300 });
-    write::body(request)
+    request
 }
 
-/// The real Prometheus and the server with the same samples, and the time of the newest, a whole minute.
-pub(crate) struct Both {
-    pub(crate) theirs: SocketAddr,
-    pub(crate) ours: Server,
-    pub(crate) now_s: i64,
-    _prometheus: Peer,
-    _dir: tempfile::TempDir,
-}
-
-impl Both {
-    /// `None` where Prometheus is not installed.
-    pub(crate) fn start() -> Option<Self> {
-        if !peer("prometheus") {
-            return None;
-        }
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let config = dir.path().join("prometheus.yml");
-        let text = "scrape_configs:\n- job_name: down\n  scrape_interval: 1w\n  static_configs: [{targets: ['127.0.0.1:1']}]\n";
-        std::fs::write(&config, text).expect("a writable folder");
-        let theirs = free_addr();
-        let args = [
-            flag("config.file", &config),
-            flag("storage.tsdb.path", &dir.path().join("prometheus")),
-            format!("--web.listen-address={theirs}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-        ];
-        let prometheus = spawn("prometheus", &args);
-        let data = flag("storage.tsdb.path", &dir.path().join("ours"));
-        let ours = Server::start(&[&flag("config.file", &config), &data, "--web.enable-remote-write-receiver"]);
-        // Its jobs come some seconds after it is ready.
-        wait_until("prometheus", Duration::from_secs(60), &mut || {
-            client::get(theirs, "/api/v1/targets").is_ok_and(|r| r.text().contains("127.0.0.1:1"))
-        });
-        let now = now_ms() / MINUTE * MINUTE;
-        let body = samples(now);
-        assert!(write::send(theirs, &body) && write::send(ours.addr, &body), "both take the samples");
-        Some(Self { theirs, ours, now_s: now / 1000, _prometheus: prometheus, _dir: dir })
-    }
+/// Both with a job whose target is down, and with the same samples; the time of the newest, a whole minute, in s.
+pub(crate) fn filled() -> Option<(Both, i64)> {
+    let config =
+        "scrape_configs:\n- job_name: down\n  scrape_interval: 1w\n  static_configs: [{targets: ['127.0.0.1:1']}]\n";
+    let both = Both::start(config, &[])?;
+    // Its jobs come some seconds after it is ready.
+    wait_until("the jobs of prometheus", Duration::from_secs(60), &mut || {
+        client::get(both.theirs, "/api/v1/targets").is_ok_and(|r| r.text().contains("127.0.0.1:1"))
+    });
+    let now = now_ms() / MINUTE * MINUTE;
+    both.write(samples(now));
+    Some((both, now / 1000))
 }
 
 #[test]
 fn calls_are_answered_as_by_prometheus() {
-    let Some(both) = Both::start() else { return };
-    let calls = calls(both.now_s);
+    let Some((both, now_s)) = filled() else { return };
+    let calls = calls(now_s);
     let (mut equal, mut differing, mut changed) = (0, Vec::new(), BTreeSet::new());
     for call in &calls {
         let (theirs, ours) = (outcome(both.theirs, call), outcome(both.ours.addr, call));

@@ -3,74 +3,11 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use prost::Message;
 use serde_json::{Value, json};
 
 use crate::client::{self, with_params};
 use crate::server::{Server, flag};
-
-/// Remote write 1.0, as far as this test writes it; kept apart from the server's own messages.
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "3")]
-    exemplars: Vec<Exemplar>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Exemplar {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(double, tag = "2")]
-    value: f64,
-    #[prost(int64, tag = "3")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, tag = "1")]
-    count: u64,
-    #[prost(double, tag = "3")]
-    sum: f64,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
-
-fn label(name: &str, value: &str) -> Label {
-    Label { name: name.to_owned(), value: value.to_owned() }
-}
+use crate::write::{self, Exemplar, Histogram, Span, TimeSeries, label};
 
 /// After `minute` minutes: as many observations in (1, 2], and twice as many in (2, 4].
 fn histogram(minute: i64, start_ms: i64) -> Histogram {
@@ -81,15 +18,8 @@ fn histogram(minute: i64, start_ms: i64) -> Histogram {
         positive_spans: vec![Span { offset: 1, length: 2 }],
         positive_deltas: vec![minute, minute],
         timestamp: start_ms + minute * 60_000,
+        ..Histogram::default()
     }
-}
-
-fn send(addr: SocketAddr, series: TimeSeries) {
-    let raw = WriteRequest { timeseries: vec![series] }.encode_to_vec();
-    let body = snap::raw::Encoder::new().compress_vec(&raw).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-    let answer = client::request(addr, "POST", "/api/v1/write", &headers, &body).expect("the server answers");
-    assert_eq!(answer.status, 204, "{}", answer.text());
 }
 
 #[track_caller]
@@ -117,8 +47,9 @@ fn histograms_and_exemplars_survive_kill_9_and_are_queried() {
             labels: labels.clone(),
             exemplars: vec![exemplar],
             histograms: vec![histogram(minute, start_ms)],
+            ..TimeSeries::default()
         };
-        send(server.addr, series);
+        assert!(write::send(server.addr, &write::body(vec![series])), "the server takes the samples");
     }
     server.kill();
 

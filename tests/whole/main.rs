@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bad_input;
+mod both;
 mod client;
 mod corpus;
 mod durability;

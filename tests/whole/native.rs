@@ -6,21 +6,20 @@
 //!
 //! As with plain samples, none lies on the edge of a window.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use promontory_model::stale_nan;
-use prost::Message;
 use serde_json::Value;
 
-use crate::client::{self, with_params};
-use crate::peers::{close, free_addr, label_text, now_ms, spawn};
-use crate::server::{Server, flag, peer, wait_until};
+use crate::both::{self, Both, Points, compare};
+use crate::peers::{close, instant, label_text, now_ms, range};
+use crate::write::{Histogram, Sample, Span, TimeSeries, label};
 
 const MINUTE: i64 = 60_000;
 /// Of samples; queries ask for the last hour of it.
 const LENGTH: i64 = 100 * MINUTE;
+/// Step of range queries in seconds; no whole part of a minute, so that steps fall everywhere.
+const STEP_S: u32 = 77;
 /// Differences that are shown.
 const SHOWN_MAX: usize = 40;
 
@@ -49,75 +48,8 @@ struct Asked {
     changed: Option<Changed>,
 }
 
-/// Remote write 1.0 with native histograms; kept apart from the server's own messages.
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, tag = "1")]
-    count: u64,
-    #[prost(double, tag = "3")]
-    sum: f64,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(double, tag = "5")]
-    zero_threshold: f64,
-    #[prost(uint64, tag = "6")]
-    zero_count: u64,
-    #[prost(message, repeated, tag = "8")]
-    negative_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "9")]
-    negative_deltas: Vec<i64>,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(int32, tag = "14")]
-    reset_hint: i32,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-}
-
 /// Remote write's hint that a histogram is a gauge.
 const GAUGE: i32 = 3;
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
 
 /// Observations so far.
 #[derive(Clone, Default)]
@@ -184,10 +116,7 @@ fn spans(buckets: &BTreeMap<i32, u64>) -> (Vec<Span>, Vec<i64>) {
 
 /// A number that looks random in 0..1, the same for the same places.
 fn noise(a: i64, b: i64) -> f64 {
-    let mut x = (a as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (b as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    x ^= x >> 29;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    ((x ^ x >> 32) >> 11) as f64 / (1u64 << 53) as f64
+    (both::noise(a, b) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// A series whose histogram at each row is what `f` makes of the one before; `None` is a gap.
@@ -199,8 +128,7 @@ fn series(
     mut f: impl FnMut(i64, &mut Observed) -> bool,
 ) -> TimeSeries {
     let mut observed = Observed::default();
-    let mut labels: Vec<_> =
-        labels.iter().map(|(n, v)| Label { name: (*n).to_owned(), value: (*v).to_owned() }).collect();
+    let mut labels: Vec<_> = labels.iter().map(|(name, value)| label(name, value)).collect();
     labels.sort_by(|a, b| a.name.cmp(&b.name));
     let mut histograms = Vec::new();
     for row in 0..LENGTH / every {
@@ -208,7 +136,7 @@ fn series(
             histograms.push(observed.message(base + row * every, hint));
         }
     }
-    TimeSeries { labels, samples: Vec::new(), histograms }
+    TimeSeries { labels, histograms, ..TimeSeries::default() }
 }
 
 /// What is written; `base` is the time of the first samples, a whole minute.
@@ -273,14 +201,11 @@ fn samples(base: i64) -> Vec<TimeSeries> {
     both.samples = (0..250).map(|row| Sample { value: row as f64, timestamp: base + 601 + row * 15_000 }).collect();
     out.push(both);
     let floats = |name: &str, shift: i64| TimeSeries {
-        labels: vec![
-            Label { name: "__name__".to_owned(), value: name.to_owned() },
-            Label { name: "job".to_owned(), value: "api".to_owned() },
-        ],
+        labels: vec![label("__name__", name), label("job", "api")],
         samples: (0..LENGTH / 15_000)
             .map(|row| Sample { value: 1.0 + 9.0 * noise(row, shift), timestamp: base + shift + row * 15_000 })
             .collect(),
-        histograms: Vec::new(),
+        ..TimeSeries::default()
     };
     out.push(floats("plain", 707));
     out
@@ -414,20 +339,6 @@ fn queries() -> Vec<Asked> {
     out
 }
 
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
-}
-
-fn range(addr: SocketAddr, query: &str, start_ms: i64, end_ms: i64) -> Value {
-    let params = [("query", query), ("start", &seconds(start_ms)), ("end", &seconds(end_ms)), ("step", "77")];
-    client::get(addr, &with_params("/api/v1/query_range", &params)).expect("the server answers").json()
-}
-
-fn instant(addr: SocketAddr, query: &str, t_ms: i64) -> Value {
-    let path = with_params("/api/v1/query", &[("query", query), ("time", &seconds(t_ms))]);
-    client::get(addr, &path).expect("the server answers").json()
-}
-
 /// A float, or count, sum and then of each bucket which ends it includes, its ends and its count.
 type Numbers = Vec<f64>;
 
@@ -442,7 +353,7 @@ fn histogram(value: &Value) -> Numbers {
 }
 
 /// An answer as series → time in ms → value; an error as its type.
-fn points(answer: &Value) -> Result<BTreeMap<String, BTreeMap<i64, Numbers>>, String> {
+fn points(answer: &Value) -> Points<Numbers> {
     let data = &answer["data"];
     let Some(result) = data["result"].as_array() else {
         return Err(answer["errorType"].as_str().unwrap_or("no answer").to_owned());
@@ -486,72 +397,23 @@ fn same(a: &[f64], b: &[f64], changed: Option<Changed>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(*a, *b))
 }
 
-/// Compares two answers: how many values are equal, and what differs.
-fn compare(theirs: &Value, ours: &Value, changed: Option<Changed>) -> (u64, Vec<String>) {
-    let (theirs, ours) = match (points(theirs), points(ours)) {
-        (Ok(theirs), Ok(ours)) => (theirs, ours),
-        (Err(a), Err(b)) if a == b => return (1, Vec::new()),
-        (a, b) => {
-            let text = |r: Result<BTreeMap<_, _>, String>| r.map_or_else(|e| e, |m| format!("{} series", m.len()));
-            return (0, vec![format!("prometheus {}, ours {}", text(a), text(b))]);
-        }
-    };
-    let (mut equal, mut differing) = (0, Vec::new());
-    for series in theirs.keys().chain(ours.keys()).collect::<BTreeSet<_>>() {
-        let empty = BTreeMap::new();
-        let (a, b) = (theirs.get(series).unwrap_or(&empty), ours.get(series).unwrap_or(&empty));
-        for t in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-            match (a.get(t), b.get(t)) {
-                (Some(a), Some(b)) if same(a, b, changed) => equal += 1,
-                (a, b) => differing.push(format!("{series} at {t}: prometheus {a:?}, ours {b:?}")),
-            }
-        }
-    }
-    (equal, differing)
-}
-
 #[test]
 fn written_histograms_read_as_in_prometheus() {
-    if !peer("prometheus") {
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let config = dir.path().join("prometheus.yml");
-    std::fs::write(&config, "global: {evaluation_interval: 1m}\n").expect("a writable folder");
-    let theirs = free_addr();
-    let _prometheus = spawn(
-        "prometheus",
-        &[
-            flag("config.file", &config),
-            flag("storage.tsdb.path", &dir.path().join("prometheus")),
-            format!("--web.listen-address={theirs}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-            "--enable-feature=native-histograms".to_owned(),
-        ],
-    );
-    let ours = Server::start(&[
-        &flag("config.file", &config),
-        &flag("storage.tsdb.path", &dir.path().join("ours")),
-        "--web.enable-remote-write-receiver",
-    ]);
-    wait_until("prometheus", Duration::from_secs(60), &mut || {
-        client::get(theirs, "/-/ready").is_ok_and(|r| r.status == 200)
-    });
+    let config = "global: {evaluation_interval: 1m}\n";
+    let Some(both) = Both::start(config, &["--enable-feature=native-histograms"]) else { return };
+    let (theirs, ours) = (both.theirs, both.ours.addr);
     let base = now_ms() / MINUTE * MINUTE - LENGTH - 5 * MINUTE;
     let timeseries = samples(base);
     let n: usize = timeseries.iter().map(|s| s.samples.len() + s.histograms.len()).sum();
-    // One request, because Prometheus refuses in the next what is an hour older than the newest.
-    let message = WriteRequest { timeseries }.encode_to_vec();
-    let body = snap::raw::Encoder::new().compress_vec(&message).expect("a small body");
-    assert!(crate::write::send(theirs, &body), "prometheus takes the samples");
-    assert!(crate::write::send(ours.addr, &body), "the server takes the samples");
+    both.write(timeseries);
     let start = base + LENGTH - 62 * MINUTE + 500;
     let end = start + 60 * MINUTE;
     let queries = queries();
     let (mut equal, mut differing, mut changes) = (0, Vec::new(), BTreeMap::new());
     for Asked { query, changed } in &queries {
-        let of_range = compare(&range(theirs, query, start, end), &range(ours.addr, query, start, end), *changed);
-        let of_instant = compare(&instant(theirs, query, end), &instant(ours.addr, query, end), *changed);
+        let alike = |theirs: &Value, ours: &Value| compare(points(theirs), points(ours), |a, b| same(a, b, *changed));
+        let of_range = alike(&range(theirs, query, start, end, STEP_S), &range(ours, query, start, end, STEP_S));
+        let of_instant = alike(&instant(theirs, query, end), &instant(ours, query, end));
         equal += of_range.0 + of_instant.0;
         let mut lines = of_range.1;
         lines.extend(of_instant.1);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::api::Both;
-use crate::server::peer;
+use crate::api::filled;
+use crate::server::{Server, flag, peer};
 
 fn promtool(dir: &Path, args: &[&str]) -> Output {
     Command::new("promtool").args(args).current_dir(dir).output().expect("promtool starts")
@@ -30,8 +30,8 @@ fn promtool_queries_as_it_queries_prometheus() {
     if !peer("promtool") {
         return;
     }
-    let Some(both) = Both::start() else { return };
-    let (now, past) = (both.now_s.to_string(), (both.now_s - 600).to_string());
+    let Some((both, now_s)) = filled() else { return };
+    let (now, past) = (now_s.to_string(), (now_s - 600).to_string());
     let (start, end, time) = (format!("--start={past}"), format!("--end={now}"), format!("--time={now}"));
     let calls: [&[&str]; 9] = [
         &["instant", &time, "URL", "sum by (job) (rate(requests_total[2m]))"],
@@ -57,8 +57,8 @@ fn promtool_collects_what_the_process_does() {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let data = crate::server::flag("storage.tsdb.path", &dir.path().join("data"));
-    let server = crate::server::Server::start(&[&data]);
+    let data = flag("storage.tsdb.path", &dir.path().join("data"));
+    let server = Server::start(&[&data]);
     let url = format!("http://{}", server.addr);
     let output = promtool(dir.path(), &["debug", "all", &url]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

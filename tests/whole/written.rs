@@ -5,14 +5,12 @@
 //! reference evaluator and Prometheus' own scripts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use promontory_model::stale_nan;
 use serde_json::Value;
 
-use crate::client;
-use crate::peers::{close, free_addr, instant, label_text, now_ms, range, spawn};
-use crate::server::{Server, flag, peer, wait_until};
+use crate::both::{Both, Points, compare, noise};
+use crate::peers::{close, instant, label_text, now_ms, range};
 use crate::write;
 
 const MINUTE: i64 = 60_000;
@@ -41,14 +39,6 @@ const CHANGED: &[(&str, &str)] = &[
 ];
 
 type Series = (Vec<(String, String)>, Vec<(i64, f64)>);
-
-/// A number that looks random, the same for the same places.
-fn noise(a: i64, b: i64) -> u64 {
-    let mut x = (a as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (b as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    x ^= x >> 29;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^ x >> 32
-}
 
 /// What is written; `base` is the time of the first samples, a whole minute.
 fn samples(base: i64) -> Vec<Series> {
@@ -296,7 +286,7 @@ fn queries() -> Vec<String> {
 }
 
 /// An answer as series → time in ms → value; an error as its type.
-fn points(answer: &Value) -> Result<BTreeMap<String, BTreeMap<i64, f64>>, String> {
+fn points(answer: &Value) -> Points<f64> {
     let data = &answer["data"];
     let Some(result) = data["result"].as_array() else {
         return Err(answer["errorType"].as_str().unwrap_or("no answer").to_owned());
@@ -319,67 +309,18 @@ fn points(answer: &Value) -> Result<BTreeMap<String, BTreeMap<i64, f64>>, String
     Ok(out)
 }
 
-/// Compares two answers: how many values are equal, and what differs.
-fn compare(theirs: &Value, ours: &Value) -> (u64, Vec<String>) {
-    let (theirs, ours) = match (points(theirs), points(ours)) {
-        (Ok(theirs), Ok(ours)) => (theirs, ours),
-        (Err(a), Err(b)) if a == b => return (1, Vec::new()),
-        (a, b) => {
-            let text = |r: Result<BTreeMap<_, _>, String>| r.map_or_else(|e| e, |m| format!("{} series", m.len()));
-            return (0, vec![format!("prometheus {}, ours {}", text(a), text(b))]);
-        }
-    };
-    let (mut equal, mut differing) = (0, Vec::new());
-    for series in theirs.keys().chain(ours.keys()).collect::<BTreeSet<_>>() {
-        let empty = BTreeMap::new();
-        let (a, b) = (theirs.get(series).unwrap_or(&empty), ours.get(series).unwrap_or(&empty));
-        for t in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
-            match (a.get(t), b.get(t)) {
-                (Some(a), Some(b)) if close(*a, *b) => equal += 1,
-                (a, b) => differing.push(format!("{series} at {t}: prometheus {a:?}, ours {b:?}")),
-            }
-        }
-    }
-    (equal, differing)
-}
-
 #[test]
 fn written_samples_read_as_in_prometheus() {
-    if !peer("prometheus") {
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let config = dir.path().join("prometheus.yml");
-    std::fs::write(&config, "global: {evaluation_interval: 1m}\n").expect("a writable folder");
-    let theirs = free_addr();
-    let _prometheus = spawn(
-        "prometheus",
-        &[
-            flag("config.file", &config),
-            flag("storage.tsdb.path", &dir.path().join("prometheus")),
-            format!("--web.listen-address={theirs}"),
-            "--web.enable-remote-write-receiver".to_owned(),
-        ],
-    );
-    let ours = Server::start(&[
-        &flag("config.file", &config),
-        &flag("storage.tsdb.path", &dir.path().join("ours")),
-        "--web.enable-remote-write-receiver",
-    ]);
-    wait_until("prometheus", Duration::from_secs(60), &mut || {
-        client::get(theirs, "/-/ready").is_ok_and(|r| r.status == 200)
-    });
+    let Some(both) = Both::start("global: {evaluation_interval: 1m}\n", &[]) else { return };
+    let (theirs, ours) = (both.theirs, both.ours.addr);
     let base = now_ms() / MINUTE * MINUTE - LENGTH - 5 * MINUTE;
     let written = samples(base);
     let n: usize = written.iter().map(|(_, samples)| samples.len()).sum();
-    // One request: its older samples are not late because of the newer ones of other series.
-    let request = written.iter().map(|(labels, samples)| {
+    let series = written.iter().map(|(labels, samples)| {
         let labels: Vec<_> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         write::series(&labels, samples)
     });
-    let body = write::body(request.collect());
-    assert!(write::send(theirs, &body), "prometheus takes the samples");
-    assert!(write::send(ours.addr, &body), "the server takes the samples");
+    both.write(series.collect());
     // In the middle of a second, so that no step of a subquery is on the edge of its window either.
     let start = base + LENGTH - 62 * MINUTE + 500;
     let end = start + 60 * MINUTE;
@@ -387,8 +328,9 @@ fn written_samples_read_as_in_prometheus() {
     let (mut equal, mut differing, mut changed) = (0, Vec::new(), BTreeSet::new());
     for query in &queries {
         let known = CHANGED.iter().find(|(part, _)| query.contains(part));
-        let of_range = compare(&range(theirs, query, start, end, STEP_S), &range(ours.addr, query, start, end, STEP_S));
-        let of_instant = compare(&instant(theirs, query, end), &instant(ours.addr, query, end));
+        let alike = |theirs: &Value, ours: &Value| compare(points(theirs), points(ours), |a, b| close(*a, *b));
+        let of_range = alike(&range(theirs, query, start, end, STEP_S), &range(ours, query, start, end, STEP_S));
+        let of_instant = alike(&instant(theirs, query, end), &instant(ours, query, end));
         for (n, lines) in [of_range, of_instant] {
             equal += n;
             match known {
