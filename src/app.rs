@@ -257,9 +257,13 @@ impl Shared {
             "configuration loaded"
         );
         self.dashboards.set(dashboard_options(&self.args, &config));
-        for (file, error) in self.dashboards.broken_files(self.clock.now().ms()) {
-            tracing::warn!(file, error, "not a dashboard");
-        }
+        // Nobody waits for it: a hundred files take longer to read than all else of a start.
+        let (dashboards, now_ms) = (self.dashboards.clone(), self.clock.now().ms());
+        tokio::task::spawn_blocking(move || {
+            for (file, error) in dashboards.broken_files(now_ms) {
+                tracing::warn!(file, error, "not a dashboard");
+            }
+        });
         self.config.store(Arc::new(config));
         let now = self.clock.now();
         self.config_loaded_ms.store(now.ms(), Ordering::Relaxed);

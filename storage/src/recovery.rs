@@ -1,11 +1,11 @@
 //! Opening a data folder: what a crash left is brought back, and what is damaged is said.
 //!
 //! The manifest is the truth about files: what lies beyond the lengths it names is cut, files it does not name go. Then
-//! the WAL is replayed in place: rows are decoded against the row before them and put where they were, without a
-//! label being parsed, except for series newer than the manifest. Nothing is ever deleted because of damage elsewhere.
+//! the WAL is replayed in place, without a label being parsed, except for series newer than the manifest. Nothing is ever
+//! deleted because of damage elsewhere.
 //!
-//! Samples and series meet only in the columns of a group, so two threads work at once: this one reads files and brings
-//! back samples, the other one the index, from the series file and the series that the log has (`index`).
+//! Samples and series meet only in the columns of a group, so several threads work at once: this one reads files, some
+//! bring back samples (`replay`), one the index, from the series file and the series that the log has (`index`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,38 +20,30 @@ use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::exemplars;
 use crate::exemplars::file::Filed;
-use crate::head::append;
 use crate::head::chunk::Kind;
-use crate::head::group::{Group, LateCell};
-use crate::head::histograms::HistogramCell;
 use crate::head::index::Place;
 use crate::head::segment::{self, Segment, Segments};
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, lock};
 use crate::manifest::{self, Manifest};
 use crate::metadata::Metadata;
-use crate::options::{DbOptions, FsyncPolicy};
+use crate::options::DbOptions;
 use crate::prometheus;
-use crate::sample::read_histogram;
 use crate::status::Recovery;
 use crate::tombstone::Tombstones;
 use crate::vfs::{self, Vfs, VfsError};
-use crate::wal::page::{self, FileHeader, read_segment};
-use crate::wal::record::{self, Record, RowRecord};
+use crate::wal::record::RowRecord;
 use crate::wal::{self, Wal};
 
 mod index;
+mod records;
+mod replay;
 
-use index::{LoggedSeries, SeriesFile};
+use index::SeriesFile;
+use replay::{Log, replay};
 
 /// Notes in a [`Recovery`]; what happens more often is only counted.
 const NOTES_MAX: usize = 100;
-
-/// Times the rows after which a group is sealed that are left open when they are replayed: about what comes between two
-/// checkpoints, however fast.
-const REPLAYED_ROWS_FACTOR: usize = 8;
-/// The same of bytes: what bounds the memory.
-const REPLAYED_BYTES_FACTOR: usize = 4;
 
 /// Folders inside the data folder.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -81,7 +73,14 @@ impl Recovery {
     fn add(&mut self, other: Self) {
         self.head_corruptions += other.head_corruptions;
         self.wal_corruptions += other.wal_corruptions;
+        self.wal_rows += other.wal_rows;
+        self.wal_rows_lost += other.wal_rows_lost;
         other.notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    fn damaged_record(&mut self, segment: u64, offset: u64, what: &str) {
+        self.wal_corruptions += 1;
+        self.note(format!("read {} at {offset}: {what}", wal::segment_name(segment)));
     }
 
     fn note(&mut self, text: String) {
@@ -128,22 +127,26 @@ pub(crate) fn open(
     }
     let mut manifest = stored.unwrap_or_default();
     let blocks = open_blocks(vfs, dir, &mut manifest, &mut recovery)?;
-    let (segments, chunks) = open_segments(vfs, dir, &manifest, &options, &mut recovery)?;
+    let (segments, found) = open_segments(vfs, dir, &manifest, &options, &mut recovery)?;
     let head = Arc::new(Head::new(options, Arc::clone(clock), segments, manifest.floor));
     head.reserve_groups(manifest.next_group);
     head.set_tombstones(Tombstones::load(&**vfs, &dir.join(HEAD_DIR)).map_err(read_failed)?);
     let series_file = read_series_file(&**vfs, dir, &manifest, &mut recovery)?;
     let filed = load_exemplars(&**vfs, dir, &manifest, &head, &mut recovery)?;
     let (mark, (last, last_bytes)) = thread::scope(|scope| {
-        let (series, logged) = index::channel();
+        let (series, logged) = records::channel();
         let rebuild = || index::rebuild(&head, &series_file, logged);
         let rebuilding = thread::Builder::new().name("recovery".to_owned()).spawn_scoped(scope, rebuild);
         let rebuilding = rebuilding.map_err(|e| VfsError::new("start a thread to open", dir, 0, e))?;
-        place_chunks(&head, chunks, &mut recovery);
-        let last = replay(&**vfs, dir, &manifest, &wal_segments, &head, series, &mut recovery);
+        let brought_back = scan(&found, &mut recovery).and_then(|chunks| {
+            place_chunks(&head, chunks, &mut recovery);
+            let (dir, fsync) = (&dir.join(WAL_DIR), head.options.fsync);
+            let log = Log { vfs: &**vfs, dir, manifest: &manifest, segments: &wal_segments, fsync };
+            replay(&log, &head, series, &mut recovery)
+        });
         let (mark, of_index) = rebuilding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         recovery.add(of_index);
-        last.map(|last| (mark, last))
+        brought_back.map(|last| (mark, last))
     })?;
     finish_groups(&head);
     // The series file has only the old places of series that the log moved.
@@ -209,7 +212,7 @@ fn open_segments(
     manifest: &Manifest,
     options: &DbOptions,
     recovery: &mut Recovery,
-) -> Result<(Segments, Vec<segment::Chunk>), OpenError> {
+) -> Result<(Segments, Vec<Arc<Segment>>), OpenError> {
     let dir = dir.join(HEAD_DIR);
     for entry in vfs.read_dir(&dir)? {
         let name = &entry.name;
@@ -222,7 +225,6 @@ fn open_segments(
         }
     }
     let mut all = Vec::new();
-    let mut chunks = Vec::new();
     for &(id, named) in &manifest.segments {
         let path = dir.join(segment::segment_name(id));
         let found = match vfs.open_append(&path) {
@@ -244,16 +246,23 @@ fn open_segments(
         if found == 0 {
             continue;
         }
-        let segment = Arc::new(Segment::new(Arc::clone(vfs), &dir, id, named.min(found)));
-        let damaged = |offset: u64, what: &str| {
-            recovery.head_corruptions += 1;
-            recovery.note(format!("read {} at {offset}: {what} is damaged, left out", path.display()));
-        };
-        chunks.extend(segment::scan(&segment, damaged).map_err(read_failed)?);
-        all.push(segment);
+        all.push(Arc::new(Segment::new(Arc::clone(vfs), &dir, id, named.min(found))));
     }
     let bytes_max = options.head_segment_bytes;
-    Ok((Segments::new(Arc::clone(vfs), dir, bytes_max, all, manifest.next_segment), chunks))
+    Ok((Segments::new(Arc::clone(vfs), dir, bytes_max, all.clone(), manifest.next_segment), all))
+}
+
+/// Finds the chunks of all segments.
+fn scan(segments: &[Arc<Segment>], recovery: &mut Recovery) -> Result<Vec<segment::Chunk>, OpenError> {
+    let mut chunks = Vec::new();
+    for segment in segments {
+        let damaged = |offset: u64, what: &str| {
+            recovery.head_corruptions += 1;
+            recovery.note(format!("read {} at {offset}: {what} is damaged, left out", segment.path.display()));
+        };
+        chunks.extend(segment::scan(segment, damaged).map_err(read_failed)?);
+    }
+    Ok(chunks)
 }
 
 /// Maps the series file and cuts what the manifest does not name.
@@ -362,231 +371,6 @@ fn place_chunks(head: &Head, mut chunks: Vec<segment::Chunk>, recovery: &mut Rec
         if h.maxt >= floor {
             Arc::make_mut(list).push(Arc::new(chunk));
         }
-    }
-}
-
-/// Replays what the WAL has from the manifest's position on; gives the number of the last segment, and its length if it
-/// is needed.
-fn replay(
-    vfs: &dyn Vfs,
-    dir: &Path,
-    manifest: &Manifest,
-    segments: &[u64],
-    head: &Head,
-    mut series: LoggedSeries,
-    recovery: &mut Recovery,
-) -> Result<(u64, u64), OpenError> {
-    let dir = dir.join(WAL_DIR);
-    let mut last = manifest.wal_from.saturating_sub(1);
-    let mut last_bytes = 0;
-    let mut expected = None;
-    for &number in segments {
-        let path = dir.join(wal::segment_name(number));
-        last = last.max(number);
-        if number < manifest.wal_from {
-            vfs.remove_file(&path)?;
-            continue;
-        }
-        if expected.is_some_and(|e| e != number) || (expected.is_none() && number > manifest.wal_from.max(1)) {
-            recovery.wal_corruptions += 1;
-            recovery.note(format!("{}: segments before it are missing", path.display()));
-        }
-        let previous = expected.filter(|&e| e == number).map(|_| last_bytes);
-        expected = Some(number + 1);
-        recovery.wal_segments += 1;
-        let bytes = vfs.map_read(&path)?;
-        let mut failure = None;
-        let damage = read_segment(number, &bytes, |offset, bytes| {
-            if failure.is_some() {
-                return;
-            }
-            if record::is_series(bytes) {
-                series.send(number, offset, bytes);
-                return;
-            }
-            match record::read(bytes) {
-                Ok(record) => {
-                    if let Err(e) = apply(head, number, record, recovery) {
-                        failure = Some(e);
-                    }
-                }
-                Err(e) => {
-                    recovery.wal_corruptions += 1;
-                    recovery.note(format!("read {} at {offset}: {}", path.display(), e.what));
-                }
-            }
-        });
-        if let Some(e) = failure {
-            return Err(e.into());
-        }
-        let stated = damage.header.filter(|h| h.segment == number).map(|h| h.previous_bytes);
-        if let Some((stated, found)) = stated.zip(previous).filter(|(stated, found)| stated != found) {
-            recovery.wal_corruptions += 1;
-            let path = dir.join(wal::segment_name(number - 1));
-            recovery.note(format!("{}: {stated} bytes expected, {found} found", path.display()));
-        }
-        last_bytes = bytes.len() as u64;
-        for (offset, what) in damage.places {
-            recovery.wal_corruptions += 1;
-            recovery.note(format!("read {} at {offset}: {what} is damaged, skipped", path.display()));
-        }
-        if let Some(at) = damage.torn_at {
-            let torn = bytes.len() as u64 - at;
-            if segments.last() == Some(&number) {
-                recovery.wal_torn_bytes = torn;
-                let header = FileHeader { segment: number, previous_bytes: previous.unwrap_or(0) };
-                last_bytes = cut(vfs, &path, at, header)?;
-            } else {
-                recovery.wal_corruptions += 1;
-            }
-            recovery.note(format!("{}: {torn} bytes from {at} on are torn", path.display()));
-        }
-        // What died may have left it unsynced. Commits sync later segments only, and rows there build on rows here.
-        if head.options.fsync != FsyncPolicy::Never && !is_planted(Bug::ReplayedNotSynced) {
-            vfs.open_append(&path)?.sync()?;
-        }
-    }
-    Ok((last, last_bytes))
-}
-
-/// Cuts a torn tail; a segment without even its header becomes an empty one. Gives its length.
-fn cut(vfs: &dyn Vfs, path: &Path, at: u64, header: FileHeader) -> Result<u64, VfsError> {
-    if is_planted(Bug::TornTailKept) {
-        return Ok(at);
-    }
-    let file = vfs.open_append(path)?;
-    file.truncate(at)?;
-    if at < page::FILE_HEADER_BYTES as u64 {
-        file.truncate(0)?;
-        file.write_all(&header.encode())?;
-    }
-    file.sync()?;
-    Ok(at.max(page::FILE_HEADER_BYTES as u64))
-}
-
-/// Puts one record back where it was. Only writing a chunk can fail.
-fn apply(head: &Head, segment: u64, record: Record<'_>, recovery: &mut Recovery) -> Result<(), VfsError> {
-    match record {
-        // Taken by the other thread.
-        Record::Series { .. } => {}
-        Record::Row(row) => {
-            if let Some(cell) = head.ensure_group(row.group) {
-                apply_row(head, segment, &mut lock(&cell.state), &row, recovery)?;
-            }
-        }
-        Record::Late { group, first_no, cells } => {
-            if let Some(cell) = head.ensure_group(group) {
-                apply_late(&mut lock(&cell.state), segment, first_no, &cells);
-            }
-        }
-        Record::Exemplars { first_no, batch } => head.exemplars.restore(first_no, batch),
-        Record::Histograms { group, first_no, cells } => {
-            if let Some(cell) = head.ensure_group(group) {
-                apply_histograms(&mut lock(&cell.state), segment, first_no, &cells, recovery);
-            }
-        }
-        Record::Patch { group: id, patch } => {
-            if let Some(cell) = head.ensure_group(id) {
-                let mut group = lock(&cell.state);
-                group.reserve_columns(patch.cells.n_columns());
-                let is_sealed = patch.row_no < group.next_no && group.rows.numbered(patch.row_no).is_none();
-                if !is_sealed
-                    && let Err(e) = group.rows.replay_patch(&patch)
-                    && patch.t >= head.floor()
-                {
-                    recovery.wal_rows_lost += 1;
-                    let what = format!("samples of row {} of group {id} at {}", patch.row_no, patch.t);
-                    recovery.note(format!("{what} are lost: {}", e.what));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn apply_row(
-    head: &Head,
-    segment: u64,
-    group: &mut Group,
-    record: &RowRecord<'_>,
-    recovery: &mut Recovery,
-) -> Result<(), VfsError> {
-    group.reserve_columns(record.body.n_columns());
-    if record.no < group.next_no {
-        // Sealed, and the manifest names the chunk.
-        return Ok(());
-    }
-    if !record.is_keyframe && group.rows.last().is_none_or(|base| base.no + 1 != record.no) {
-        // Before the floor it was sealed in a chunk that went since, because a block has it.
-        if record.t >= head.floor() {
-            recovery.lose_row(record, "the row before it is missing");
-        }
-        return Ok(());
-    }
-    if !record.is_keyframe && group.rows.n_patches() != record.n_patches {
-        recovery.lose_row(record, "samples that were added to rows before it are missing");
-        return Ok(());
-    }
-    if record.t <= group.last_t {
-        recovery.lose_row(record, "its time goes back");
-        return Ok(());
-    }
-    if record.is_keyframe
-        && must_seal(group, head.options.rows_max, record.body.n_columns())
-        && let Err(e) = head.seal_rows(record.group, group)
-    {
-        // On a full disk the rows stay open and in the log, and the store opens read-only.
-        if !e.is_no_space() {
-            return Err(e);
-        }
-        head.health.failed(&e);
-    }
-    if let Err(e) = group.rows.replay(record.no, record.t, record.is_keyframe, record.body) {
-        recovery.lose_row(record, e.what);
-        return Ok(());
-    }
-    recovery.wal_rows += 1;
-    group.next_no = record.no + 1;
-    group.last_t = record.t;
-    group.rows_wal.get_or_insert(segment);
-    Ok(())
-}
-
-/// Whether so much is open that it must be sealed before there are answers. What the log has beyond a manifest is
-/// encoded later, when its group gets a row or maintenance comes by: it took most of the time that opening takes.
-fn must_seal(group: &Group, rows_max: usize, n_columns: usize) -> bool {
-    let bytes_max = REPLAYED_BYTES_FACTOR * append::open_bytes_max(n_columns);
-    group.rows.len() >= REPLAYED_ROWS_FACTOR * rows_max || group.rows.bytes() > bytes_max
-}
-
-fn apply_late(group: &mut Group, segment: u64, first_no: u64, cells: &[(i64, u32, f64)]) {
-    for (no, &(t, column, value)) in (first_no..).zip(cells) {
-        group.reserve_columns(column as usize + 1);
-        if no < group.late_no {
-            continue;
-        }
-        group.late_no = no + 1;
-        group.late_wal.get_or_insert(segment);
-        Arc::make_mut(&mut group.late).entry((t, column)).or_insert(LateCell { value, seq: 0 });
-    }
-}
-
-fn apply_histograms(
-    group: &mut Group,
-    segment: u64,
-    first_no: u64,
-    cells: &[(i64, u32, &[u8])],
-    recovery: &mut Recovery,
-) {
-    for (no, &(t, column, bytes)) in (first_no..).zip(cells) {
-        group.reserve_columns(column as usize + 1);
-        if let Err(e) = read_histogram(bytes) {
-            recovery.wal_rows_lost += 1;
-            recovery.note(format!("histogram {no} of a group is lost: {}", e.what));
-            continue;
-        }
-        let cell = HistogramCell { bytes: bytes.into(), seq: 0 };
-        group.histograms.get_or_insert_default().insert(segment, no, [((t, column), cell)]);
     }
 }
 

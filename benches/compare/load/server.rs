@@ -227,7 +227,11 @@ fn spawn(system: System, binary: &Path, folder: &Path, port: u16) -> io::Result<
         System::VictoriaMetrics => command
             .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
             .args(["-loggerLevel=ERROR", "-http.connTimeout=2h", "-retentionPeriod=400d", "-search.latencyOffset=0s"])
-            .args(["-search.maxUniqueTimeseries=2000000", "-search.maxSamplesPerQuery=2000000000"]),
+            .args([
+                "-search.maxUniqueTimeseries=2000000",
+                "-search.maxSamplesPerQuery=2000000000",
+                "-search.maxQueryDuration=10m",
+            ]),
     };
     match system {
         System::VictoriaMetrics => command.arg(flag("-storageDataPath", &data)),

@@ -4,7 +4,7 @@
 //! file. The index is held all the time: nobody else asks before the database is open.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::Receiver;
 
 use crate::head::group::NO_SERIES;
 use crate::head::index::{Index, Place};
@@ -13,12 +13,8 @@ use crate::head::{Head, lock};
 use crate::status::Recovery;
 use crate::vfs::Mapped;
 use crate::wal::record::{self, Record};
-use crate::wal::segment_name;
 
-/// Bytes of records that are sent together.
-const BATCH_BYTES: usize = 256 << 10;
-/// Batches that may wait while the series file is loaded.
-const BATCHES_MAX: usize = 32;
+use super::records::Batch;
 
 /// The series file as the manifest names it.
 pub(super) struct SeriesFile {
@@ -27,46 +23,6 @@ pub(super) struct SeriesFile {
     pub(super) bytes: Option<Mapped>,
     /// Whether it has all the bytes that it should have.
     pub(super) is_whole: bool,
-}
-
-/// Records of series, in the order of the log.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// Segment, offset of the page and end in `bytes` of each.
-    records: Vec<(u64, u64, usize)>,
-    bytes: Vec<u8>,
-}
-
-/// Takes records of series to the thread that rebuilds the index.
-pub(super) struct LoggedSeries {
-    batch: Batch,
-    to: SyncSender<Batch>,
-}
-
-pub(super) fn channel() -> (LoggedSeries, Receiver<Batch>) {
-    let (to, from) = sync_channel(BATCHES_MAX);
-    (LoggedSeries { batch: Batch::default(), to }, from)
-}
-
-impl LoggedSeries {
-    pub(super) fn send(&mut self, segment: u64, offset: u64, record: &[u8]) {
-        self.batch.bytes.extend_from_slice(record);
-        self.batch.records.push((segment, offset, self.batch.bytes.len()));
-        if self.batch.bytes.len() >= BATCH_BYTES {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        // Nobody listens only when the other thread panicked, which whoever joins it hears.
-        let _ = self.to.send(std::mem::take(&mut self.batch));
-    }
-}
-
-impl Drop for LoggedSeries {
-    fn drop(&mut self) {
-        self.flush();
-    }
 }
 
 /// Fills the index of `head`; gives how much of it the series file holds, `None` when the file has to be written anew.
@@ -78,16 +34,11 @@ pub(super) fn rebuild(head: &Head, file: &SeriesFile, logged: Receiver<Batch>) -
         link_one(head, index.place(series), index.earlier(series));
     }
     for batch in logged {
-        let mut start = 0;
-        for (segment, offset, end) in batch.records {
-            match record::read(&batch.bytes[start..end]) {
+        for (segment, offset, bytes) in batch.iter() {
+            match record::read(bytes) {
                 Ok(record) => apply(head, &mut index, record),
-                Err(e) => {
-                    recovery.wal_corruptions += 1;
-                    recovery.note(format!("read {} at {offset}: {}", segment_name(segment), e.what));
-                }
+                Err(e) => recovery.damaged_record(segment, offset, e.what),
             }
-            start = end;
         }
     }
     index.pack();

@@ -147,6 +147,15 @@ pub(crate) fn is_series(bytes: &[u8]) -> bool {
     bytes.first() == Some(&SERIES)
 }
 
+/// Number of the group that a record belongs to; 0 for one that belongs to none, or is damaged.
+pub(crate) fn group_of(bytes: &[u8]) -> u32 {
+    let mut r = Reader::new(bytes);
+    match r.u8() {
+        Ok(EXEMPLARS) | Err(_) => 0,
+        Ok(_) => r.varint_u32().unwrap_or(0),
+    }
+}
+
 /// Reads one record.
 pub(crate) fn read(bytes: &[u8]) -> Result<Record<'_>, WireError> {
     let mut r = Reader::new(bytes);
@@ -245,6 +254,7 @@ mod tests {
             let body = Body::new(&body, values.len()).unwrap();
             let record = RowRecord { group: 3, no, is_keyframe, n_patches, t, body };
             prop_assert_eq!(read(&out), Ok(Record::Row(record)));
+            prop_assert_eq!(group_of(&out), 3);
         }
 
         #[test]
@@ -276,6 +286,7 @@ mod tests {
             out.clear();
             put_patch(&mut out, 1, &patch);
             assert_eq!(read(&out), Ok(Record::Patch { group: 1, patch }));
+            assert_eq!(group_of(&out), 1);
         }
         out.push(0);
         assert!(read(&out).is_err());
