@@ -339,10 +339,11 @@ fn as_integer(v: f64) -> Option<i64> {
     (v.abs() <= EXACT_MAX && (i as f64).to_bits() == v.to_bits()).then_some(i)
 }
 
-/// `v` times a power of ten, rounded; 0 when that is no exact integer. Reader and writer must agree on it.
+/// `v` times a power of ten, plus a half away from zero, cut; 0 when that is no exact integer. Reader and writer must
+/// agree on it. Not `round`, which is a call into the C library on processors that are not named to the compiler.
 fn scaled(v: f64, decimals: u8) -> i64 {
-    let m = (v * POW10[decimals as usize]).round();
-    if m.abs() <= EXACT_MAX { m as i64 } else { 0 }
+    let m = v * POW10[decimals as usize];
+    if m.abs() <= EXACT_MAX { (m + 0.5_f64.copysign(m)) as i64 } else { 0 }
 }
 
 fn bytes_of(v: u64) -> usize {
