@@ -36,6 +36,9 @@ macro_rules! mechanisms {
         }
 
         impl Discovery {
+            /// Names of all mechanisms.
+            pub const MECHANISMS: &[&str] = &["static", "file", $($name),*];
+
             /// The mechanism's name in metrics.
             #[must_use]
             pub fn mechanism(&self) -> &'static str {

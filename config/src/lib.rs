@@ -12,6 +12,7 @@ pub mod error;
 pub mod global;
 pub mod http_client;
 pub mod kubeconfig;
+pub mod otlp;
 pub mod relabel;
 pub mod scrape;
 pub mod sections;
@@ -31,6 +32,7 @@ pub use discovery::{Discovery, FileSdConfig, TargetGroup};
 pub use error::{ConfigError, ConfigErrors, Position, Problem};
 pub use global::Global;
 pub use http_client::HttpClientConfig;
+pub use otlp::OtlpConfig;
 pub use relabel::RelabelConfig;
 pub use scrape::{HistogramModes, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 pub use storage::StorageConfig;
@@ -52,6 +54,8 @@ pub struct Config {
     pub scrape_config_files: Vec<PathBuf>,
     /// `storage`.
     pub storage: StorageConfig,
+    /// `otlp`.
+    pub otlp: OtlpConfig,
     /// `cardinality`.
     pub cardinality: CardinalityConfig,
     /// `dashboards`.
@@ -87,6 +91,21 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         }
     }
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+}
+
+/// Reads a file with nothing but the settings of an HTTP client, as `promtool --http.config.file` takes it.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load_http_client(path: &Path) -> Result<HttpClientConfig, ConfigErrors> {
+    let mut http = HttpClientConfig::default();
+    let env = |name: &str| std::env::var(name).ok();
+    read_document(&read_file(path)?, path, &env, |decoder, node| {
+        let Some(fields) = decoder.root(node).fields() else { return };
+        http = http_client::read(&fields);
+        fields.finish(&[]);
+    })?;
+    Ok(http)
 }
 
 /// A number that changes when the configuration file or one that `patterns`, its `scrape_config_files`, stand for

@@ -14,6 +14,7 @@ use crate::http_client::proxy::Via;
 use crate::http_client::{
     Auth, HeaderValue, HttpClientConfig, HttpHeader, OAuth2, ProxyConfig, SECRET_MASK, Secret, Source, TlsConfig,
 };
+use crate::otlp::{OtlpConfig, Promotion};
 use crate::relabel::RelabelConfig;
 use crate::scrape::{EscapingScheme, HistogramModes, NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use crate::storage::StorageConfig;
@@ -24,6 +25,7 @@ pub(crate) fn to_yaml(config: &Config) -> String {
     root.put("global", global(&config.global));
     root.list("scrape_configs", config.scrape_configs.iter().map(job));
     root.map("storage", storage(&config.storage));
+    root.map("otlp", otlp(&config.otlp));
     root.map("cardinality", cardinality(&config.cardinality));
     let mut dashboards = Map::default();
     dashboards.list("paths", config.dashboards.paths.iter().map(|p| path(p)));
@@ -102,6 +104,32 @@ fn labels(labels: &Labels) -> Map {
 
 fn protocols(list: &[ScrapeProtocol]) -> Vec<Value> {
     list.iter().map(|p| Value::from(p.as_str())).collect()
+}
+
+fn otlp(otlp: &OtlpConfig) -> Map {
+    let default = OtlpConfig::default();
+    let mut map = Map::default();
+    match &otlp.promote {
+        Promotion::These(names) => map.list("promote_resource_attributes", names.iter().map(String::as_str)),
+        Promotion::AllBut(names) => {
+            map.put("promote_all_resource_attributes", true);
+            map.list("ignore_resource_attributes", names.iter().map(String::as_str));
+        }
+    }
+    if otlp.translation != default.translation {
+        map.put("translation_strategy", otlp.translation.as_str());
+    }
+    let mut flag = |key, value, default| {
+        if value != default {
+            map.put(key, value);
+        }
+    };
+    flag("keep_identifying_resource_attributes", otlp.keep_identifying_attributes, false);
+    flag("convert_histograms_to_nhcb", otlp.convert_histograms_to_nhcb, false);
+    flag("promote_scope_metadata", otlp.promote_scope_metadata, false);
+    flag("label_name_underscore_sanitization", otlp.sanitize_leading_underscore, default.sanitize_leading_underscore);
+    flag("label_name_preserve_multiple_underscores", otlp.keep_multiple_underscores, default.keep_multiple_underscores);
+    map
 }
 
 fn global(global: &Global) -> Map {

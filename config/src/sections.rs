@@ -3,7 +3,7 @@
 
 use crate::decode::{Field, Harmless, NotBuilt};
 use crate::yaml::{Kind, Node};
-use crate::{Config, cardinality, dashboards, global, scrape, storage};
+use crate::{Config, cardinality, dashboards, global, otlp, scrape, storage};
 
 /// A top-level section.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +73,7 @@ pub const SECTIONS: [Section; 13] = [
         "where samples are read from besides",
         Read::NotBuilt(Harmless::Empty, "samples are read from this server's own storage alone"),
     ),
-    prometheus(
-        "otlp",
-        "how OpenTelemetry metrics are translated",
-        Read::NotBuilt(Harmless::Empty, "OpenTelemetry metrics are not received"),
-    ),
+    prometheus("otlp", "how OpenTelemetry metrics are translated", Read::With(otlp::read)),
     prometheus(
         "tracing",
         "where traces of this server are sent",

@@ -266,8 +266,41 @@ fn sections_of_what_is_not_built_say_so() {
     refused("remote_read: [{url: x}]", {
         "remote_read is not supported: samples are read from this server's own storage alone"
     });
-    refused("otlp: {promote_scope_metadata: true}", "otlp is not supported: OpenTelemetry metrics are not received");
     refused("tracing: {endpoint: x}", "tracing is not supported: this server sends no traces");
+}
+
+#[test]
+fn fields_of_otlp() {
+    const OTLP: Place = Place("otlp:\n  <>");
+    check(OTLP, "translation_strategy: NoTranslation", "", "translation_strategy: NoTranslation");
+    check(OTLP, "translation_strategy: No", "", {
+        "refused: \"No\" is not one of UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, \
+         NoUTF8EscapingWithSuffixes, NoTranslation"
+    });
+    check(OTLP, "promote_resource_attributes: [a.b]", "", "promote_resource_attributes: / a.b");
+    check(OTLP, "promote_resource_attributes: [a, a]", "", "refused: attribute \"a\" stands here twice");
+    check(OTLP, "promote_resource_attributes: ['']", "", "refused: the name of an attribute is empty");
+    check(OTLP, "promote_all_resource_attributes: true", "", "promote_all_resource_attributes: true");
+    check(OTLP, "promote_resource_attributes: [a]\n  promote_all_resource_attributes: true", "", {
+        "refused: promote_all_resource_attributes and promote_resource_attributes cannot be set together"
+    });
+    let ignored = "ignore_resource_attributes: [a]\n  promote_all_resource_attributes: true";
+    check(OTLP, ignored, "", "ignore_resource_attributes: / a");
+    check(OTLP, "ignore_resource_attributes: [a]", "", {
+        "refused: ignore_resource_attributes has an effect with promote_all_resource_attributes alone"
+    });
+    let keep = "keep_identifying_resource_attributes: true";
+    check(OTLP, keep, "", keep);
+    check(OTLP, "convert_histograms_to_nhcb: true", "", "convert_histograms_to_nhcb: true");
+    check(OTLP, "promote_scope_metadata: true", "", "promote_scope_metadata: true");
+    let sanitize = "label_name_underscore_sanitization: false";
+    check(OTLP, sanitize, "", sanitize);
+    let preserve = "label_name_preserve_multiple_underscores: false";
+    check(OTLP, preserve, "", preserve);
+    const LEGACY: Place = Place("global: {metric_name_validation_scheme: legacy}\notlp:\n  <>");
+    check(LEGACY, "translation_strategy: NoUTF8EscapingWithSuffixes", "", {
+        "refused: NoUTF8EscapingWithSuffixes needs metric_name_validation_scheme utf8, which global sets to legacy"
+    });
 }
 
 #[test]
