@@ -1,5 +1,7 @@
 //! `/federate`: the newest sample of each selected series, as an exposition that another server scrapes.
 
+mod protobuf;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,7 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use promontory_model::labels::{is_legacy_label_name, is_legacy_metric_name};
-use promontory_model::{Columns, Labels, METRIC_NAME, ReadError, Select, SeriesBatch, TimeRange, is_stale};
+use promontory_model::{
+    Columns, HistogramSample, Labels, METRIC_NAME, ReadError, Select, SeriesBatch, TimeRange, is_stale,
+};
 use promontory_promql::parser;
 
 use super::Http;
@@ -24,13 +28,47 @@ const INSTANCE: &str = "instance";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const PROTOBUF: &str = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
 /// Newest sample of each series, by name and labels.
-type Newest = BTreeMap<Labels, (i64, f64)>;
+type Newest = BTreeMap<Labels, (i64, Sample)>;
+
+/// What a series is worth.
+#[derive(Debug, Clone)]
+enum Sample {
+    Float(f64),
+    Histogram(HistogramSample),
+}
+
+/// How an exposition is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Text,
+    OpenMetrics,
+    Protobuf,
+}
+
+impl Encoding {
+    /// That of a part of the header `Accept`.
+    fn of(media: &str, params: &str) -> Option<Self> {
+        match media {
+            "application/openmetrics-text" => Some(Self::OpenMetrics),
+            "text/plain" | "text/*" | "*/*" => Some(Self::Text),
+            "application/vnd.google.protobuf"
+                if params.contains("proto=io.prometheus.client.MetricFamily")
+                    && params.contains("encoding=delimited") =>
+            {
+                Some(Self::Protobuf)
+            }
+            _ => None,
+        }
+    }
+}
 
 /// How the samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Format {
-    is_openmetrics: bool,
+    encoding: Encoding,
     /// Whether the client understands names with any character.
     is_utf8: bool,
 }
@@ -38,20 +76,32 @@ struct Format {
 impl Format {
     fn of(headers: &HeaderMap) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        Self {
-            is_openmetrics: accept.contains("application/openmetrics-text"),
-            is_utf8: accept.contains("escaping=allow-utf-8"),
+        let mut best = (Encoding::Text, 0.0, "");
+        for part in accept.split(',') {
+            let (media, params) = part.split_once(';').unwrap_or((part, ""));
+            let weight = params.split(';').find_map(|p| p.trim().strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            // Of several that are wanted alike the first.
+            if let Some(encoding) = Encoding::of(media.trim(), params)
+                && weight > best.1
+            {
+                best = (encoding, weight, params);
+            }
         }
+        Self { encoding: best.0, is_utf8: best.2.contains("escaping=allow-utf-8") }
     }
 
     fn content_type(self) -> String {
-        let base = if self.is_openmetrics { OPENMETRICS } else { TEXT };
+        let base = match self.encoding {
+            Encoding::Text => TEXT,
+            Encoding::OpenMetrics => OPENMETRICS,
+            Encoding::Protobuf => PROTOBUF,
+        };
         let escaping = if self.is_utf8 { "allow-utf-8" } else { "underscores" };
         format!("{base}; escaping={escaping}")
     }
 }
 
-/// `/federate`. Native histograms have no form in text and are left out.
+/// `/federate`. Native histograms have no form in text and are left out there.
 pub(crate) async fn federate(
     State(http): State<Arc<Http>>,
     headers: HeaderMap,
@@ -98,11 +148,17 @@ fn read_newest(batch: &dyn SeriesBatch, range: TimeRange, newest: &mut Newest) -
         batch.read(start..end, range, &mut columns)?;
         for i in start..end {
             let column = columns.column(i - start);
-            let histogram = column.histograms.last().map(|(_, row, _)| *row as usize);
+            let histogram = column.histogram_samples().last();
             let float = (0..columns.n_rows()).rev().find(|row| column.is_present(*row));
-            let Some(row) = float.filter(|row| histogram.is_none_or(|h| h < *row)) else { continue };
-            if !is_stale(column.values[row]) {
-                newest.insert(batch.labels(i), (columns.timestamps()[row], column.values[row]));
+            let (row, sample) = match (histogram, float) {
+                (Some((row, h)), float) if float.is_none_or(|float| float < row) => {
+                    (row, Some(h).filter(|h| !h.is_stale()).map(Sample::Histogram))
+                }
+                (_, Some(row)) => (row, Some(column.values[row]).filter(|v| !is_stale(*v)).map(Sample::Float)),
+                _ => continue,
+            };
+            if let Some(sample) = sample {
+                newest.insert(batch.labels(i), (columns.timestamps()[row], sample));
             }
         }
         start = end;
@@ -111,15 +167,24 @@ fn read_newest(batch: &dyn SeriesBatch, range: TimeRange, newest: &mut Newest) -
 }
 
 /// The samples by ascending name, with the labels by which this server is known elsewhere.
-fn exposition(newest: Newest, external: &Labels, format: Format) -> String {
-    let mut samples: Vec<(Labels, (i64, f64))> = newest
-        .into_iter()
-        .map(|(labels, sample)| (if format.is_utf8 { labels } else { underscored(&labels) }, sample))
-        .collect();
-    samples.sort_by(|a, b| (a.0.metric_name(), &a.0).cmp(&(b.0.metric_name(), &b.0)));
+fn exposition(newest: Newest, external: &Labels, format: Format) -> Vec<u8> {
+    let plain = |labels: Labels| if format.is_utf8 { labels } else { underscored(&labels) };
+    let mut samples: Vec<(Labels, i64, Sample)> =
+        newest.into_iter().map(|(labels, (t, sample))| (plain(labels), t, sample)).collect();
+    let order = |s: &(Labels, i64, Sample)| matches!(s.2, Sample::Histogram(_));
+    samples.sort_by(|a, b| (a.0.metric_name(), order(a), &a.0).cmp(&(b.0.metric_name(), order(b), &b.0)));
+    match format.encoding {
+        Encoding::Protobuf => protobuf::exposition(&samples, external),
+        encoding => lines(&samples, external, encoding == Encoding::OpenMetrics).into_bytes(),
+    }
+}
+
+/// Samples that are sorted by name, as lines.
+fn lines(samples: &[(Labels, i64, Sample)], external: &Labels, is_openmetrics: bool) -> String {
     let (mut out, mut family, mut key) = (String::new(), String::new(), String::new());
-    for (labels, (t, value)) in &samples {
+    for (labels, t, sample) in samples {
         let name = labels.metric_name();
+        let Sample::Float(value) = sample else { continue };
         if name.is_empty() {
             continue;
         }
@@ -128,7 +193,7 @@ fn exposition(newest: Newest, external: &Labels, format: Format) -> String {
             key.clear();
             put_key(&mut key, &Labels::from_pairs([(METRIC_NAME, name)]));
             let name = key.trim_start_matches('{').trim_end_matches('}');
-            let kind = if format.is_openmetrics { "unknown" } else { "untyped" };
+            let kind = if is_openmetrics { "unknown" } else { "untyped" };
             // Writing to a string does not fail.
             let _ = writeln!(out, "# TYPE {name} {kind}");
         }
@@ -148,12 +213,12 @@ fn exposition(newest: Newest, external: &Labels, format: Format) -> String {
         }
         out.push(' ');
         put_value(&mut out, *value);
-        let _ = match format.is_openmetrics {
+        let _ = match is_openmetrics {
             true => writeln!(out, " {}", Seconds(*t)),
             false => writeln!(out, " {t}"),
         };
     }
-    if format.is_openmetrics {
+    if is_openmetrics {
         out.push_str("# EOF\n");
     }
     out
@@ -189,9 +254,29 @@ mod tests {
     fn check(accept: &str, external: Pairs<'_>, series: &[(Pairs<'_>, i64, f64)], expected: &str) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        let labels = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
-        let newest = series.iter().map(|(pairs, t, v)| (labels(pairs), (*t, *v))).collect();
-        assert_eq!(exposition(newest, &labels(external), Format::of(&headers)), expected);
+        let newest = series.iter().map(|(pairs, t, v)| (labels(pairs), (*t, Sample::Float(*v)))).collect();
+        let text = exposition(newest, &labels(external), Format::of(&headers));
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied())
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_wanted_most() {
+        let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        for (accept, encoding) in [
+            ("", Encoding::Text),
+            ("application/json", Encoding::Text),
+            (&format!("{protobuf};q=0.6,application/openmetrics-text;q=0.5,*/*;q=0.2"), Encoding::Protobuf),
+            (&format!("text/plain;q=0.9,{protobuf};q=0.6"), Encoding::Text),
+            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4", Encoding::OpenMetrics),
+            ("application/vnd.google.protobuf", Encoding::Text),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(Format::of(&headers).encoding, encoding, "{accept}");
+        }
     }
 
     #[test]
