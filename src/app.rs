@@ -7,14 +7,17 @@
 mod admin;
 mod backend;
 mod growth;
+mod ingest;
 mod maintenance;
 mod pages;
 mod profiles;
+mod self_metrics;
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -31,6 +34,7 @@ use tokio::sync::Notify;
 use crate::cli::{ServeArgs, WalFsync};
 use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
+use crate::ingest::Ingest;
 use crate::listener::{LimitedListener, ListenError};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
@@ -208,11 +212,14 @@ struct Shared {
     telemetry: Telemetry,
     manager: Manager,
     growth: Arc<growth::Growth>,
+    ingest: Arc<Ingest>,
     dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
     config: ArcSwap<Config>,
     config_loaded_ms: std::sync::atomic::AtomicI64,
     config_failed: AtomicBool,
+    /// Since when each notification is true.
+    notified: Mutex<BTreeMap<String, i64>>,
     runtime: tokio::runtime::Handle,
     stopping: AtomicBool,
     stop: Notify,
@@ -256,6 +263,7 @@ impl Shared {
             stopped = applied.stopped,
             "configuration loaded"
         );
+        self.ingest.set(config.otlp.clone());
         self.dashboards.set(dashboard_options(&self.args, &config));
         // Nobody waits for it: a hundred files take longer to read than all else of a start.
         let (dashboards, now_ms) = (self.dashboards.clone(), self.clock.now().ms());
@@ -344,6 +352,9 @@ impl Server {
         let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
         let scraping = manager.clone();
         telemetry.register(move || backend::scrape_figures(&scraping));
+        let ingest = Ingest::new(db.clone(), clock.clone(), ingest::options(args)?);
+        let taken_in = ingest.clone();
+        telemetry.register(move || ingest::figures(&taken_in));
         let shared = Arc::new(Shared {
             args: args.clone(),
             start_ms: clock.now().ms(),
@@ -354,11 +365,13 @@ impl Server {
             telemetry,
             manager,
             growth: Arc::default(),
+            ingest,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
             config: ArcSwap::from_pointee(Config::default()),
             config_loaded_ms: std::sync::atomic::AtomicI64::new(0),
             config_failed: AtomicBool::new(false),
+            notified: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
@@ -379,6 +392,7 @@ impl Server {
         let Self { shared, listeners, router, maintenance } = self;
         let signals = spawn_signals(&shared)?;
         let following = shared.args.config_auto_reload.then(|| tokio::spawn(follow_files(shared.clone())));
+        let repeating = tokio::spawn(ingest::repeat_pushed(shared.ingest.clone()));
         let mut serving = tokio::task::JoinSet::new();
         for listener in listeners {
             let address = listener.addr().map_or_else(|_| String::new(), |a| a.to_string());
@@ -408,6 +422,7 @@ impl Server {
             serving.abort_all();
         }
         signals.abort();
+        repeating.abort();
         if let Some(following) = following {
             following.abort();
         }
@@ -446,12 +461,14 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
         results: shared.results.clone(),
         memory: shared.memory.clone(),
         clock: shared.clock.clone(),
-        api_routes: remote,
+        api_routes: remote.merge(shared.ingest.api_router()),
+        routes: shared.ingest.router(),
         options: HttpOptions {
             enable_lifecycle: args.enable_lifecycle,
             cors_origin,
             query_timeout: args.query_timeout,
             query_max_concurrency: args.query_max_concurrency as usize,
+            notifications_max: args.max_notifications_subscribers as usize,
         },
     });
     let source = Arc::new(EngineSource::new(shared.clone()));

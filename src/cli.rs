@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use promontory_model::Duration;
 
+mod query;
 mod tsdb;
 
+pub use query::{InstantArgs, LabelsArgs, QueryCommand, QueryOutput, RangeArgs, SeriesArgs, ServerArgs};
 pub use tsdb::{
     AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, RepairArgs, SelectArgs, TextFormat,
     TsdbCommand, VerifyArgs,
@@ -48,6 +50,9 @@ pub enum Command {
     /// Run test scripts
     #[command(subcommand)]
     Test(TestCommand),
+    /// Ask a server that has Prometheus' API
+    #[command(subcommand)]
+    Query(QueryCommand),
     /// Look into a data folder, check and repair it, take samples in and out
     #[command(subcommand)]
     Tsdb(TsdbCommand),
@@ -154,12 +159,24 @@ pub struct ServeArgs {
     /// Serve /-/reload and /-/quit
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
-    /// Serve /api/v1/admin/tsdb: delete series, clean tombstones, make snapshots
+    /// Serve /api/v1/admin/tsdb and /api/v1/import: delete series, clean tombstones, make snapshots, import history
     #[arg(long = "web.enable-admin-api")]
     pub enable_admin_api: bool,
     /// Accept samples by remote write on /api/v1/write
     #[arg(long = "web.enable-remote-write-receiver")]
     pub enable_remote_write_receiver: bool,
+    /// Accept metrics by OpenTelemetry's protocol on /api/v1/otlp/v1/metrics
+    #[arg(long = "web.enable-otlp-receiver")]
+    pub enable_otlp_receiver: bool,
+    /// Accept samples as InfluxDB's lines on /write and /api/v2/write
+    #[arg(long = "web.enable-influx-receiver")]
+    pub enable_influx_receiver: bool,
+    /// Accept pushed metrics under the Pushgateway's paths, /metrics/job/…
+    #[arg(long = "web.enable-push")]
+    pub enable_push: bool,
+    /// How long pushed metrics are held when the push does not say; 0s is until they are deleted
+    #[arg(long = "push.ttl", value_name = "DURATION", default_value = "1d", value_parser = parse_duration)]
+    pub push_ttl: Duration,
     /// Origins that may read the API from a browser, a regular expression
     #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
     pub cors_origin: String,
@@ -167,6 +184,9 @@ pub struct ServeArgs {
     #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Clients that may follow notifications at once
+    #[arg(long = "web.max-notifications-subscribers", value_name = "N", default_value_t = 16)]
+    pub max_notifications_subscribers: u32,
 
     /// Folder of the data
     #[arg(long = "storage.tsdb.path", value_name = "FOLDER", default_value = "data")]
@@ -214,6 +234,10 @@ pub struct ServeArgs {
     /// Bytes of answers of range queries that are kept for the next refresh; 0 turns this off
     #[arg(long = "query.result-cache-size", value_name = "SIZE", default_value = "64MB", value_parser = parse_bytes)]
     pub query_result_cache_size: u64,
+
+    /// Features that are off by default, with commas between: otlp-deltatocumulative, otlp-native-delta-ingestion
+    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
+    pub enable_feature: Vec<String>,
 
     /// Least severe messages that are logged
     #[arg(long = "log.level", value_enum, default_value_t = LogLevel::Info)]
@@ -270,8 +294,13 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("web.enable-lifecycle", args.enable_lifecycle.to_string()),
         ("web.enable-admin-api", args.enable_admin_api.to_string()),
         ("web.enable-remote-write-receiver", args.enable_remote_write_receiver.to_string()),
+        ("web.enable-otlp-receiver", args.enable_otlp_receiver.to_string()),
+        ("web.enable-influx-receiver", args.enable_influx_receiver.to_string()),
+        ("web.enable-push", args.enable_push.to_string()),
+        ("push.ttl", args.push_ttl.to_string()),
         ("web.cors.origin", args.cors_origin.clone()),
         ("web.max-connections", args.max_connections.to_string()),
+        ("web.max-notifications-subscribers", args.max_notifications_subscribers.to_string()),
         ("storage.tsdb.path", args.storage_path.display().to_string()),
         ("storage.tsdb.retention.time", args.retention_time.map(|d| d.to_string()).unwrap_or_default()),
         ("storage.tsdb.retention.size", args.retention_size.map(|b| format!("{b}B")).unwrap_or_default()),
@@ -286,6 +315,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("query.max-memory", format!("{}B", args.query_max_memory)),
         ("query.max-total-memory", format!("{}B", args.query_max_total_memory)),
         ("query.result-cache-size", format!("{}B", args.query_result_cache_size)),
+        ("enable-feature", args.enable_feature.join(",")),
         ("log.level", value_name(args.log_level)),
         ("log.format", value_name(args.log_format)),
     ];
@@ -317,7 +347,7 @@ mod tests {
         let shown = flag_values(&args);
         let known = command();
         let mut names: Vec<_> =
-            known.get_arguments().filter_map(|a| a.get_long()).filter(|n| n.contains('.')).collect();
+            known.get_arguments().filter_map(|a| a.get_long()).filter(|n| !["help", "version"].contains(n)).collect();
         names.sort_unstable();
         assert_eq!(shown.keys().map(String::as_str).collect::<Vec<_>>(), names);
         assert_eq!(shown["query.lookback-delta"], "5m");

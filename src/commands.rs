@@ -14,6 +14,7 @@ use promontory_promql::reference::{Reference, ReferenceOptions};
 use crate::cli::TestPromqlArgs;
 
 mod progress;
+pub mod query;
 pub mod tsdb;
 
 /// Why a command could not do its work.

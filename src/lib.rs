@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod demo;
 pub mod discovery;
 pub mod http;
+pub mod ingest;
 mod lines;
 pub mod listener;
 pub mod remote;

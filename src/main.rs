@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use promontory::cli::{CheckCommand, Cli, Command, TestCommand, TsdbCommand};
+use promontory::commands::query::QueryError;
 use promontory::commands::tsdb::TsdbError;
 use promontory::{app, commands};
 
@@ -44,6 +45,13 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
         Some(Command::Check(CheckCommand::Dashboard { files })) => commands::check_dashboards(&files, &mut out)?,
         Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
+        Some(Command::Query(command)) => match commands::query::run(&command, &mut out) {
+            Err(QueryError::Report(e)) if e.kind() == ErrorKind::BrokenPipe => true,
+            result => {
+                result?;
+                true
+            }
+        },
         Some(Command::Tsdb(command)) => return tsdb(&command, &mut out),
     };
     out.flush()?;

@@ -1,21 +1,23 @@
 //! What the HTTP API asks of the server: translates between the parts' own types.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
+use promontory_config::Discovery;
 use promontory_config::relabel::{self, RelabelConfig};
 use promontory_config::scrape::ScrapeConfig;
 use promontory_model::{Labels, Matcher, MetricMetadata, MetricType, TimeRange};
 use promontory_promql::cache::CacheStats;
 use promontory_promql::engine::EngineOptions;
+use promontory_storage::block::BlockMeta;
 use serde_json::Value;
 
-use super::{Shared, visible};
+use super::{Shared, self_metrics, visible};
 use crate::cli;
 use crate::http::{
-    ActiveTarget, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep, RuntimeInfo,
-    SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
+    ActiveTarget, Backend, BlockInfo, BuildInfo, DroppedTarget, Exemplar, Features, Health, Notification, QueryCost,
+    Readiness, RelabelStep, RuntimeInfo, SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
 };
 use crate::scrape;
 use crate::telemetry::{Figures, Labelled, QuerySlice};
@@ -158,6 +160,72 @@ impl Backend for ServerBackend {
             bytes_by_label: list(c.bytes_by_label),
             series_by_pair: list(c.series_by_pair),
         }
+    }
+
+    fn blocks(&self) -> Vec<BlockInfo> {
+        let info = |b: BlockMeta| BlockInfo {
+            ulid: b.ulid.to_string(),
+            min_ms: b.range.mint.0,
+            max_ms: b.range.maxt.0,
+            samples: b.n_samples,
+            series: b.n_series,
+            chunks: b.n_mini_blocks,
+            level: b.level.into(),
+            sources: b.sources.iter().map(ToString::to_string).collect(),
+        };
+        self.0.db.block_metas().into_iter().map(info).collect()
+    }
+
+    fn self_metrics(&self) -> Vec<(String, Value)> {
+        self_metrics::families(&self.0.telemetry.render("").1)
+    }
+
+    fn features(&self) -> Features {
+        let args = &self.0.args;
+        let of = |pairs: &[(&str, bool)]| pairs.iter().map(|(name, is)| ((*name).to_owned(), *is)).collect();
+        let has = |name: &str| args.enable_feature.iter().any(|f| f == name);
+        let mechanisms = Discovery::MECHANISMS.iter().map(|name| ((*name).to_owned(), true));
+        Features::from([
+            (
+                "api",
+                of(&[
+                    ("import", args.enable_admin_api),
+                    ("influx_receiver", args.enable_influx_receiver),
+                    ("otlp_write_receiver", args.enable_otlp_receiver),
+                    ("push", args.enable_push),
+                    ("remote_write_receiver", args.enable_remote_write_receiver),
+                ]),
+            ),
+            (
+                "otlp_receiver",
+                of(&[
+                    ("delta_conversion", has(super::ingest::ADD_UP)),
+                    ("native_delta_ingestion", has(super::ingest::KEEP)),
+                ]),
+            ),
+            (
+                "prometheus",
+                of(&[("agent_mode", false), ("auto_reload_config", args.config_auto_reload), ("server_mode", true)]),
+            ),
+            ("scrape", of(&[("extra_scrape_metrics", true), ("start_timestamp_zero_ingestion", false)])),
+            ("service_discovery_providers", mechanisms.collect()),
+            ("tsdb", of(&[("exemplar_storage", true), ("isolation", true), ("native_histograms", true)])),
+            ("ui", of(&[("dashboards", true)])),
+        ])
+    }
+
+    fn notifications(&self) -> Vec<Notification> {
+        let shared = &self.0;
+        let now_ms = shared.clock.now().ms();
+        let mut since = shared.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = [
+            shared.config_failed.load(Ordering::Relaxed).then(|| "Configuration reload has failed.".to_owned()),
+            shared.db.read_only().map(|reason| format!("Storage is read-only: {reason}")),
+        ];
+        let texts: Vec<String> = texts.into_iter().flatten().collect();
+        since.retain(|text, _| texts.contains(text));
+        let of = |text: String| Notification { since_ms: *since.entry(text.clone()).or_insert(now_ms), text };
+        texts.into_iter().map(of).collect()
     }
 
     fn reload(&self) -> Result<(), String> {

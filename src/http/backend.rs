@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use promontory_model::{Cancel, Labels, Matcher, MetricMetadata, ReadError, TimeRange};
 use promontory_promql::engine::EngineOptions;
 
+use super::features::Features;
+
 /// The rest of the server.
 ///
 /// Methods may block for a short time (a lock, not a disk), but for [`Backend::reload`], which runs on a thread of its
@@ -51,6 +53,18 @@ pub trait Backend: Send + Sync {
 
     /// Size and cardinality of the head, at most `limit` entries per list.
     fn tsdb(&self, limit: usize) -> TsdbStatus;
+
+    /// All blocks, oldest first.
+    fn blocks(&self) -> Vec<BlockInfo>;
+
+    /// The server's own metrics as messages `MetricFamily` in the JSON of protocol buffers, by name.
+    fn self_metrics(&self) -> Vec<(String, serde_json::Value)>;
+
+    /// What of the server beyond queries is there.
+    fn features(&self) -> Features;
+
+    /// What somebody should know now.
+    fn notifications(&self) -> Vec<Notification>;
 
     /// Reads the configuration anew; the old one stays when the new one is wrong.
     ///
@@ -105,6 +119,36 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// Why it failed; there is none then.
     fn snapshot(&self, skip_head: bool) -> Result<String, String>;
+}
+
+/// A block of samples on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Name of its folder.
+    pub ulid: String,
+    /// Oldest sample, ms.
+    pub min_ms: i64,
+    /// Newest sample, ms.
+    pub max_ms: i64,
+    /// Samples.
+    pub samples: u64,
+    /// Series.
+    pub series: u64,
+    /// Runs of samples of one series.
+    pub chunks: u64,
+    /// How often its samples have been merged.
+    pub level: u64,
+    /// Blocks that it was made of.
+    pub sources: Vec<String>,
+}
+
+/// Something that somebody should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// What.
+    pub text: String,
+    /// Since when, ms.
+    pub since_ms: i64,
 }
 
 /// Exemplars of one series.

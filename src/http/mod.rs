@@ -9,14 +9,19 @@ mod answer;
 mod backend;
 mod body;
 mod exemplars;
+mod features;
 mod federate;
 mod histogram;
 mod json;
 mod language;
 mod layers;
 mod lifecycle;
+mod notifications;
+mod openapi;
 mod params;
 mod query;
+mod routes;
+mod schema;
 mod series;
 mod status;
 mod tree;
@@ -36,9 +41,10 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 pub use backend::{
-    ActiveTarget, Admin, Backend, BuildInfo, DroppedTarget, Exemplar, Health, QueryCost, Readiness, RelabelStep,
-    RuntimeInfo, SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
+    ActiveTarget, Admin, Backend, BlockInfo, BuildInfo, DroppedTarget, Exemplar, Health, Notification, QueryCost,
+    Readiness, RelabelStep, RuntimeInfo, SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
 };
+pub use features::Features;
 pub(crate) use language::Known;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 
@@ -58,6 +64,8 @@ pub struct HttpParts {
     pub clock: Arc<dyn Clock>,
     /// Routes of other parts below `/api/v1`; they get the same readiness gate, compression and CORS.
     pub api_routes: Router,
+    /// Routes of other parts with paths of their own, behind the same readiness gate.
+    pub routes: Router,
     /// Flags.
     pub options: HttpOptions,
 }
@@ -73,6 +81,8 @@ pub struct HttpOptions {
     pub query_timeout: Duration,
     /// `--query.max-concurrency`
     pub query_max_concurrency: usize,
+    /// `--web.max-notifications-subscribers`
+    pub notifications_max: usize,
 }
 
 /// State of the handlers.
@@ -84,22 +94,27 @@ pub(crate) struct Http {
     memory: Arc<MemoryPool>,
     clock: Arc<dyn Clock>,
     query_places: Arc<Semaphore>,
+    /// Places of those who follow notifications.
+    subscribers: Arc<Semaphore>,
     options: HttpOptions,
 }
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
-    let HttpParts { backend, admin, data, results, memory, clock, api_routes, options } = parts;
+    let HttpParts { backend, admin, data, results, memory, clock, api_routes, routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
-    let http = Arc::new(Http { backend, admin, data, results, memory, clock, query_places, options });
+    let subscribers = Arc::new(Semaphore::new(options.notifications_max));
+    let http = Arc::new(Http { backend, admin, data, results, memory, clock, query_places, subscribers, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
-    let api = api()
+    let (late, early) = routes::routers();
+    let api = late
         .with_state(http.clone())
         .merge(api_routes)
         .fallback(layers::not_found)
-        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
         .layer(from_fn_with_state(http.clone(), layers::gate))
+        .merge(early.with_state(http.clone()))
+        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
         .layer(compression.clone())
         .layer(from_fn_with_state(http.clone(), layers::cors));
     let own = Router::new()
@@ -118,41 +133,9 @@ pub fn router(parts: HttpParts) -> Router {
         .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
         .layer(from_fn_with_state(http.clone(), layers::gate))
         .layer(compression)
-        .with_state(http);
-    own.merge(federation).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
-}
-
-fn api() -> Router<Arc<Http>> {
-    Router::new()
-        .route("/query", get(query::instant).post(query::instant))
-        .route("/query_range", get(query::range).post(query::range))
-        .route("/query_exemplars", get(exemplars::query).post(exemplars::query))
-        .route("/explain", get(language::explain).post(language::explain))
-        .route("/lint", get(language::suggestions).post(language::suggestions))
-        .route("/complete", get(language::completion).post(language::completion))
-        .route("/format_query", get(query::format).post(query::format))
-        .route("/parse_query", get(query::parse_query).post(query::parse_query))
-        .route("/labels", get(series::label_names).post(series::label_names))
-        .route("/label/{name}/values", get(series::label_values))
-        .route("/series", get(series::series).post(series::series))
-        .route("/metadata", get(status::metadata))
-        .route("/targets", get(status::targets))
-        .route("/targets/metadata", get(status::targets_metadata))
-        .route("/targets/relabel_steps", get(status::relabel_steps))
-        .route("/scrape_pools", get(status::scrape_pools))
-        .route("/scrape_pools/config", get(status::scrape_pool_config))
-        .route("/rules", get(status::rules))
-        .route("/alerts", get(status::alerts))
-        .route("/alertmanagers", get(status::alertmanagers))
-        .route("/status/buildinfo", get(status::build_info))
-        .route("/status/runtimeinfo", get(status::runtime_info))
-        .route("/status/config", get(status::config))
-        .route("/status/flags", get(status::flags))
-        .route("/status/tsdb", get(status::tsdb))
-        .route("/status/walreplay", get(status::wal_replay))
-        .route("/admin/tsdb/delete_series", on(layers::POST_PUT, admin::delete_series))
-        .route("/admin/tsdb/clean_tombstones", on(layers::POST_PUT, admin::clean_tombstones))
-        .route("/admin/tsdb/snapshot", on(layers::POST_PUT, admin::snapshot))
+        .with_state(http.clone());
+    let routes = routes.layer(from_fn_with_state(http, layers::gate));
+    own.merge(federation).merge(routes).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use promontory_model::{Labels, MetricMetadata};
+use promontory_model::{Labels, MetricMetadata, Regex};
 use promontory_promql::parser;
 use serde_json::{Map, Value, json};
 
 use super::Http;
 use super::answer::{ApiError, json_response, success_value};
-use super::backend::{ActiveTarget, DroppedTarget};
+use super::backend::{ActiveTarget, BlockInfo, DroppedTarget};
 use super::params::Params;
 
 /// Entries per list of `/status/tsdb` when the request does not say.
@@ -25,7 +25,7 @@ fn labels(labels: &Labels) -> Value {
 }
 
 /// RFC 3339; Go's zero time where there is none.
-fn time(ms: Option<i64>) -> String {
+pub(crate) fn time(ms: Option<i64>) -> String {
     ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
@@ -279,4 +279,33 @@ pub(crate) async fn tsdb(State(http): State<Arc<Http>>, params: Params) -> Resul
         "memoryInBytesByLabelName": list(&status.bytes_by_label),
         "seriesCountByLabelValuePair": list(&status.series_by_pair),
     })))
+}
+
+/// `/api/v1/status/tsdb/blocks`, each in the form of a block's `meta.json`.
+pub(crate) async fn blocks(State(http): State<Arc<Http>>) -> Response {
+    let block = |b: &BlockInfo| {
+        json!({
+            "ulid": b.ulid,
+            "minTime": b.min_ms,
+            // The first time behind it, as Prometheus has it.
+            "maxTime": b.max_ms.saturating_add(1),
+            "stats": {"numSamples": b.samples, "numSeries": b.series, "numChunks": b.chunks},
+            "compaction": {"level": b.level, "sources": b.sources},
+            "version": 1,
+        })
+    };
+    let all: Vec<Value> = http.backend.blocks().iter().map(block).collect();
+    success_value(&json!({ "blocks": all }))
+}
+
+/// `/api/v1/status/self_metrics`
+pub(crate) async fn self_metrics(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    let name = "metric_name_pattern";
+    let pattern = match params.get(name) {
+        "" => None,
+        text => Some(Regex::new(text).map_err(|e| ApiError::parameter(name, e))?),
+    };
+    let all = http.backend.self_metrics().into_iter();
+    let wanted = all.filter(|(name, _)| pattern.as_ref().is_none_or(|p| p.is_match(name)));
+    Ok(success_value(&wanted.map(|(_, family)| family).collect()))
 }

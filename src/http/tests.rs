@@ -1,6 +1,7 @@
 //! Requests to the router in process, over a database in a temporary folder.
 
 mod api;
+mod description;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -85,6 +86,7 @@ impl World {
             memory: Arc::default(),
             clock: clock.clone(),
             api_routes: Router::new(),
+            routes: Router::new(),
             options,
         });
         Self { router, backend, clock, results, hanging, stopped, db, _dir: dir }
@@ -118,6 +120,7 @@ pub(super) fn options() -> HttpOptions {
         cors_origin: Regex::new(".*").unwrap(),
         query_timeout: Duration::from_secs(120),
         query_max_concurrency: 2,
+        notifications_max: 1,
     }
 }
 
@@ -322,6 +325,26 @@ impl Backend for FakeBackend {
     fn tsdb(&self, limit: usize) -> TsdbStatus {
         let series_by_metric = (0..limit as u64).map(|i| (format!("m{i}"), i)).collect();
         TsdbStatus { num_series: 3, series_by_metric, ..TsdbStatus::default() }
+    }
+
+    fn blocks(&self) -> Vec<BlockInfo> {
+        let sources = vec!["01A".to_owned()];
+        let ulid = "01B".to_owned();
+        vec![BlockInfo { ulid, min_ms: 1, max_ms: 9, samples: 4, series: 2, chunks: 3, level: 1, sources }]
+    }
+
+    fn self_metrics(&self) -> Vec<(String, serde_json::Value)> {
+        let family =
+            |name: &str| serde_json::json!({"name": name, "type": "GAUGE", "metric": [{"gauge": {"value": 1}}]});
+        ["up", "down"].map(|name| (name.to_owned(), family(name))).to_vec()
+    }
+
+    fn features(&self) -> Features {
+        Features::from([("tsdb", BTreeMap::from([("isolation".to_owned(), true)]))])
+    }
+
+    fn notifications(&self) -> Vec<Notification> {
+        vec![Notification { text: "disk full".to_owned(), since_ms: 1_500 }]
     }
 
     fn reload(&self) -> Result<(), String> {

@@ -11,6 +11,7 @@ use promontory_model::{
     Cancel, Cancelled, Changes, Matcher, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
 };
 
+use crate::block::BlockMeta;
 use crate::blocks::{Block, Deletions, Merging, Progress};
 use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
@@ -199,6 +200,14 @@ impl Db {
         if let (Some(mint), Some(maxt)) = head {
             out.push(TimeRange::new(mint, maxt));
         }
+        out
+    }
+
+    /// What is inside each block, oldest first.
+    #[must_use]
+    pub fn block_metas(&self) -> Vec<BlockMeta> {
+        let mut out: Vec<BlockMeta> = self.0.blocks().iter().map(|b| b.meta().clone()).collect();
+        out.sort_by_key(|meta| (meta.range.mint, meta.ulid));
         out
     }
 

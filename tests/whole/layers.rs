@@ -29,13 +29,14 @@ const ENGINES: &[&str] = &["storage/model", "storage", "promql"];
 
 /// Modules of the server, and the modules that they may not name.
 const MODULES: &[(&str, &[&str])] = &[
-    ("client", &["scrape", "discovery", "http", "dashboard", "ui", "remote", "app"]),
-    ("scrape", &["http", "dashboard", "ui", "remote", "app"]),
-    ("discovery", &["http", "dashboard", "ui", "remote", "scrape", "app"]),
-    ("http", &["scrape", "discovery", "dashboard", "ui", "remote", "app"]),
-    ("remote", &["scrape", "discovery", "dashboard", "ui", "http", "app"]),
-    ("dashboard", &["scrape", "discovery", "http", "remote", "app"]),
-    ("ui", &["scrape", "discovery", "http", "remote", "app"]),
+    ("client", &["scrape", "discovery", "http", "dashboard", "ui", "remote", "ingest", "app"]),
+    ("scrape", &["http", "dashboard", "ui", "remote", "ingest", "app"]),
+    ("discovery", &["http", "dashboard", "ui", "remote", "scrape", "ingest", "app"]),
+    ("http", &["scrape", "discovery", "dashboard", "ui", "remote", "ingest", "app"]),
+    ("remote", &["scrape", "discovery", "dashboard", "ui", "http", "ingest", "app"]),
+    ("ingest", &["discovery", "dashboard", "ui", "http", "remote", "app"]),
+    ("dashboard", &["scrape", "discovery", "http", "remote", "ingest", "app"]),
+    ("ui", &["scrape", "discovery", "http", "remote", "ingest", "app"]),
 ];
 
 /// The packages that the product is made of; each has its place.
@@ -43,6 +44,8 @@ const DESIGN_PACKAGES: &[(&str, &str)] = &[
     ("tokio", "src"),
     ("hyper", "src"),
     ("prost", "src/remote"),
+    ("prost", "src/ingest"),
+    ("prost", "src/http"),
     ("prost", "src/scrape"),
     ("snap", "storage/src"),
     ("memmap2", "storage/src"),

@@ -15,6 +15,7 @@ mod peers;
 mod presets;
 mod prometheus_blocks;
 mod promtool;
+mod python;
 mod reload;
 mod server;
 mod tsdb;

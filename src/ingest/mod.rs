@@ -1,0 +1,137 @@
+//! Ways in for samples besides scraping and remote write: OpenTelemetry's protocol, InfluxDB's lines, expositions that
+//! are pushed, and history that is imported.
+//!
+//! Bodies are limited before and after decompression; samples are acknowledged once they are safe. Knows the store and
+//! what is on the wire; nothing of targets, queries or pages.
+
+mod body;
+mod exposition;
+mod import;
+mod influx;
+mod otlp;
+mod push;
+mod store;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::routing::{MethodFilter, get, on, post};
+use promontory_config::OtlpConfig;
+use promontory_storage::Db;
+use promontory_storage::clock::Clock;
+use tokio::sync::Semaphore;
+
+use body::{Bodies, Refused};
+use store::Store;
+
+pub use otlp::DeltaMode;
+pub use push::REPEAT_MS;
+pub use store::Protocol;
+
+/// Requests whose bodies are decoded at once; more wait.
+const DECODED_AT_ONCE_MAX: usize = 4;
+
+/// What changes a pushed group.
+const PUSH_METHODS: MethodFilter = MethodFilter::PUT.or(MethodFilter::POST).or(MethodFilter::DELETE);
+
+/// What the ways in depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestOptions {
+    /// `--web.enable-otlp-receiver`
+    pub enable_otlp: bool,
+    /// `--web.enable-influx-receiver`
+    pub enable_influx: bool,
+    /// `--web.enable-push`
+    pub enable_push: bool,
+    /// `--web.enable-admin-api`
+    pub enable_import: bool,
+    /// `--push.ttl`: how long a pushed group is held that does not say; 0 is until it is deleted.
+    pub push_ttl_ms: i64,
+    /// What becomes of differences.
+    pub delta: DeltaMode,
+    /// `--query.lookback-delta`
+    pub lookback_ms: i64,
+}
+
+/// All ways in.
+pub struct Ingest {
+    options: IngestOptions,
+    store: Store,
+    bodies: Bodies,
+    places: Semaphore,
+    otlp_config: ArcSwap<OtlpConfig>,
+    otlp: otlp::Receiver,
+    pushed: push::Pushed,
+}
+
+impl Ingest {
+    /// Ways into `db`.
+    #[must_use]
+    pub fn new(db: Db, clock: Arc<dyn Clock>, options: IngestOptions) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            store: Store::new(db, clock),
+            bodies: Bodies::new(),
+            places: Semaphore::new(DECODED_AT_ONCE_MAX),
+            otlp_config: ArcSwap::default(),
+            otlp: otlp::Receiver::default(),
+            pushed: push::Pushed::default(),
+        })
+    }
+
+    /// Takes over the configuration's section `otlp`.
+    pub fn set(&self, otlp: OtlpConfig) {
+        self.otlp_config.store(Arc::new(otlp));
+    }
+
+    /// Routes below `/api/v1`.
+    pub fn api_router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/otlp/v1/metrics", post(otlp::receive))
+            .route("/import/openmetrics", post(import::openmetrics))
+            .route("/import/prometheus", post(import::text))
+            .with_state(self.clone())
+    }
+
+    /// Routes under paths of other projects.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let push = || on(PUSH_METHODS, push::push);
+        Router::new()
+            .route("/write", post(influx::write))
+            .route("/api/v2/write", post(influx::write_v2))
+            .route("/query", post(influx::query))
+            .route("/ping", get(influx::ping))
+            .route("/health", get(influx::health))
+            .route("/metrics/job/{*group}", push())
+            .route("/metrics/job@base64/{*group}", push())
+            .with_state(self.clone())
+    }
+
+    /// Samples that were stored and that were not, by protocol.
+    #[must_use]
+    pub fn totals(&self) -> Vec<(Protocol, u64, u64)> {
+        self.store.totals().to_vec()
+    }
+
+    /// Reads a request's body and lets `work` have it, decompressed, on a thread that may block.
+    ///
+    /// Not cancelled when the sender goes away: what was appended is committed in any case.
+    async fn take_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        body: Body,
+        work: impl FnOnce(&Self, &[u8]) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let arrived = self.bodies.read(headers, body).await?;
+        let _place = self.places.acquire().await.map_err(Refused::later)?;
+        let (ingest, headers) = (self.clone(), headers.clone());
+        let worker = tokio::task::spawn_blocking(move || work(&ingest, &arrived.inflated(&headers)?));
+        worker.await.unwrap_or_else(|e| Err(Refused::later(format_args!("store samples: {e}"))))
+    }
+}
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,409 @@
+//! Expositions of jobs that end before anybody could scrape them, under the Pushgateway's paths.
+//!
+//! A group of metrics is held until its time to live has passed or somebody deletes it. As long as it is held its
+//! values are written again and again, as if it were scraped, and when it goes its series end with staleness markers.
+//! Groups are not kept over a restart: their series end then as those of a target that is gone.
+
+mod path;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use promontory_model::histogram::Counts;
+use promontory_model::stale_nan;
+use promontory_model::{Duration, FloatHistogram, HistogramSample, Labels, METRIC_NAME, MetricMetadata, MetricType};
+use serde::Deserialize;
+
+use super::Ingest;
+use super::body::Refused;
+use super::exposition::{self, Encoding, Family, Value};
+use super::store::{Batch, Protocol};
+
+/// Groups that are held.
+pub(crate) const GROUPS_MAX: usize = 10_000;
+/// Series of one group.
+pub(crate) const GROUP_SERIES_MAX: usize = 100_000;
+/// Series of all groups.
+pub(crate) const PUSHED_SERIES_MAX: usize = 1_000_000;
+/// Time between two writes of a group that is held.
+pub const REPEAT_MS: i64 = 15_000;
+
+const PUSH_TIME: &str = "push_time_seconds";
+const FAILURE_TIME: &str = "push_failure_time_seconds";
+
+/// What an address may say.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Params {
+    /// How long the group is held, `0s` until it is deleted.
+    ttl: Option<String>,
+}
+
+/// Groups by their labels.
+#[derive(Debug, Default)]
+pub(super) struct Pushed {
+    /// Held while samples of groups are appended, so that their order is that of the requests.
+    groups: Mutex<BTreeMap<Labels, Group>>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    families: BTreeMap<String, Vec<(Labels, Value)>>,
+    pushed_ms: i64,
+    failed_ms: i64,
+    ttl_ms: Option<i64>,
+    /// Time of its newest samples.
+    written_ms: i64,
+}
+
+impl Group {
+    fn n_series(&self) -> usize {
+        self.families.values().map(Vec::len).sum()
+    }
+
+    fn has_ended(&self, now_ms: i64) -> bool {
+        self.ttl_ms.is_some_and(|ttl| now_ms >= self.pushed_ms.max(self.failed_ms).saturating_add(ttl))
+    }
+
+    /// The time of the next samples: now, but after those before.
+    fn next_ms(&mut self, now_ms: i64) -> i64 {
+        self.written_ms = now_ms.max(self.written_ms + 1);
+        self.written_ms
+    }
+
+    /// Adds the present values.
+    fn write(&mut self, key: &Labels, now_ms: i64, batch: &mut Batch) {
+        let t = self.next_ms(now_ms);
+        for (labels, value) in self.families.values().flatten() {
+            match value {
+                Value::Float(v) => batch.samples.push((labels.clone(), t, *v)),
+                Value::Histogram(h) => batch.histograms.push((labels.clone(), t, h.clone())),
+            }
+        }
+        for (name, ms) in [(PUSH_TIME, self.pushed_ms), (FAILURE_TIME, self.failed_ms)] {
+            batch.samples.push((named(key, name), t, ms as f64 / 1000.0));
+        }
+    }
+
+    /// Adds the end of all series.
+    fn end(&mut self, key: &Labels, now_ms: i64, batch: &mut Batch) {
+        let t = self.next_ms(now_ms);
+        for (labels, value) in self.families.values().flatten() {
+            end_series(labels.clone(), value, t, batch);
+        }
+        for name in [PUSH_TIME, FAILURE_TIME] {
+            batch.samples.push((named(key, name), t, stale_nan()));
+        }
+    }
+}
+
+fn end_series(labels: Labels, value: &Value, t: i64, batch: &mut Batch) {
+    if let Value::Histogram(h) = value {
+        let marker = FloatHistogram { sum: stale_nan(), schema: h.value().schema, ..FloatHistogram::default() };
+        if let Ok(marker) = HistogramSample::new(marker, Counts::Integer) {
+            batch.histograms.push((labels, t, marker));
+        }
+    } else {
+        batch.samples.push((labels, t, stale_nan()));
+    }
+}
+
+fn named(key: &Labels, name: &str) -> Labels {
+    let mut labels = key.to_builder();
+    labels.set(METRIC_NAME, name);
+    labels.build()
+}
+
+/// `/metrics/job/…`
+pub(super) async fn push(
+    State(ingest): State<Arc<Ingest>>,
+    method: Method,
+    uri: Uri,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    if !ingest.options.enable_push {
+        let reason = "pushing needs to be enabled with --web.enable-push";
+        return Refused::new(StatusCode::NOT_FOUND, reason).into_response();
+    }
+    let key = match path::group(uri.path()) {
+        Ok(key) => key,
+        Err(reason) => return Refused::bad(reason).into_response(),
+    };
+    let encoding = Encoding::of(&headers);
+    let work = move |ingest: &Ingest, bytes: &[u8]| match method {
+        Method::DELETE => ingest.delete_group(&key).map(|()| StatusCode::ACCEPTED),
+        method => {
+            let replaces = if method == Method::PUT { Replaces::Group } else { Replaces::Families };
+            ingest.push_group(key, replaces, params.ttl.as_deref(), encoding, bytes).map(|()| StatusCode::OK)
+        }
+    };
+    match ingest.take_in(&headers, body, work).await {
+        Ok(status) => status.into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// What of a group a push takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replaces {
+    /// All of it.
+    Group,
+    /// Families of the same names.
+    Families,
+}
+
+impl Ingest {
+    /// Writes the values of all groups once more, and ends those whose time has passed.
+    pub fn repeat_pushed(&self) {
+        let mut groups = self.pushed.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups.is_empty() {
+            return;
+        }
+        let now_ms = self.store.now_ms();
+        let mut batch = Batch::default();
+        groups.retain(|key, group| {
+            let has_ended = group.has_ended(now_ms);
+            match has_ended {
+                true => group.end(key, now_ms, &mut batch),
+                false => group.write(key, now_ms, &mut batch),
+            }
+            !has_ended
+        });
+        if let Err(error) = self.store.append(Protocol::Push, batch) {
+            tracing::warn!(%error, "pushed metrics are not written again");
+        }
+    }
+
+    fn push_group(
+        &self,
+        key: Labels,
+        replaces: Replaces,
+        ttl: Option<&str>,
+        encoding: Encoding,
+        bytes: &[u8],
+    ) -> Result<(), Refused> {
+        let ttl_ms = match ttl {
+            None => self.options.push_ttl_ms,
+            Some(text) => {
+                Duration::parse(text).map(Duration::ms).map_err(|e| Refused::bad(format_args!("ttl: {e}")))?
+            }
+        };
+        let ttl_ms = Some(ttl_ms).filter(|ms| *ms > 0);
+        let read = exposition::read(bytes, encoding, GROUP_SERIES_MAX).and_then(|families| labelled(families, &key));
+        let now_ms = self.store.now_ms();
+        let mut groups = self.pushed.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let (families, metadata) = match read {
+            Ok(read) => read,
+            Err(reason) => {
+                // That a push failed is seen from a group that is there.
+                if let Some(group) = groups.get_mut(&key) {
+                    group.failed_ms = now_ms;
+                }
+                return Err(Refused::bad(reason));
+            }
+        };
+        let is_new = !groups.contains_key(&key);
+        let n_others: usize = groups.iter().filter(|(k, _)| **k != key).map(|(_, g)| g.n_series()).sum();
+        let n_more: usize = families.values().map(Vec::len).sum();
+        let no_room = |what: String| Refused::new(StatusCode::TOO_MANY_REQUESTS, what);
+        if is_new && groups.len() >= GROUPS_MAX {
+            return Err(no_room(format!("more than {GROUPS_MAX} groups (groups_max); delete some")));
+        }
+        if n_others + n_more > PUSHED_SERIES_MAX {
+            let max = PUSHED_SERIES_MAX;
+            return Err(no_room(format!("more than {max} series of all groups (pushed_series_max); delete some")));
+        }
+        let group = groups.entry(key.clone()).or_default();
+        let mut gone = Vec::new();
+        let is_replaced = |name: &String| replaces == Replaces::Group || families.contains_key(name);
+        let replaced: Vec<String> = group.families.keys().filter(|n| is_replaced(n)).cloned().collect();
+        for name in replaced {
+            gone.extend(group.families.remove(&name).into_iter().flatten());
+        }
+        if group.n_series() + n_more > GROUP_SERIES_MAX {
+            let max = GROUP_SERIES_MAX;
+            return Err(no_room(format!("more than {max} series of a group (group_series_max)")));
+        }
+        group.families.extend(families);
+        (group.pushed_ms, group.ttl_ms) = (now_ms, ttl_ms);
+        let mut batch = Batch { metadata, ..Batch::default() };
+        group.write(&key, now_ms, &mut batch);
+        let present: BTreeSet<&Labels> = group.families.values().flatten().map(|(labels, _)| labels).collect();
+        for (labels, value) in gone.into_iter().filter(|(labels, _)| !present.contains(labels)) {
+            end_series(labels, &value, group.written_ms, &mut batch);
+        }
+        let stored = self.store.append(Protocol::Push, batch).map_err(Refused::later)?;
+        match stored.refused() {
+            0 => Ok(()),
+            _ => Err(Refused::bad(stored.reasons())),
+        }
+    }
+
+    fn delete_group(&self, key: &Labels) -> Result<(), Refused> {
+        let mut groups = self.pushed.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut group) = groups.remove(key) else { return Ok(()) };
+        let mut batch = Batch::default();
+        group.end(key, self.store.now_ms(), &mut batch);
+        self.store.append(Protocol::Push, batch).map(drop).map_err(Refused::later)
+    }
+
+    /// Groups that are held and their series.
+    #[must_use]
+    pub fn pushed_counts(&self) -> (usize, usize) {
+        let groups = self.pushed.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        (groups.len(), groups.values().map(Group::n_series).sum())
+    }
+}
+
+type Labelled = (BTreeMap<String, Vec<(Labels, Value)>>, Vec<(String, MetricMetadata)>);
+
+/// The families with the labels of the group, which go before those of the exposition.
+fn labelled(families: BTreeMap<String, Family>, key: &Labels) -> Result<Labelled, String> {
+    let mut out = BTreeMap::new();
+    let mut metadata = Vec::new();
+    for (name, family) in families {
+        if name == PUSH_TIME || name == FAILURE_TIME {
+            return Err(format!("{name} is made here and cannot be pushed"));
+        }
+        let mut series: Vec<(Labels, Value)> = Vec::with_capacity(family.samples.len());
+        for sample in family.samples {
+            if sample.timestamp_ms.is_some() {
+                return Err("pushed metrics must not have timestamps".to_owned());
+            }
+            let mut labels = key.to_builder();
+            for (n, v) in &sample.labels {
+                if key.get(n).is_none() {
+                    labels.set(n, v);
+                }
+            }
+            series.push((labels.build(), sample.value));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some((twice, _)) = series.iter().find(|(labels, _)| !seen.insert(labels)) {
+            return Err(format!("metric {twice} was there before with the same name and label values"));
+        }
+        drop(seen);
+        if family.metadata != MetricMetadata::default() {
+            metadata.push((name.clone(), family.metadata));
+        }
+        out.insert(name, series);
+    }
+    for (name, help) in [
+        (PUSH_TIME, "Last Unix time when this group was changed by a push"),
+        (FAILURE_TIME, "Last Unix time when changing this group by a push failed"),
+    ] {
+        let help = help.to_owned();
+        metadata.push((name.to_owned(), MetricMetadata { kind: MetricType::Gauge, unit: String::new(), help }));
+    }
+    Ok((out, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::testing::{Fixture, labels};
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    async fn send(f: &Fixture, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (status, body) = Fixture::send(f.ingest.router(), method, path, &[], body.to_owned()).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    fn ok() -> (u16, String) {
+        (200, String::new())
+    }
+
+    #[tokio::test]
+    async fn put_replaces_the_group_and_post_the_families() {
+        let f = Fixture::new(NOW_MS);
+        let path = "/metrics/job/j/instance/i";
+        assert_eq!(send(&f, "PUT", path, "a{x=\"1\",job=\"other\"} 1\nb 2\n").await, ok());
+        assert_eq!(f.values("a"), [format!("{{__name__=\"a\",instance=\"i\",job=\"j\",x=\"1\"}} {NOW_MS}:1")]);
+        f.set_now(NOW_MS + 10);
+        assert_eq!(send(&f, "POST", path, "a{x=\"2\"} 3").await, ok());
+        assert_eq!(
+            f.values("a"),
+            [
+                format!("{{__name__=\"a\",instance=\"i\",job=\"j\",x=\"1\"}} {NOW_MS}:1 {}:stale", NOW_MS + 10),
+                format!("{{__name__=\"a\",instance=\"i\",job=\"j\",x=\"2\"}} {}:3", NOW_MS + 10),
+            ]
+        );
+        assert_eq!(f.ingest.pushed_counts(), (1, 2), "b is still there");
+        f.set_now(NOW_MS + 20);
+        assert_eq!(send(&f, "PUT", path, "c 1\n").await, ok());
+        assert_eq!(f.ingest.pushed_counts(), (1, 1));
+        assert!(f.values("b")[0].ends_with(&format!("{}:stale", NOW_MS + 20)));
+        f.set_now(NOW_MS + 30);
+        assert_eq!(send(&f, "DELETE", path, "").await.0, 202);
+        assert_eq!(f.ingest.pushed_counts(), (0, 0));
+        assert!(f.values("push_time_seconds")[0].ends_with(&format!("{}:stale", NOW_MS + 30)));
+        assert_eq!(send(&f, "DELETE", path, "").await.0, 202);
+    }
+
+    #[tokio::test]
+    async fn groups_are_written_again_until_their_time_has_passed() {
+        let f = Fixture::new(NOW_MS);
+        assert_eq!(send(&f, "POST", "/metrics/job/j?ttl=1m", "a 1\n").await, ok());
+        assert_eq!(send(&f, "POST", "/metrics/job/k?ttl=0s", "a 2\n").await, ok());
+        f.ingest.repeat_pushed();
+        f.set_now(NOW_MS + 30_000);
+        f.ingest.repeat_pushed();
+        f.set_now(NOW_MS + 60_000);
+        f.ingest.repeat_pushed();
+        f.set_now(NOW_MS + 75_000);
+        f.ingest.repeat_pushed();
+        let at = |s: i64| NOW_MS + s;
+        assert_eq!(
+            f.values("a"),
+            [
+                format!("{{__name__=\"a\",job=\"j\"}} {}:1 {}:1 {}:1 {}:stale", at(0), at(1), at(30_000), at(60_000)),
+                format!(
+                    "{{__name__=\"a\",job=\"k\"}} {}:2 {}:2 {}:2 {}:2 {}:2",
+                    at(0),
+                    at(1),
+                    at(30_000),
+                    at(60_000),
+                    at(75_000)
+                ),
+            ]
+        );
+        assert_eq!(send(&f, "POST", "/metrics/job/j?ttl=x", "a 1\n").await.0, 400);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_changes_nothing_but_the_time_of_failure() {
+        let f = Fixture::new(NOW_MS);
+        let path = "/metrics/job/j";
+        assert_eq!(send(&f, "PUT", path, "a 1\n").await, ok());
+        f.set_now(NOW_MS + 5_000);
+        for (body, why) in [
+            ("a 1 1700000000000\n", "pushed metrics must not have timestamps\n"),
+            ("a 1\na 2\n", "metric {__name__=\"a\", job=\"j\"} was there before with the same name and label values\n"),
+            ("push_time_seconds 1\n", "push_time_seconds is made here and cannot be pushed\n"),
+        ] {
+            assert_eq!(send(&f, "PUT", path, body).await, (400, why.to_owned()));
+        }
+        assert_eq!(send(&f, "PUT", path, "a b\n").await.0, 400);
+        f.ingest.repeat_pushed();
+        assert!(f.values("push_failure_time_seconds")[0].ends_with(&format!(
+            "{}:{}",
+            NOW_MS + 5_000,
+            (NOW_MS + 5_000) as f64 / 1000.0
+        )));
+        assert_eq!(f.ingest.pushed_counts(), (1, 1));
+        assert_eq!(send(&f, "GET", path, "").await.0, 405);
+    }
+
+    #[test]
+    fn labels_of_the_group_go_before() {
+        let families = exposition::read(b"a{job=\"x\",b=\"c\"} 1\n", Encoding::Text, 10).unwrap();
+        let (families, _) = labelled(families, &labels(&[("job", "j")])).unwrap();
+        assert_eq!(families["a"][0].0, labels(&[("__name__", "a"), ("b", "c"), ("job", "j")]));
+    }
+}

@@ -1,0 +1,434 @@
+//! Where every way in but scraping and remote write ends: labelled samples become rows of their source's group.
+//!
+//! Series of one job and instance share a writer, and so their timestamps. What nobody sent for a while is forgotten,
+//! and the head may then drop it. Samples are safe when [`Store::append`] has returned.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use promontory_model::{HistogramSample, Labels, MetricMetadata, Timestamp};
+use promontory_storage::clock::Clock;
+use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef, WriteError};
+use rapidhash::fast::RandomState;
+
+/// Pairs of job and instance with a writer of their own; series of others share one.
+const SOURCES_MAX: usize = 20_000;
+/// A series is forgotten when it was not sent for this long.
+const IDLE_MS: i64 = 15 * 60_000;
+/// Time between two searches for idle series.
+const SWEEP_MS: i64 = 60_000;
+/// Samples this far ahead of the clock are refused.
+const FUTURE_MS: i64 = 10 * 60_000;
+
+/// How samples came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// OpenTelemetry's protocol.
+    Otlp,
+    /// Lines of InfluxDB.
+    Influx,
+    /// An exposition that was pushed.
+    Push,
+    /// An exposition of any age.
+    Import,
+}
+
+impl Protocol {
+    pub(super) const ALL: [Self; 4] = [Self::Otlp, Self::Influx, Self::Push, Self::Import];
+
+    /// The value of a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Otlp => "otlp",
+            Self::Influx => "influx",
+            Self::Push => "push",
+            Self::Import => "import",
+        }
+    }
+}
+
+/// What came in by one protocol.
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What a request brings, in any order.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) samples: Vec<(Labels, i64, f64)>,
+    pub(super) histograms: Vec<(Labels, i64, HistogramSample)>,
+    pub(super) exemplars: Vec<(Labels, Exemplar)>,
+    /// By metric.
+    pub(super) metadata: Vec<(String, MetricMetadata)>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Stored {
+    pub(super) appended: Appended,
+    /// Samples too far in the future.
+    future: u64,
+    /// Samples of new series for which the head has no room.
+    no_room: u64,
+    /// Samples of series without labels, or with too long ones.
+    bad_labels: u64,
+}
+
+impl Stored {
+    pub(super) fn refused(&self) -> u64 {
+        self.appended.refused() + self.future + self.no_room + self.bad_labels
+    }
+
+    /// Why samples were refused, with their numbers; empty when none was.
+    pub(super) fn reasons(&self) -> String {
+        let a = self.appended;
+        let reasons = [
+            (a.out_of_order, "out of order sample"),
+            (a.duplicates, "duplicate sample for timestamp"),
+            (a.too_old, "too old sample"),
+            (a.out_of_bounds, "out of bounds"),
+            (self.future, "out of bounds: timestamp is too far in the future"),
+            (self.no_room, "series limit of the head reached"),
+            (self.bad_labels, "labels take more than labels_bytes_max"),
+        ];
+        let texts = reasons.iter().filter(|(n, _)| *n > 0).map(|(n, reason)| format!("{reason} ({n} samples)"));
+        texts.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Why a batch was not stored; it may be sent again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+pub(super) struct Store {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    /// Held while samples are appended, never across I/O of the caller.
+    state: Mutex<State>,
+    counts: [Counts; Protocol::ALL.len()],
+}
+
+struct State {
+    series: HashMap<Labels, Known, RandomState>,
+    sources: Vec<Source>,
+    /// Position in `sources` by job and instance.
+    source_of: HashMap<(String, String), usize>,
+    /// Positions in `sources` whose series are all forgotten.
+    free: Vec<usize>,
+    /// Positions in `sources` with pending samples.
+    touched: Vec<usize>,
+    swept_ms: i64,
+}
+
+/// A series that was sent before.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    source: usize,
+    series: SeriesRef,
+    /// When it was last sent.
+    used_ms: i64,
+}
+
+/// A job's instance, as far as it is sent.
+struct Source {
+    key: (String, String),
+    writer: GroupWriter,
+    n_series: usize,
+    is_touched: bool,
+    samples: Vec<(SeriesRef, Timestamp, f64)>,
+    histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
+    exemplars: Vec<(SeriesRef, Exemplar)>,
+}
+
+impl Store {
+    pub(super) fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
+        let state = State {
+            series: HashMap::default(),
+            sources: Vec::new(),
+            source_of: HashMap::new(),
+            free: Vec::new(),
+            touched: Vec::new(),
+            swept_ms: i64::MIN,
+        };
+        Self { db, clock, state: Mutex::new(state), counts: Default::default() }
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now().0
+    }
+
+    /// Stores all samples that can be stored and waits until they are safe.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store takes nothing; part of the samples may be stored, and equal ones are accepted
+    /// again.
+    pub(super) fn append(&self, protocol: Protocol, batch: Batch) -> Result<Stored, StoreError> {
+        let now_ms = self.now_ms();
+        // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.sweep(now_ms);
+        let mut stored = Stored::default();
+        let staged = state.stage(&self.db, batch.samples, batch.histograms, batch.exemplars, now_ms, &mut stored);
+        let appended = state.flush(&mut stored, staged.is_ok());
+        drop(state);
+        staged?;
+        appended?;
+        if self.db.learn_metadata(batch.metadata) > 0 {
+            tracing::warn!(protocol = protocol.as_str(), "types and help texts are not kept: there are too many");
+        }
+        self.db.commit()?;
+        self.count(protocol, stored.appended.accepted, stored.refused());
+        Ok(stored)
+    }
+
+    pub(super) fn count(&self, protocol: Protocol, accepted: u64, refused: u64) {
+        let counts = &self.counts[protocol as usize];
+        counts.accepted.fetch_add(accepted, Ordering::Relaxed);
+        counts.refused.fetch_add(refused, Ordering::Relaxed);
+    }
+
+    /// Accepted and refused samples of each protocol.
+    pub(super) fn totals(&self) -> [(Protocol, u64, u64); Protocol::ALL.len()] {
+        Protocol::ALL.map(|protocol| {
+            let counts = &self.counts[protocol as usize];
+            (protocol, counts.accepted.load(Ordering::Relaxed), counts.refused.load(Ordering::Relaxed))
+        })
+    }
+}
+
+impl State {
+    /// Gives every sample to the source of its series.
+    fn stage(
+        &mut self,
+        db: &Db,
+        samples: Vec<(Labels, i64, f64)>,
+        histograms: Vec<(Labels, i64, HistogramSample)>,
+        exemplars: Vec<(Labels, Exemplar)>,
+        now_ms: i64,
+        stored: &mut Stored,
+    ) -> Result<(), AppendError> {
+        let future = now_ms.saturating_add(FUTURE_MS);
+        for (labels, t, v) in samples {
+            if t > future {
+                stored.future += 1;
+            } else if let Some((source, series)) = self.look_up(db, labels, now_ms, stored)? {
+                self.touch(source).samples.push((series, Timestamp(t), v));
+            }
+        }
+        for (labels, t, histogram) in histograms {
+            if t > future {
+                stored.future += 1;
+            } else if let Some((source, series)) = self.look_up(db, labels, now_ms, stored)? {
+                self.touch(source).histograms.push((series, Timestamp(t), histogram));
+            }
+        }
+        // Exemplars that are not kept are no error, for nobody could do anything about it.
+        for (labels, exemplar) in exemplars.into_iter().filter(|(_, e)| e.timestamp.0 <= future) {
+            if let Some((source, series)) = self.look_up(db, labels, now_ms, &mut Stored::default())? {
+                self.touch(source).exemplars.push((series, exemplar));
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, at: usize) -> &mut Source {
+        let source = &mut self.sources[at];
+        if !std::mem::replace(&mut source.is_touched, true) {
+            self.touched.push(at);
+        }
+        source
+    }
+
+    /// Appends what is pending, or drops it.
+    fn flush(&mut self, stored: &mut Stored, is_wanted: bool) -> Result<(), AppendError> {
+        let mut result = Ok(());
+        let mut bounds = None;
+        for at in self.touched.drain(..) {
+            let source = &mut self.sources[at];
+            source.is_touched = false;
+            let (samples, histograms) = (std::mem::take(&mut source.samples), std::mem::take(&mut source.histograms));
+            let mut exemplars = std::mem::take(&mut source.exemplars);
+            if !is_wanted || result.is_err() {
+                continue;
+            }
+            let bounds = *bounds.get_or_insert_with(|| source.writer.time_bounds());
+            match source.writer.append_at_within(bounds, &samples, &histograms) {
+                Ok(appended) => stored.appended.add(appended),
+                Err(e) => {
+                    result = Err(e);
+                    continue;
+                }
+            }
+            if !exemplars.is_empty() {
+                exemplars.sort_by_key(|(_, e)| e.timestamp);
+                result = source.writer.append_exemplars(exemplars).map(drop);
+            }
+        }
+        result
+    }
+
+    /// Source and reference of the series with these labels, known or new; `None` when there is none.
+    fn look_up(
+        &mut self,
+        db: &Db,
+        labels: Labels,
+        now_ms: i64,
+        stored: &mut Stored,
+    ) -> Result<Option<(usize, SeriesRef)>, AppendError> {
+        if let Some(known) = self.series.get_mut(&labels) {
+            known.used_ms = now_ms;
+            return Ok(Some((known.source, known.series)));
+        }
+        let at = self.source(db, &labels);
+        let source = &mut self.sources[at];
+        match source.writer.resolve(&labels) {
+            Ok(series) => {
+                source.n_series += 1;
+                self.series.insert(labels, Known { source: at, series, used_ms: now_ms });
+                Ok(Some((at, series)))
+            }
+            Err(e) => {
+                // A source exists as long as it has series.
+                if source.n_series == 0 {
+                    self.source_of.remove(&source.key);
+                    self.free.push(at);
+                }
+                match e {
+                    AppendError::EmptyLabels | AppendError::LabelsTooLong { .. } => stored.bad_labels += 1,
+                    // The series that are there already go on.
+                    AppendError::IndexFull => stored.no_room += 1,
+                    e => return Err(e),
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Position of the source of a series with these labels.
+    fn source(&mut self, db: &Db, labels: &Labels) -> usize {
+        let text = |name: &str| labels.get(name).unwrap_or("").to_owned();
+        let mut key = (text("job"), text("instance"));
+        if !self.source_of.contains_key(&key) && self.source_of.len() >= SOURCES_MAX {
+            key = (String::new(), String::new());
+        }
+        let entry = match self.source_of.entry(key) {
+            Entry::Occupied(entry) => return *entry.get(),
+            Entry::Vacant(entry) => entry,
+        };
+        let source = Source {
+            key: entry.key().clone(),
+            writer: db.writer(),
+            n_series: 0,
+            is_touched: false,
+            samples: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.sources[at] = source;
+                at
+            }
+            None => {
+                self.sources.push(source);
+                self.sources.len() - 1
+            }
+        };
+        *entry.insert(at)
+    }
+
+    /// Forgets what was not sent for [`IDLE_MS`].
+    fn sweep(&mut self, now_ms: i64) {
+        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
+            // A clock that went back must not stop the sweeping for as long as it went.
+            self.swept_ms = self.swept_ms.min(now_ms);
+            return;
+        }
+        self.swept_ms = now_ms;
+        let Self { series, sources, source_of, free, .. } = self;
+        series.retain(|_, known| {
+            if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
+                return true;
+            }
+            let source = &mut sources[known.source];
+            source.writer.release(known.series);
+            source.n_series -= 1;
+            if source.n_series == 0 {
+                source_of.remove(&source.key);
+                free.push(known.source);
+            }
+            false
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::testing::{Fixture, labels};
+
+    #[test]
+    fn samples_and_exemplars_of_a_batch_are_stored_and_counted() {
+        let f = Fixture::new(1_000_000);
+        let exemplar = Exemplar {
+            labels: labels(&[("trace_id", "a")]),
+            value: 3.0,
+            timestamp: Timestamp(999_000),
+            has_timestamp: true,
+        };
+        let series = |name: &str| labels(&[("__name__", name), ("job", "j")]);
+        let batch = Batch {
+            samples: vec![
+                (series("a"), 999_000, 1.0),
+                (series("a"), 998_000, 2.0),
+                (series("b"), 1_000_000 + FUTURE_MS + 1, 2.0),
+                (Labels::empty(), 1, 1.0),
+            ],
+            exemplars: vec![(series("a"), exemplar)],
+            ..Batch::default()
+        };
+        let stored = f.store().append(Protocol::Otlp, batch).unwrap();
+        assert_eq!((stored.appended.accepted, stored.refused()), (2, 2));
+        assert_eq!(stored.reasons(), {
+            "out of bounds: timestamp is too far in the future (1 samples); \
+             labels take more than labels_bytes_max (1 samples)"
+        });
+        assert_eq!(f.values("a"), ["{__name__=\"a\",job=\"j\"} 998000:2 999000:1"]);
+        assert_eq!(f.store().totals()[0], (Protocol::Otlp, 2, 2));
+        let selectors = [vec![promontory_model::Matcher::equal("job", "j")]];
+        let kept = f.db.exemplars(&selectors, promontory_model::TimeRange::new(0, 1_000_000));
+        assert_eq!(kept[0].exemplars[0].value, 3.0);
+    }
+
+    #[test]
+    fn series_that_nobody_sends_are_forgotten() {
+        let f = Fixture::new(1_000_000);
+        let one = |t| Batch { samples: vec![(labels(&[("__name__", "a"), ("job", "j")]), t, 1.0)], ..Batch::default() };
+        f.store().append(Protocol::Push, one(1_000_000)).unwrap();
+        let known = || {
+            let state = f.store().state.lock().unwrap();
+            (state.series.len(), state.source_of.len())
+        };
+        assert_eq!(known(), (1, 1));
+        f.set_now(1_000_000 + IDLE_MS + SWEEP_MS);
+        f.store().append(Protocol::Push, Batch::default()).unwrap();
+        assert_eq!(known(), (0, 0));
+        f.store().append(Protocol::Push, one(1_000_000 + IDLE_MS)).unwrap();
+        assert_eq!(known(), (1, 1));
+        assert_eq!(f.values("a").len(), 1);
+    }
+}
