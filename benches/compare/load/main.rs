@@ -6,12 +6,14 @@
 
 mod bars;
 mod client;
+mod exporter;
 mod node;
 mod pages;
 mod query;
 mod random;
 mod refusal;
 mod report;
+mod scraping;
 mod server;
 mod workload;
 
@@ -26,6 +28,7 @@ use client::Sender;
 use pages::{Pages, Recorder};
 use query::{QUERIES, Query, WIDE, count_samples};
 use report::{Outcome, Report};
+use scraping::Scraping;
 use server::{Server, System};
 use workload::{INTERVAL_MS, Kind, Workload};
 
@@ -54,7 +57,7 @@ struct Args {
     /// Systems to run, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "promontory,victoriametrics,prometheus")]
     systems: Vec<String>,
-    /// Kinds of data: nodes, pages, constant, random, refused, wide (heavy), million (heavy)
+    /// Kinds of data: nodes, pages, constant, random, scrape, targets, refused, wide (heavy), million (heavy)
     #[arg(long, value_delimiter = ',', default_value = "nodes,pages,constant,random")]
     kinds: Vec<String>,
     /// GPU nodes of 1,027 series [default: 24, quick 4]
@@ -106,8 +109,12 @@ fn run(args: &Args) -> io::Result<()> {
     let systems: Vec<System> =
         System::ALL.into_iter().filter(|s| args.systems.contains(&s.name().to_lowercase())).collect();
     let rounds = args.hours.unwrap_or(if args.quick { 4 } else { 6 }) * HOUR;
-    let mut plans = Vec::new();
+    let (mut plans, mut scrapings) = (Vec::new(), Vec::new());
     for kind in &args.kinds {
+        if let Some(scraping) = scraping(kind, args.quick) {
+            scrapings.push(scraping);
+            continue;
+        }
         let n_nodes = args.nodes.unwrap_or(if args.quick { 4 } else { 24 });
         let n_series = if args.quick { 500 } else { 2_000 };
         let queries = if args.no_queries { &[] } else { &QUERIES[..] };
@@ -137,6 +144,10 @@ fn run(args: &Args) -> io::Result<()> {
         _ => None,
     };
     let mut report = Report::new(&systems);
+    for scraping in scrapings {
+        report.add_text(scraping.measure(&systems, &|system, config| start(args, system, config), args.seed)?);
+        note(&report.last());
+    }
     for plan in plans {
         let pages = match recorder.take() {
             Some(recorder) if plan.kind == Kind::Pages => {
@@ -173,17 +184,30 @@ fn start_ms(rounds: usize) -> i64 {
     start
 }
 
-fn measure(args: &Args, system: System, plan: &Plan, pages: Option<&Pages>) -> io::Result<Outcome> {
-    let folder = args.dir.join(system.name());
+/// What of the name of a kind is about scraping.
+fn scraping(kind: &str, quick: bool) -> Option<Scraping> {
+    let whole = match kind {
+        "scrape" => scraping::NODES,
+        "targets" => scraping::MANY,
+        _ => return None,
+    };
+    Some(if quick { Scraping { seconds: 60, ..whole } } else { whole })
+}
+
+/// Starts a server on a new folder of its own.
+fn start(args: &Args, system: System, config: &str) -> io::Result<Server> {
     let binary = match system {
         System::Promontory => args.promontory.clone(),
         System::VictoriaMetrics => "victoria-metrics".into(),
         System::Prometheus => "prometheus".into(),
     };
-    let mut server = Server::start(system, &binary, &folder)?;
+    Server::start(system, &binary, &args.dir.join(system.name()), config)
+}
+
+fn measure(args: &Args, system: System, plan: &Plan, pages: Option<&Pages>) -> io::Result<Outcome> {
+    let mut server = start(args, system, "")?;
     let outcome = feed(args, &mut server, plan, pages);
     server.stop()?;
-    std::fs::remove_dir_all(&folder)?;
     outcome
 }
 

@@ -122,6 +122,11 @@ impl Report {
         self.parts.push(out);
     }
 
+    /// Adds a part that is a table already.
+    pub(crate) fn add_text(&mut self, text: String) {
+        self.parts.push(text);
+    }
+
     /// The bars of what was measured.
     fn write_verdicts(&self, queries: &[Query], outcomes: &[Outcome], out: &mut String) {
         let mut verdicts: Vec<(&str, Verdict)> = Vec::new();

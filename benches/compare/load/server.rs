@@ -10,6 +10,9 @@ use promontory_storage::clock::{Clock as _, SystemClock};
 
 use crate::client::{Client, free_port};
 
+/// Name of the configuration in the folder of a server.
+const CONFIG: &str = "scrape.yml";
+
 /// Ticks of processor time per second, which is 100 on every Linux of today.
 const TICKS_PER_S: f64 = 100.0;
 
@@ -65,10 +68,11 @@ pub(crate) struct Memory {
 }
 
 impl Server {
-    /// Starts the server on the empty or existing `folder` and waits until it is ready.
-    pub(crate) fn start(system: System, binary: &Path, folder: &Path) -> io::Result<Self> {
+    /// Starts the server on the new `folder` and waits until it is ready. `config` is what it scrapes, in Prometheus'
+    /// format; empty is nothing.
+    pub(crate) fn start(system: System, binary: &Path, folder: &Path, config: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        fs::write(folder.join("empty.yml"), "global: {}\n")?;
+        fs::write(folder.join(CONFIG), if config.is_empty() { "global: {}\n" } else { config })?;
         let port = free_port()?;
         let child = spawn(system, binary, folder, port)?;
         let mut server = Self {
@@ -195,10 +199,11 @@ impl Server {
         Ok(bytes as f64 / n_samples.max(1) as f64)
     }
 
+    /// Ends the process and removes its folder.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(())
+        fs::remove_dir_all(&self.folder)
     }
 }
 
@@ -211,7 +216,7 @@ impl Drop for Server {
 
 fn spawn(system: System, binary: &Path, folder: &Path, port: u16) -> io::Result<Child> {
     let mut command = Command::new(binary);
-    let (data, config) = (folder.join("data"), folder.join("empty.yml"));
+    let (data, config) = (folder.join("data"), folder.join(CONFIG));
     let flag = |name: &str, path: &Path| format!("{name}={}", path.display());
     match system {
         System::Promontory => command.arg(format!("--web.listen-address=127.0.0.1:{port}")).args([
@@ -234,7 +239,9 @@ fn spawn(system: System, binary: &Path, folder: &Path, port: u16) -> io::Result<
             ]),
     };
     match system {
-        System::VictoriaMetrics => command.arg(flag("-storageDataPath", &data)),
+        System::VictoriaMetrics => {
+            command.arg(flag("-storageDataPath", &data)).arg(flag("-promscrape.config", &config))
+        }
         _ => command.arg(flag("--config.file", &config)).arg(flag("--storage.tsdb.path", &data)),
     };
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
