@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use promontory::scrape::exposition::{Format, Item, Parser};
+use promontory::scrape::exposition::{self, Format, Item, Parser};
 use promontory_model::{Cancel, Labels};
 use promontory_promql::engine::{Engine, EngineOptions, Times};
 use promontory_promql::promqltest::storage::{MemoryStore, Sample, Value as Stored};
@@ -89,6 +89,11 @@ pub fn exposition(bytes: &[u8]) {
     }
 }
 
+/// Any body of protocol buffers is read or refused, and what it becomes is readable.
+pub fn exposition_protobuf(bytes: &[u8]) {
+    exposition::check_any_protobuf(bytes);
+}
+
 /// Any configuration or list of targets is read, or refused with a place; what is read can be printed.
 pub fn config_yaml(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -96,6 +101,7 @@ pub fn config_yaml(bytes: &[u8]) {
         Ok(config) => drop(config.to_yaml()),
         Err(errors) => assert!(!errors.0.is_empty(), "refused without a reason"),
     }
+    let _ = promontory_config::web::parse(text, Path::new("fuzz.yml"));
     let _ = promontory_config::discovery::parse_targets(text, Path::new("fuzz.yml"));
     let _ = promontory_config::discovery::parse_targets(text, Path::new("fuzz.json"));
 }

@@ -18,6 +18,7 @@ const TARGETS: &[(&str, Property)] = &[
     ("codec_decode", properties::codec_decode),
     ("config_yaml", properties::config_yaml),
     ("exposition", properties::exposition),
+    ("exposition_protobuf", properties::exposition_protobuf),
     ("head_segment", properties::head_segment),
     ("manifest", properties::manifest),
     ("mini_block", properties::mini_block),

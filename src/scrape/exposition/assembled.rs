@@ -13,6 +13,7 @@ use promontory_model::labels::{is_legacy_label_name, is_legacy_metric_name};
 use promontory_model::{HistogramSample, Labels, MetricType};
 
 use super::Tail;
+use super::classic::ClassicError;
 
 const IS_HISTOGRAM: u8 = 1;
 const HAS_TIMESTAMP: u8 = 2;
@@ -44,6 +45,17 @@ pub(crate) struct Assembled {
     /// Exemplars of each number that lines name.
     ranges: Vec<Range<usize>>,
     histogram_bytes: usize,
+    /// Classic histograms whose numbers make none, and why the first of them does not.
+    left_out: Option<LeftOut>,
+}
+
+/// Classic histograms that could not be converted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LeftOut {
+    pub(crate) n: u64,
+    /// Family of the first, and what is wrong with it.
+    pub(crate) family: String,
+    pub(crate) error: ClassicError,
 }
 
 impl Assembled {
@@ -79,7 +91,18 @@ impl Assembled {
         self.ranges.get(number.get() as usize - 1).map_or(&[], |range| &self.exemplars[range.clone()])
     }
 
+    /// What conversion left out.
+    pub(crate) fn left_out(&self) -> Option<&LeftOut> {
+        self.left_out.as_ref()
+    }
+
+    pub(super) fn leave_out(&mut self, family: &str, error: ClassicError) {
+        let first = || LeftOut { n: 0, family: family.to_owned(), error };
+        self.left_out.get_or_insert_with(first).n += 1;
+    }
+
     pub(super) fn clear(&mut self) {
+        self.left_out = None;
         self.body.clear();
         self.histograms.clear();
         self.exemplars.clear();

@@ -20,7 +20,7 @@ pub(super) struct Classic {
 
 /// A classic histogram that is none.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(super) enum ClassicError {
+pub(crate) enum ClassicError {
     #[error("counts of classic buckets are not cumulative")]
     NotCumulative,
     #[error("count {count} of a classic histogram differs from its last bucket's {last}")]
@@ -189,7 +189,7 @@ impl Assembled {
                 let value = Value::Histogram(histogram);
                 self.put_sample(family, labels, value, classic.timestamp_ms, exemplars.into_iter());
             }
-            Err(error) => tracing::debug!(family, %error, "a classic histogram was left out"),
+            Err(error) => self.leave_out(family, error),
         }
     }
 }
@@ -301,6 +301,14 @@ mod tests {
             &["h 3 0 [1.0, 2.0] [1.0, 2.0, 0.0]"],
         );
         check(&body("h_bucket{le=\"1\"} 3\nh_bucket{le=\"2\"} 1\n"), Format::Text, false, &[]);
+        let mut made = Assembled::default();
+        let two =
+            body("h_bucket{a=\"b\",le=\"+Inf\"} 3\nh_count{a=\"b\"} 4\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"2\"} 1\n");
+        made.convert_text(two.as_bytes(), Format::Text, false).unwrap();
+        let left_out = made.left_out().map(|l| format!("{} {}: {}", l.n, l.family, l.error));
+        assert_eq!(left_out.as_deref(), Some("2 h: count 4 of a classic histogram differs from its last bucket's 3"));
+        made.convert_text(b"", Format::Text, false).unwrap();
+        assert_eq!(made.left_out(), None);
         check(&body("h_bucket{le=\"+Inf\"} 3\nh_count 4\n"), Format::Text, false, &[]);
         check(&body("h_bucket{le=\"x\"} 3\n"), Format::Text, false, &["h_bucket{le=\"x\"} 3"]);
         check("h_bucket{le=\"1\"} 3\n", Format::Text, false, &["h_bucket{le=\"1\"} 3"]);

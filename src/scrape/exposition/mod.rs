@@ -18,12 +18,12 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-pub(crate) use assembled::Assembled;
+pub(crate) use assembled::{Assembled, LeftOut};
 pub use error::{Fault, ParseError};
 use promontory_model::MetricType;
 
 pub(crate) use number::format_openmetrics_float;
-pub use protobuf::ProtobufError;
+pub use protobuf::{ProtobufError, check_any_protobuf};
 
 /// Grammar of an exposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

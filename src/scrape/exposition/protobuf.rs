@@ -15,8 +15,8 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use super::assembled::{Assembled, OwnedExemplar, Value};
 use super::classic::Classic;
-use super::format_openmetrics_float;
 use super::messages::{self, BucketSpan, Metric};
+use super::{Format, Item, Parser, format_openmetrics_float};
 
 /// Bytes of one metric, that is one counter, gauge, summary or histogram.
 pub(crate) const METRIC_BYTES_MAX: usize = 1 << 20;
@@ -253,6 +253,34 @@ impl Assembled {
 
     fn check_size(&self) -> Result<(), ProtobufError> {
         if self.used_bytes() > ASSEMBLED_BYTES_MAX { Err(ProtobufError::Large) } else { Ok(()) }
+    }
+}
+
+/// Reads any bytes as an exposition in protocol buffers, histograms in each way, and then the lines that it becomes:
+/// what they were put together to must be readable. For fuzzing.
+///
+/// # Panics
+/// If it is not.
+#[doc(hidden)]
+pub fn check_any_protobuf(body: &[u8]) {
+    let mut assembled = Assembled::default();
+    for bits in 0..8u8 {
+        let [native, always_classic, to_custom] = [1, 2, 4].map(|bit| bits & bit != 0);
+        if assembled.read_protobuf(body, HistogramModes { native, always_classic, to_custom }).is_err() {
+            continue;
+        }
+        let mut parser = Parser::new(assembled.body(), Format::Assembled);
+        loop {
+            match parser.next_item() {
+                Ok(Item::End) => break,
+                Ok(Item::Sample { tail, .. }) => {
+                    assert!(tail.histogram.is_none_or(|number| assembled.histogram(number).is_some()));
+                }
+                Ok(Item::Metadata { .. }) => {}
+                // Names are judged here, not when lines are put together.
+                Err(_) => break,
+            }
+        }
     }
 }
 

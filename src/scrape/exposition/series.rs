@@ -1,6 +1,7 @@
 //! Names and labels of a sample line.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use promontory_model::{METRIC_NAME, MetricType};
 
@@ -48,9 +49,18 @@ pub(super) fn series<'a>(
     Ok(end)
 }
 
+/// Labels that are compared each with each; more are looked up, so that a line of very many costs no more than reading.
+const COMPARED_MAX: usize = 32;
+
 fn refuse_repeated(start: usize, labels: &[Pair<'_>]) -> Result<(), Failure> {
+    let mut seen: HashSet<&str> = HashSet::new();
     for (i, (name, _)) in labels.iter().enumerate() {
-        if labels[..i].iter().any(|(other, _)| other == name) {
+        let is_repeated = if labels.len() > COMPARED_MAX {
+            !seen.insert(name)
+        } else {
+            labels[..i].iter().any(|(other, _)| other == name)
+        };
+        if is_repeated {
             return Err((start, Fault::LabelTwice(name.clone().into_owned())));
         }
     }

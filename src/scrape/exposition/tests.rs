@@ -117,6 +117,15 @@ fn wrong_lines_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_label_twice_among_very_many_is_refused() {
+    let labels: String = (0..100_000).map(|i| format!("l{i}=\"\",")).collect();
+    for (more, is_right) in [("m=\"\"", true), ("l7=\"\"", false)] {
+        let body = format!("a{{{labels}{more}}} 1\n");
+        assert_eq!(Parser::new(body.as_bytes(), Format::Text).next_item().is_ok(), is_right, "{more}");
+    }
+}
+
+#[test]
 fn openmetrics_is_stricter() {
     check_open("a 1 1.5\nb 1 1.5 # {x=\"y\"} 1 2\nc 1 # {} 1\n# EOF\n", "a{} 1 1500\nb{} 1 1500\nc{} 1");
     check_open("a 1\n", "data does not end with # EOF at line 2, column 1");

@@ -3,8 +3,8 @@
 use prost::Message as _;
 
 use super::*;
+use crate::scrape::exposition::Metadata;
 use crate::scrape::exposition::messages::{Bucket, Counter, Exemplar, LabelPair, Number, Quantile, Summary, Timestamp};
-use crate::scrape::exposition::{Format, Item, Metadata, Parser};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct FamilyMessage {
