@@ -90,6 +90,7 @@ mechanisms! {
     Marathon(MarathonSdConfig) "marathon_sd_configs" "marathon";
     Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
     OpenStack(OpenStackSdConfig) "openstack_sd_configs" "openstack";
+    OvhCloud(OvhCloudSdConfig) "ovhcloud_sd_configs" "ovhcloud";
     PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
     Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
     Triton(TritonSdConfig) "triton_sd_configs" "triton";
@@ -125,15 +126,16 @@ const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YA
 
 /// Discoveries of Prometheus that are not built yet.
 pub(crate) const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::because("aws_sd_configs", Harmless::Empty, "name the service as ec2_sd_configs or lightsail_sd_configs"),
     NotBuilt::because("nerve_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
     NotBuilt::because("oci_sd_configs", Harmless::Empty, "its signed API is not spoken"),
     NotBuilt::because("outscale_sd_configs", Harmless::Empty, "its signed API is not spoken"),
-    NotBuilt::because("ovhcloud_sd_configs", Harmless::Empty, "its signed API is not spoken"),
     NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
     NotBuilt::because("stackit_sd_configs", Harmless::Empty, "its API is not spoken"),
     NotBuilt::because("uyuni_sd_configs", Harmless::Empty, "XML-RPC is not spoken"),
 ];
+
+/// Roles of `aws_sd_configs` that are not built yet.
+const AWS_NOT_BUILT: [&str; 4] = ["ecs", "elasticache", "msk", "rds"];
 
 /// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,
 /// because nothing can make an address of it.
@@ -146,7 +148,29 @@ pub(crate) fn read(fields: &Fields<'_>, names: NameValidation, is_relabelled: bo
     }
     out.extend(fields.list("file_sd_configs").iter().filter_map(read_file_sd).map(Discovery::File));
     read_asking(fields, &mut out);
+    out.extend(fields.list("aws_sd_configs").iter().filter_map(read_aws));
     out
+}
+
+/// One entry of `aws_sd_configs`: a service of Amazon, which may also be named by an entry of its own.
+fn read_aws(field: &Field<'_>) -> Option<Discovery> {
+    let fields = field.fields()?;
+    settings::require_role(&fields);
+    let role = fields.get("role")?;
+    let found = match role.text()? {
+        "ec2" => Discovery::Ec2(Box::new(Ec2SdConfig::read_from(&fields))),
+        "lightsail" => Discovery::Lightsail(Box::new(LightsailSdConfig::read_from(&fields))),
+        name if AWS_NOT_BUILT.contains(&name) => {
+            role.problem(Problem::NotSupported { name: "role", reason: "only ec2 and lightsail of Amazon are asked" });
+            return None;
+        }
+        name => {
+            role.not_one_of(name, &[("ec2", ()), ("lightsail", ())]);
+            return None;
+        }
+    };
+    fields.finish(&[]);
+    Some(found)
 }
 
 /// Puts the discoveries among the fields of a job.

@@ -1,5 +1,7 @@
 //! `global`: what scrape jobs inherit and what rule evaluation and queries take as defaults.
 
+use std::path::PathBuf;
+
 use promontory_model::{Duration, Labels, LabelsBuilder};
 
 use crate::Config;
@@ -30,6 +32,8 @@ pub struct Global {
     pub histograms: HistogramModes,
     /// Whether jobs add `scrape_timeout_seconds` and its like.
     pub extra_scrape_metrics: bool,
+    /// File to which jobs that name none add a line for each scrape that fails.
+    pub scrape_failure_log_file: Option<PathBuf>,
 }
 
 impl Default for Global {
@@ -45,6 +49,7 @@ impl Default for Global {
             metric_name_escaping: EscapingScheme::default(),
             histograms: HistogramModes::default(),
             extra_scrape_metrics: false,
+            scrape_failure_log_file: None,
         }
     }
 }
@@ -52,7 +57,6 @@ impl Default for Global {
 const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("rule_query_offset", Harmless::Zero, "this server evaluates no rules"),
     NotBuilt::because("query_log_file", Harmless::Empty, "queries are not logged to a file"),
-    NotBuilt::because("scrape_failure_log_file", Harmless::Empty, "failed scrapes are not logged to a file"),
 ];
 
 pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
@@ -81,6 +85,7 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
         metric_name_escaping: scrape::read_name_escaping(&fields, validation, EscapingScheme::default()),
         histograms: scrape::read_histogram_modes(&fields, HistogramModes::default()),
         extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", false),
+        scrape_failure_log_file: fields.path_buf("scrape_failure_log_file"),
     };
     fields.finish(&[NOT_BUILT]);
 }

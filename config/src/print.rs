@@ -153,6 +153,7 @@ fn global(global: &Global) -> Map {
     if global.extra_scrape_metrics {
         map.put("extra_scrape_metrics", true);
     }
+    map.some("scrape_failure_log_file", global.scrape_failure_log_file.as_deref().map(path));
     map
 }
 
@@ -210,6 +211,7 @@ fn job(job: &ScrapeConfig) -> Map {
         map.put("native_histogram_min_bucket_factor", job.native_histogram_min_bucket_factor);
     }
     map.put("extra_scrape_metrics", job.extra_scrape_metrics);
+    map.some("scrape_failure_log_file", job.scrape_failure_log_file.as_deref().map(path));
     http_client(&mut map, &job.http);
     map.list("relabel_configs", job.relabel_configs.iter().map(relabel));
     map.list("metric_relabel_configs", job.metric_relabel_configs.iter().map(relabel));

@@ -1,12 +1,13 @@
 //! `scrape_configs`: one job each, with everything inherited from `global` already filled in.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use promontory_model::Duration;
 use promontory_model::labels::is_legacy_label_name;
 
 use crate::Config;
-use crate::decode::{Field, Fields, Harmless, NotBuilt};
+use crate::decode::{Field, Fields};
 use crate::discovery::{self, Discovery};
 use crate::global::Global;
 use crate::http_client::{self, HttpClientConfig};
@@ -53,6 +54,8 @@ pub struct ScrapeConfig {
     pub native_histogram_min_bucket_factor: f64,
     /// Whether `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` are written.
     pub extra_scrape_metrics: bool,
+    /// File to which a line is added for each scrape that fails.
+    pub scrape_failure_log_file: Option<PathBuf>,
     /// How the connection is made and authorised.
     pub http: HttpClientConfig,
     /// Where targets come from.
@@ -243,9 +246,6 @@ impl EscapingScheme {
 
 const SCHEMES: [(&str, Scheme); 2] = [("http", Scheme::Http), ("https", Scheme::Https)];
 
-const NOT_BUILT: &[NotBuilt] =
-    &[NotBuilt::because("scrape_failure_log_file", Harmless::Empty, "failed scrapes are not logged to a file")];
-
 pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
     for item in field.list() {
         let Some(job) = read_job(&item, &config.global) else { continue };
@@ -306,12 +306,15 @@ fn read_job(field: &Field<'_>, global: &Global) -> Option<ScrapeConfig> {
             .and_then(|f| f.f64())
             .unwrap_or(0.0),
         extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", global.extra_scrape_metrics),
+        scrape_failure_log_file: fields
+            .path_buf("scrape_failure_log_file")
+            .or_else(|| global.scrape_failure_log_file.clone()),
         http: http_client::read(&fields),
         discovery: discovery::read(&fields, names, !relabel_fields.is_empty()),
         relabel_configs: relabel::read(&relabel_fields, names),
         metric_relabel_configs: relabel::read(&fields.list("metric_relabel_configs"), names),
     };
-    fields.finish(&[NOT_BUILT, discovery::NOT_BUILT]);
+    fields.finish(&[discovery::NOT_BUILT]);
     Some(job)
 }
 

@@ -13,7 +13,7 @@ use crate::client::{Answer, BodyError, Call, Client, FetchError, JobClient, Offe
 pub(super) const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Characters of a refusal that are shown.
 const SHOWN_MAX: usize = 200;
-/// Time that one answer may take.
+/// Time that one answer may take unless the configuration says otherwise.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A server that is asked for targets.
@@ -21,12 +21,19 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Api {
     job: JobClient,
     client: Client,
+    /// Time that one answer may take.
+    answer_time: Duration,
 }
 
 impl Api {
     /// Asks as `http` says.
     pub(super) fn new(http: &HttpClientConfig, surroundings: &Surroundings) -> Self {
-        Self { job: job_client(http, surroundings, true), client: Client::new() }
+        Self { job: job_client(http, surroundings, true), client: Client::new(), answer_time: ANSWER_TIME_MAX }
+    }
+
+    /// The same with another time that one answer may take.
+    pub(super) fn within(self, answer_time: Duration) -> Self {
+        Self { answer_time, ..self }
     }
 
     /// The whole answer, of status 200.
@@ -37,7 +44,7 @@ impl Api {
 
     /// The whole answer, of any status.
     pub(super) async fn send_any(&mut self, call: &Call) -> Result<Answer, SdError> {
-        self.client.send(&self.job, call, ANSWER_TIME_MAX).await.map_err(|e| match e {
+        self.client.send(&self.job, call, self.answer_time).await.map_err(|e| match e {
             FetchError::Body(BodyError::Limit | BodyError::DefaultLimit) => SdError::TooLarge { url: call.url.clone() },
             other => other.into(),
         })

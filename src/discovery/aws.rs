@@ -4,7 +4,8 @@
 //! identity, or the machine itself; `role_arn` changes them for those of a role.
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::{Ec2SdConfig, LightsailSdConfig};
+use promontory_config::discovery::{AwsAccount, Ec2SdConfig, LightsailSdConfig};
+use promontory_config::http_client::HttpClientConfig;
 use promontory_model::Timestamp;
 use ring::{digest, hmac};
 use roxmltree::{Document, Node};
@@ -48,6 +49,23 @@ fn env(name: &str) -> Option<String> {
 }
 
 impl Account {
+    fn new(config: &AwsAccount, http: &HttpClientConfig, surroundings: &Surroundings) -> Self {
+        let given = config.secret_key.as_ref().map(|secret| Keys {
+            access: config.access_key.clone(),
+            secret: secret.reveal().to_owned(),
+            session: String::new(),
+        });
+        Self {
+            api: Api::new(http, surroundings),
+            region: config.region.clone(),
+            endpoint: config.endpoint.clone(),
+            given,
+            profile: config.profile.clone(),
+            role_arn: config.role_arn.clone(),
+            surroundings: surroundings.clone(),
+        }
+    }
+
     async fn region(&mut self) -> Result<String, SdError> {
         if self.region.is_empty() {
             self.region = match env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")) {
@@ -236,20 +254,7 @@ pub(super) struct Ec2 {
 
 impl Ec2 {
     pub(super) fn new(config: &Ec2SdConfig, surroundings: &Surroundings) -> Self {
-        let given = config.secret_key.as_ref().map(|secret| Keys {
-            access: config.access_key.clone(),
-            secret: secret.reveal().to_owned(),
-            session: String::new(),
-        });
-        let account = Account {
-            api: Api::new(&config.http, surroundings),
-            region: config.region.clone(),
-            endpoint: config.endpoint.clone(),
-            given,
-            profile: config.profile.clone(),
-            role_arn: config.role_arn.clone(),
-            surroundings: surroundings.clone(),
-        };
+        let account = Account::new(&config.account, &config.http, surroundings);
         Self { config: config.clone(), account }
     }
 
@@ -395,20 +400,7 @@ pub(super) struct Lightsail {
 
 impl Lightsail {
     pub(super) fn new(config: &LightsailSdConfig, surroundings: &Surroundings) -> Self {
-        let given = config.secret_key.as_ref().map(|secret| Keys {
-            access: config.access_key.clone(),
-            secret: secret.reveal().to_owned(),
-            session: String::new(),
-        });
-        let account = Account {
-            api: Api::new(&config.http, surroundings),
-            region: config.region.clone(),
-            endpoint: config.endpoint.clone(),
-            given,
-            profile: config.profile.clone(),
-            role_arn: config.role_arn.clone(),
-            surroundings: surroundings.clone(),
-        };
+        let account = Account::new(&config.account, &config.http, surroundings);
         Self { config: config.clone(), account }
     }
 }

@@ -1,5 +1,7 @@
 //! Machines that a provider lists as JSON over HTTP, page by page: one function per provider.
 
+use std::time::Duration;
+
 use promontory_config::discovery::{
     DigitalOceanSdConfig, HetznerRole, HetznerSdConfig, IonosSdConfig, KumaSdConfig, LinodeSdConfig, MarathonSdConfig,
     PuppetDbSdConfig, ScalewayRole, ScalewaySdConfig, TritonRole, TritonSdConfig, VultrSdConfig,
@@ -29,7 +31,11 @@ pub(super) struct Cloud {
 impl Cloud {
     /// The provider of `config`, which is asked as `http` says.
     pub(super) fn new(config: &Discovery, http: &HttpClientConfig, surroundings: &Surroundings) -> Self {
-        Self { config: config.clone(), api: Api::new(http, surroundings), scheme: surroundings.cloud_scheme }
+        let mut api = Api::new(http, surroundings);
+        if let Discovery::Kuma(c) = config {
+            api = api.within(Duration::from_millis(c.fetch_timeout.ms().unsigned_abs()));
+        }
+        Self { config: config.clone(), api, scheme: surroundings.cloud_scheme }
     }
 
     fn base(&self, host: &str) -> Result<Url, SdError> {

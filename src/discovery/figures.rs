@@ -26,9 +26,23 @@ pub(super) struct Refreshes {
     pub(super) failures: u64,
     pub(super) refreshes: u64,
     pub(super) refresh_seconds: f64,
+    /// Refreshes by the least bound of [`DURATIONS`] that they do not exceed; the last are those above all.
+    pub(super) by_duration: [u64; DURATIONS.len() + 1],
     pub(super) updates: u64,
     pub(super) delayed: u64,
     pub(super) last_update: Timestamp,
+}
+
+/// Bounds of the histogram of durations, s.
+const DURATIONS: [f64; 9] = [0.01, 0.1, 1.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+impl Refreshes {
+    /// Notes a refresh that took so long.
+    pub(super) fn observe(&mut self, seconds: f64) {
+        self.refreshes += 1;
+        self.refresh_seconds += seconds;
+        self.by_duration[DURATIONS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATIONS.len())] += 1;
+    }
 }
 
 /// Names and values of labels.
@@ -74,9 +88,8 @@ impl SdMetrics {
         *self.counts().events.entry((name, labels)).or_default() += n;
     }
 
-    /// All families with their present values.
-    #[must_use]
-    pub fn families(&self) -> Vec<SdFamily> {
+    /// All families with their present values; `failed` mechanisms have never succeeded.
+    pub(super) fn families(&self, failed: usize) -> Vec<SdFamily> {
         let counts = self.counts();
         let mut out = Vec::new();
         let mut family = |name, help, kind, samples| out.push(SdFamily { name, help, kind, samples });
@@ -100,6 +113,26 @@ impl SdMetrics {
             "The duration of a refresh in seconds for the given SD mechanism.",
             MetricType::Summary,
             lengths.collect(),
+        );
+        let buckets = counts.refreshes.iter().flat_map(|(key, r)| {
+            let bounds = DURATIONS.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".to_owned()]);
+            let mut below = 0;
+            let mut samples: Vec<SdSample> = Vec::new();
+            for (bound, n) in bounds.zip(r.by_duration) {
+                below += n;
+                let mut labels = labels(key);
+                labels.push(("le", bound));
+                samples.push(("_bucket", labels, below as f64));
+            }
+            samples.push(("_sum", labels(key), r.refresh_seconds));
+            samples.push(("_count", labels(key), r.refreshes as f64));
+            samples
+        });
+        family(
+            "prometheus_sd_refresh_duration_histogram_seconds",
+            "The duration of a refresh for the given SD mechanism.",
+            MetricType::Histogram,
+            buckets.collect(),
         );
         family(
             "prometheus_sd_last_update_timestamp_seconds",
@@ -133,7 +166,7 @@ impl SdMetrics {
             "prometheus_sd_failed_configs",
             "Current number of service discovery configurations that failed to load.",
             MetricType::Gauge,
-            vec![("", vec![("name", "scrape".to_owned())], 0.0)],
+            vec![("", vec![("name", "scrape".to_owned())], failed as f64)],
         );
         for (name, help) in EVENTS {
             let counted = counts.events.iter().filter(|((known, _), _)| known == name);

@@ -89,6 +89,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_entry_that_has_never_worked_counts_as_failed() {
+        let mut lab = Lab::new(CONFIG);
+        let failed = |lab: &Lab| {
+            let families = lab.providers.families();
+            let family = families.iter().find(|f| f.name == "prometheus_sd_failed_configs").unwrap();
+            family.samples[0].2
+        };
+        lab.network.serve("sd:1", |_| list("no list"));
+        lab.check(1, &[]).await;
+        assert_eq!(failed(&lab), 1.0);
+        lab.network.serve("sd:1", |_| list(r#"[{"targets": ["a:1"]}]"#));
+        lab.secs(30).await;
+        assert_eq!(failed(&lab), 0.0);
+        lab.network.serve("sd:1", |_| list("no list"));
+        lab.secs(30).await;
+        assert_eq!((failed(&lab), lab.job.errors().len(), lab.shown().len()), (0.0, 1, 1));
+        let families = lab.providers.families();
+        let histogram = families.iter().find(|f| f.name.ends_with("duration_histogram_seconds")).unwrap();
+        let counts: Vec<f64> = histogram.samples.iter().filter(|s| s.0 != "_sum").map(|s| s.2).collect();
+        assert_eq!(counts, [3.0; 11]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn bad_answers_keep_the_targets() {
         let good = || list(r#"[{"targets": ["a:1"]}]"#);
         let mut bad: Vec<(Vec<Action>, &str)> = Lab::bad_answers();

@@ -22,6 +22,7 @@ mod local;
 mod meta;
 mod nomad;
 mod openstack;
+mod ovhcloud;
 mod provider;
 mod start;
 

@@ -1,4 +1,5 @@
-//! `openstack_sd_configs`: instances and hypervisors of Nova, with a token of Keystone's third version.
+//! `openstack_sd_configs`: instances and hypervisors of Nova, load balancers of Octavia, with a token of Keystone's third
+//! version.
 
 use promontory_config::TargetGroup;
 use promontory_config::discovery::{OpenStackRole, OpenStackSdConfig};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, parse, url};
 use super::error::SdError;
-use super::meta::{Meta, items, join, text_at};
+use super::meta::{Meta, items, join, text_at, texts};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, Url};
 
@@ -15,6 +16,14 @@ use crate::client::{Call, Url};
 const PAGES_MAX: usize = 1_000;
 /// Items of one page.
 const PAGE: &str = "1000";
+
+/// What Keystone has said.
+struct Session {
+    token: String,
+    said: Value,
+    /// Where it was asked.
+    asked: Url,
+}
 
 /// One `openstack_sd_configs` entry.
 #[derive(Debug)]
@@ -28,8 +37,8 @@ impl OpenStack {
         Self { config: config.clone(), api: Api::new(&config.http, surroundings) }
     }
 
-    /// Signs in: the token and where the service `kind` answers.
-    async fn sign_in(&mut self, kind: &str) -> Result<(String, Url), SdError> {
+    /// Signs in: the token, and which services answer where.
+    async fn sign_in(&mut self) -> Result<Session, SdError> {
         let c = &self.config;
         let mut auth = json!({ "identity": identity(c) });
         if let Some(scope) = scope(c) {
@@ -42,16 +51,23 @@ impl OpenStack {
         let token = answer.headers.get("x-subject-token").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let token = token.ok_or_else(|| SdError::Absent { url: call.url.clone(), what: "header X-Subject-Token" })?;
         let said: Value = parse(&call.url, &answer.body)?;
-        let services = items(&said, "/token/catalog").iter().filter(|service| text_at(service, "/type") == kind);
+        Ok(Session { token, said, asked: call.url })
+    }
+
+    /// Where the service `kind` answers.
+    fn endpoint(&self, session: &Session, kind: &str) -> Result<Url, SdError> {
+        let c = &self.config;
+        let catalog = items(&session.said, "/token/catalog");
+        let services = catalog.iter().filter(|service| text_at(service, "/type") == kind);
         let is_ours = |endpoint: &&Value| {
             text_at(endpoint, "/interface") == c.availability
                 && (c.region.is_empty()
                     || [text_at(endpoint, "/region"), text_at(endpoint, "/region_id")].contains(&c.region))
         };
         let endpoint = services.flat_map(|service| items(service, "/endpoints")).find(is_ours);
-        let endpoint =
-            endpoint.ok_or(SdError::Absent { url: call.url, what: "endpoint of the region in its catalog" })?;
-        Ok((token, url(&text_at(endpoint, "/url"))?))
+        let what = "endpoint of the region in its catalog";
+        let endpoint = endpoint.ok_or_else(|| SdError::Absent { url: session.asked.clone(), what })?;
+        url(&text_at(endpoint, "/url"))
     }
 
     /// All items of a list, which continues behind the last item seen.
@@ -90,9 +106,10 @@ impl OpenStack {
     }
 
     async fn instances(&mut self) -> Result<Vec<TargetGroup>, SdError> {
-        let (token, base) = self.sign_in("compute").await?;
+        let session = self.sign_in().await?;
+        let base = self.endpoint(&session, "compute")?;
         let all = self.config.all_tenants;
-        let servers = self.list(&base, "/servers/detail", &token, all, "servers").await?;
+        let servers = self.list(&base, "/servers/detail", &session.token, all, "servers").await?;
         let mut out = Vec::new();
         for server in &servers {
             let mut about = Meta::new("__meta_openstack_");
@@ -130,8 +147,9 @@ impl OpenStack {
     }
 
     async fn hypervisors(&mut self) -> Result<Vec<TargetGroup>, SdError> {
-        let (token, base) = self.sign_in("compute").await?;
-        let all = self.list(&base, "/os-hypervisors/detail", &token, false, "hypervisors").await?;
+        let session = self.sign_in().await?;
+        let base = self.endpoint(&session, "compute")?;
+        let all = self.list(&base, "/os-hypervisors/detail", &session.token, false, "hypervisors").await?;
         let target = |hypervisor: &Value| {
             let mut meta = Meta::new("__meta_openstack_hypervisor_");
             meta.set_all(
@@ -149,6 +167,49 @@ impl OpenStack {
         };
         Ok(all.iter().map(target).collect())
     }
+
+    /// Load balancers of Octavia with a listener that shows metrics.
+    async fn load_balancers(&mut self) -> Result<Vec<TargetGroup>, SdError> {
+        let session = self.sign_in().await?;
+        let base = self.endpoint(&session, "load-balancer")?;
+        let balancers = self.list(&base, "/v2.0/lbaas/loadbalancers", &session.token, false, "loadbalancers").await?;
+        let listeners = self.list(&base, "/v2.0/lbaas/listeners", &session.token, false, "listeners").await?;
+        let network = self.endpoint(&session, "network")?;
+        let floating = self.list(&network, "/v2.0/floatingips", &session.token, false, "floatingips").await?;
+        let target = |balancer: &Value| {
+            let port = metrics_port(&listeners, &text_at(balancer, "/id"))?;
+            let mut meta = Meta::new("__meta_openstack_");
+            meta.set_all(
+                balancer,
+                &[
+                    ("loadbalancer_availability_zone", "/availability_zone"),
+                    ("loadbalancer_id", "/id"),
+                    ("loadbalancer_name", "/name"),
+                    ("loadbalancer_operating_status", "/operating_status"),
+                    ("loadbalancer_provider", "/provider"),
+                    ("loadbalancer_provisioning_status", "/provisioning_status"),
+                    ("loadbalancer_vip", "/vip_address"),
+                    ("project_id", "/project_id"),
+                ],
+            );
+            meta.set("loadbalancer_tags", texts(balancer, "/tags").join(","));
+            let own = text_at(balancer, "/vip_port_id");
+            if let Some(ip) = floating.iter().find(|ip| text_at(ip, "/port_id") == own && !own.is_empty()) {
+                meta.set("loadbalancer_floating_ip", text_at(ip, "/floating_ip_address"));
+            }
+            Some(meta.target(join(&text_at(balancer, "/vip_address"), port)))
+        };
+        Ok(balancers.iter().filter_map(target).collect())
+    }
+}
+
+/// The port at which a load balancer shows its metrics; none if it does not.
+fn metrics_port(listeners: &[Value], balancer: &str) -> Option<String> {
+    let is_its = |listener: &&Value| {
+        text_at(listener, "/protocol") == "PROMETHEUS"
+            && items(listener, "/loadbalancers").iter().any(|l| text_at(l, "/id") == balancer)
+    };
+    listeners.iter().find(is_its).map(|listener| text_at(listener, "/protocol_port"))
 }
 
 /// `{"id": …}` or `{"name": …}`; nothing where neither is given.
@@ -202,6 +263,7 @@ impl Refresh for OpenStack {
         match self.config.role {
             OpenStackRole::Instance => self.instances().await,
             OpenStackRole::Hypervisor => self.hypervisors().await,
+            OpenStackRole::LoadBalancer => self.load_balancers().await,
         }
     }
 }
@@ -220,7 +282,9 @@ mod tests {
             assert!(head.starts_with("POST /v3/auth/tokens "), "{head}");
             assert!(head.contains(r#""user":{"name":"u","domain":{"name":"D"},"password":"p"}"#), "{head}");
             let body = r#"{"token": {"catalog": [{"type": "compute", "endpoints": [
-                {"interface": "admin", "region": "R", "url": "http://no/"}, {"interface": "public", "region": "R", "url": "http://n:8774/v2.1"}]}]}}"#;
+                {"interface": "admin", "region": "R", "url": "http://no/"}, {"interface": "public", "region": "R", "url": "http://n:8774/v2.1"}]},
+                {"type": "load-balancer", "endpoints": [{"interface": "public", "region": "R", "url": "http://n:8774/lb"}]},
+                {"type": "network", "endpoints": [{"interface": "public", "region": "R", "url": "http://n:8774/net"}]}]}}"#;
             vec![answer("201 Created", "X-Subject-Token: T\r\n", body.as_bytes())]
         });
         lab.network.serve("n:8774", |head| {
@@ -236,6 +300,21 @@ mod tests {
                 (
                     "GET /v2.1/os-hypervisors/detail?limit=1000 ",
                     r#"{"hypervisors": [{"id": 1, "host_ip": "10.9.0.1", "hypervisor_hostname": "h", "state": "up", "status": "enabled", "hypervisor_type": "QEMU"}]}"#,
+                ),
+                (
+                    "GET /lb/v2.0/lbaas/loadbalancers?limit=1000 ",
+                    r#"{"loadbalancers": [{"id": "b", "name": "n", "vip_address": "10.8.0.1", "vip_port_id": "v", "tags": ["x", "y"],
+                        "provider": "amphora", "operating_status": "ONLINE", "provisioning_status": "ACTIVE", "project_id": "t",
+                        "availability_zone": "z"}, {"id": "no metrics", "vip_address": "10.8.0.2"}]}"#,
+                ),
+                (
+                    "GET /lb/v2.0/lbaas/listeners?limit=1000 ",
+                    r#"{"listeners": [{"protocol": "HTTP", "protocol_port": 80, "loadbalancers": [{"id": "b"}, {"id": "no metrics"}]},
+                        {"protocol": "PROMETHEUS", "protocol_port": 8088, "loadbalancers": [{"id": "b"}]}]}"#,
+                ),
+                (
+                    "GET /net/v2.0/floatingips?limit=1000 ",
+                    r#"{"floatingips": [{"port_id": null, "floating_ip_address": "9.9.9.9"}, {"port_id": "v", "floating_ip_address": "1.2.3.9"}]}"#,
                 ),
             ])(head)
         });
@@ -258,6 +337,14 @@ mod tests {
             [concat!(
                 r#"10.9.0.1:80 {hypervisor_host_ip="10.9.0.1", hypervisor_hostname="h", hypervisor_id="1", hypervisor_state="up", "#,
                 r#"hypervisor_status="enabled", hypervisor_type="QEMU"}"#
+            )]
+        );
+        assert_eq!(
+            targets("loadbalancer").await,
+            [concat!(
+                r#"10.8.0.1:8088 {loadbalancer_availability_zone="z", loadbalancer_floating_ip="1.2.3.9", loadbalancer_id="b", "#,
+                r#"loadbalancer_name="n", loadbalancer_operating_status="ONLINE", loadbalancer_provider="amphora", "#,
+                r#"loadbalancer_provisioning_status="ACTIVE", loadbalancer_tags="x,y", loadbalancer_vip="10.8.0.1", project_id="t"}"#
             )]
         );
     }

@@ -13,7 +13,7 @@ use promontory_config::{Discovery, TargetGroup};
 use tokio::task::AbortHandle;
 
 use super::error::SdError;
-use super::figures::SdMetrics;
+use super::figures::{SdFamily, SdMetrics};
 use super::kubernetes::Watches;
 use crate::client::Connector;
 use promontory_storage::clock::Clock;
@@ -61,10 +61,12 @@ impl Providers {
         Self { surroundings, running: Mutex::default() }
     }
 
-    /// What has been counted.
+    /// What has been counted, and how many mechanisms have never found out what their targets are.
     #[must_use]
-    pub fn metrics(&self) -> &SdMetrics {
-        &self.surroundings.metrics
+    pub fn families(&self) -> Vec<SdFamily> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = running.iter().filter_map(Weak::upgrade).filter(|known| known.has_only_failed()).count();
+        self.surroundings.metrics.families(failed)
     }
 
     /// The mechanism of `config`, started for `job` unless it runs for another. Must be called inside a tokio runtime.
@@ -115,9 +117,16 @@ struct State {
     /// The version that was taken last.
     taken: u64,
     error: Option<String>,
+    /// Whether a look has ever succeeded.
+    has_looked: bool,
 }
 
 impl Provider {
+    fn has_only_failed(&self) -> bool {
+        let state = lock(&self.state);
+        state.error.is_some() && !state.has_looked
+    }
+
     /// The groups as they are, with their version, if it is not `known`.
     pub(super) fn newer(&self, known: u64) -> Option<(u64, Arc<Vec<TargetGroup>>)> {
         let mut state = lock(&self.state);
@@ -172,6 +181,7 @@ impl Publisher {
             f.last_update = self.surroundings.clock.now();
         });
         let mut state = lock(&self.state);
+        state.has_looked = true;
         if *state.groups != groups {
             let is_delayed = state.version != state.taken;
             state.groups = Arc::new(groups);
@@ -199,10 +209,7 @@ impl Publisher {
     /// Notes how long a look took.
     fn observe(&self, since_ns: u64) {
         let took = self.surroundings.clock.monotonic_ns().saturating_sub(since_ns);
-        self.surroundings.metrics.update(self.mechanism, &self.job, |f| {
-            f.refreshes += 1;
-            f.refresh_seconds += took as f64 / 1e9;
-        });
+        self.surroundings.metrics.update(self.mechanism, &self.job, |f| f.observe(took as f64 / 1e9));
     }
 }
 

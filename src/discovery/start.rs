@@ -18,6 +18,7 @@ use super::kubernetes;
 use super::local::Local;
 use super::nomad::Nomad;
 use super::openstack::OpenStack;
+use super::ovhcloud::OvhCloud;
 use super::provider::{Publisher, Refresh, poll};
 
 /// Starts the mechanism of `config`, which publishes to `out`.
@@ -39,6 +40,7 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Lightsail(c) => every(c.refresh_interval, Lightsail::new(c, at), out),
         Discovery::Local(c) => every(c.refresh_interval, Local::new(c, at), out),
         Discovery::OpenStack(c) => every(c.refresh_interval, OpenStack::new(c, at), out),
+        Discovery::OvhCloud(c) => every(c.refresh_interval, OvhCloud::new(c, at), out),
         Discovery::DigitalOcean(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Hetzner(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Ionos(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),

@@ -146,7 +146,7 @@ impl Lab {
             self.secs(interval).await;
             assert_eq!((self.job.errors(), self.shown().len()), (Vec::new(), 1), "{said}");
         }
-        let failures = self.providers.metrics().families().remove(0);
+        let failures = self.providers.families().remove(0);
         assert!(failures.samples[0].2 >= 8.0, "{failures:?}");
     }
 }

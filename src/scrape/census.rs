@@ -87,10 +87,11 @@ pub(super) struct Dropped {
     pub(super) too_old: AtomicU64,
     pub(super) out_of_bounds: AtomicU64,
     pub(super) refused_series: AtomicU64,
+    pub(super) bad_histograms: AtomicU64,
 }
 
 impl Dropped {
-    fn all(&self) -> [(&'static str, &AtomicU64); 6] {
+    fn all(&self) -> [(&'static str, &AtomicU64); 7] {
         [
             ("relabelled", &self.relabelled),
             ("duplicate", &self.duplicate),
@@ -98,6 +99,7 @@ impl Dropped {
             ("too_old", &self.too_old),
             ("out_of_bounds", &self.out_of_bounds),
             ("refused_series", &self.refused_series),
+            ("bad_histogram", &self.bad_histograms),
         ]
     }
 }

@@ -175,7 +175,10 @@ impl Manager {
         let mut before = std::mem::take(&mut jobs.by_name);
         for config in configs {
             let running = match before.remove(&config.job_name) {
-                Some(running) if running.pool.config() == config => running,
+                Some(running) if running.pool.config() == config => {
+                    running.pool.keep();
+                    running
+                }
                 Some(running) => {
                     applied.changed += 1;
                     self.changed(running, config, now)
@@ -274,7 +277,7 @@ impl Manager {
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
         let mut out = self.0.shared.metrics.families();
-        out.extend(self.0.providers.metrics().families().into_iter().map(|family| {
+        out.extend(self.0.providers.families().into_iter().map(|family| {
             let samples = family.samples.into_iter().map(|(suffix, labels, value)| Sample { suffix, labels, value });
             Family { name: family.name, help: family.help, kind: family.kind, samples: samples.collect() }
         }));

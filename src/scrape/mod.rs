@@ -12,6 +12,7 @@ pub mod sample_labels;
 pub mod target;
 
 mod census;
+mod failure_log;
 mod histograms;
 mod negotiate;
 mod pool;

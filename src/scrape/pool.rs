@@ -9,6 +9,7 @@ use promontory_model::Labels;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::failure_log::FailureLog;
 use super::negotiate::job_client;
 use super::scrape_loop::{Command, Job, Order, ScrapeLoop, Shared, TargetState};
 use super::target::{Target, discovered};
@@ -54,6 +55,13 @@ impl Pool {
     /// Takes over a changed configuration; [`Pool::sync`] brings it to the loops.
     pub(super) fn reconfigure(&mut self, config: ScrapeConfig, connector: Arc<dyn Connector>) {
         self.job = job(&self.shared, config, connector);
+    }
+
+    /// Notes a reload that leaves the job as it is.
+    pub(super) fn keep(&self) {
+        if let Some(log) = &self.job.failures {
+            log.reopen();
+        }
     }
 
     /// Targets that are scraped, in a stable order.
@@ -185,5 +193,6 @@ impl Handle {
 
 fn job(shared: &Shared, config: ScrapeConfig, connector: Arc<dyn Connector>) -> Arc<Job> {
     let census = shared.census.job(&config.job_name);
-    Arc::new(Job { client: job_client(&config, connector), census, config })
+    let failures = config.scrape_failure_log_file.clone().map(FailureLog::open);
+    Arc::new(Job { client: job_client(&config, connector), census, failures, config })
 }

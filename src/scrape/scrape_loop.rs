@@ -15,16 +15,17 @@ use promontory_storage::{AppendError, Appended, Db, Exemplar, SeriesRef};
 use tokio::sync::watch;
 
 use super::census::{Census, Counted, Held, JobCensus};
-use super::exposition::{self, Format, ParseError, ProtobufError};
+use super::exposition::{self, Format, LeftOut, ParseError, ProtobufError};
+use super::failure_log::FailureLog;
 use super::histograms::{HistogramLimits, TooManyBuckets};
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError};
 use super::metadata::Families;
-use super::negotiate::{NegotiateError, Sent, call, format_of};
+use super::negotiate::{NegotiateError, Sent, call, format_of, job_client};
 use super::own_metrics::ScrapeMetrics;
 use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
 use super::target::{Grid, Target};
-use crate::client::{Client, FetchError, JobClient};
+use crate::client::{Client, FetchError, JobClient, UnixConnector};
 
 /// How far in the future a sample may lie.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
@@ -47,6 +48,7 @@ pub(super) struct Job {
     pub(super) config: ScrapeConfig,
     pub(super) client: JobClient,
     pub(super) census: Arc<JobCensus>,
+    pub(super) failures: Option<FailureLog>,
 }
 
 /// What a loop is to do.
@@ -195,6 +197,8 @@ pub(super) struct ScrapeLoop {
     is_asked: bool,
     table: Counted,
     client: Client,
+    /// How the target is asked where it has a socket of its own.
+    by_socket: Option<JobClient>,
     cache: LineCache<SeriesRef>,
     reports: Vec<SeriesRef>,
     /// Series of a retired cache whose samples no marker has ended yet.
@@ -216,6 +220,7 @@ impl ScrapeLoop {
                 held: Held::new(shared.census.clone(), order.job.census.clone()),
             },
             client: Client::new(),
+            by_socket: by_socket(&order),
             cache: LineCache::new(),
             reports: Vec::new(),
             carried: Vec::new(),
@@ -282,9 +287,11 @@ impl ScrapeLoop {
             self.grid = Grid::new(self.order.target.interval, self.order.target.identity, self.shared.seed);
             self.due = None;
         }
+        // Labels of a target that stays the same, its socket among them, do not change.
         if Arc::ptr_eq(&before.job, &self.order.job) {
             return;
         }
+        self.by_socket = by_socket(&self.order);
         if old.http != new.http {
             self.client = Client::new();
         }
@@ -346,7 +353,8 @@ impl ScrapeLoop {
             return Err(ScrapeError::Refused(refusal.clone()));
         }
         let timeout = StdDuration::from_millis(self.order.target.timeout.ms().unsigned_abs());
-        Ok(self.client.fetch(&self.order.job.client, &call(&self.order.target.url, timeout), timeout, body).await?)
+        let job = self.by_socket.as_ref().unwrap_or(&self.order.job.client);
+        Ok(self.client.fetch(job, &call(&self.order.target.url, timeout), timeout, body).await?)
     }
 
     /// Brings what was fetched into storage and says how it went.
@@ -378,7 +386,18 @@ impl ScrapeLoop {
         report.added = if is_over { 0 } else { batch.counts.added };
         report.seconds = seconds(start_ns, self.shared.clock.monotonic_ns());
         let appended = self.append(Timestamp(at), &report, scratch);
+        if let Some(left_out) = scratch.assembled.left_out().filter(|_| scratch.is_assembled && result.is_ok()) {
+            self.tell(left_out);
+        }
         self.show(at, &report, result.err(), appended, scratch.batch.counts);
+    }
+
+    /// Says which classic histograms of a scrape could not be converted.
+    fn tell(&self, left_out: &LeftOut) {
+        let (target, job) = (&self.order.target.url, &self.order.job.config.job_name);
+        count(&self.table.held.job().dropped.bad_histograms, left_out.n);
+        let (family, error, n) = (&left_out.family, &left_out.error, left_out.n);
+        tracing::warn!(%job, %target, n, family, %error, "classic histograms of a scrape were left out");
     }
 
     /// Understands the body and turns new lines into series.
@@ -555,6 +574,9 @@ impl ScrapeLoop {
         }
         if let Some(error) = &error {
             tracing::debug!(%job, %target, %error, "scrape failed");
+            if let Some(log) = &self.order.job.failures {
+                log.write(self.shared.clock.now(), job, &target.to_string(), &error.to_string());
+            }
         }
         let mut last = self.state.last();
         last.health = if error.is_none() { Health::Up } else { Health::Down };
@@ -564,6 +586,11 @@ impl ScrapeLoop {
         last.samples = report.kept;
         last.refused = counts.refused;
     }
+}
+
+fn by_socket(order: &Order) -> Option<JobClient> {
+    let path = order.target.unix_socket.clone()?;
+    Some(job_client(&order.job.config, Arc::new(UnixConnector(path))))
 }
 
 fn rules(order: &Order) -> LineRules {

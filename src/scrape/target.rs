@@ -1,5 +1,7 @@
 //! Targets: what discovery and relabelling make of an address, and when it is scraped.
 
+use std::path::PathBuf;
+
 use promontory_config::scrape::ScrapeConfig;
 use promontory_config::{HistogramModes, relabel};
 use promontory_model::labels::Quoted;
@@ -17,7 +19,10 @@ const NATIVE: &str = "__scrape_native_histograms__";
 const ALWAYS_CLASSIC: &str = "__always_scrape_classic_histograms__";
 const TO_CUSTOM: &str = "__convert_classic_histograms_to_nhcb__";
 const PARAM_PREFIX: &str = "__param_";
+const UNIX_SOCKET: &str = "__unix_socket__";
 const META_PREFIX: &str = "__meta_";
+/// Host of targets that have a socket and no address.
+const LOCALHOST: &str = "localhost";
 const JOB: &str = "job";
 const INSTANCE: &str = "instance";
 
@@ -30,6 +35,8 @@ pub struct Target {
     pub labels: Labels,
     /// Where it is fetched.
     pub url: Url,
+    /// The socket on this machine over which it is fetched, whatever the host of `url`.
+    pub unix_socket: Option<PathBuf>,
     /// Time between two scrapes.
     pub interval: Duration,
     /// Time that a scrape may take.
@@ -129,7 +136,12 @@ impl Target {
         if !relabel::process_builder(&mut builder, &config.relabel_configs) || builder.iter().next().is_none() {
             return Ok(None);
         }
-        let address = builder.get(ADDRESS).ok_or(TargetError::NoAddress)?.to_owned();
+        let socket = builder.get(UNIX_SOCKET).filter(|path| !path.is_empty()).map(str::to_owned);
+        let (address, instance) = match (builder.get(ADDRESS), &socket) {
+            (Some(address), _) => (address.to_owned(), address.to_owned()),
+            (None, Some(path)) => (LOCALHOST.to_owned(), path.clone()),
+            (None, None) => return Err(TargetError::NoAddress),
+        };
         let part = |name: &str| builder.get(name).unwrap_or_default();
         let interval = Duration::parse(part(INTERVAL)).map_err(TargetError::Interval)?;
         if interval.ms() <= 0 {
@@ -150,7 +162,7 @@ impl Target {
         };
         let url = Url::new(part(SCHEME), &address, part(METRICS_PATH), &params(config, &builder))?;
         if builder.get(INSTANCE).is_none() {
-            builder.set(INSTANCE, &address);
+            builder.set(INSTANCE, &instance);
         }
         builder.retain(|name| !name.starts_with(META_PREFIX));
         let all = builder.build();
@@ -163,6 +175,7 @@ impl Target {
             discovered: discovered.clone(),
             labels,
             url,
+            unix_socket: socket.map(PathBuf::from),
             interval,
             timeout,
             histograms,
@@ -287,6 +300,17 @@ mod tests {
         check(&config, &[], r#"http://h:1/metrics?module=x&module=b&target=t {instance="i", job="j"} 15s 10s"#);
         config.relabel_configs = vec![set("__scrape_interval__", "1m"), set("__scrape_timeout__", "30s")];
         check(&config, &[], r#"http://h:1/metrics?module=a&module=b {instance="h:1", job="j"} 1m 30s"#);
+    }
+
+    #[test]
+    fn a_socket_needs_no_address() {
+        let mut config = scrape_config("j");
+        config.relabel_configs = vec![set("__unix_socket__", "/run/x.sock"), set("__address__", "")];
+        check(&config, &[], r#"http://localhost/metrics {instance="/run/x.sock", job="j"} 15s 10s"#);
+        config.relabel_configs.pop();
+        check(&config, &[], r#"http://h:1/metrics {instance="h:1", job="j"} 15s 10s"#);
+        let target = Target::new(&discovered("h:1", &Labels::empty(), &config), &config).unwrap().unwrap();
+        assert_eq!(target.unix_socket, Some("/run/x.sock".into()));
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) fn scrape_config(job: &str) -> ScrapeConfig {
         native_histogram_bucket_limit: None,
         native_histogram_min_bucket_factor: 0.0,
         extra_scrape_metrics: false,
+        scrape_failure_log_file: None,
         http: HttpClientConfig::default(),
         discovery: Vec::new(),
         relabel_configs: Vec::new(),

@@ -5,21 +5,13 @@ use std::path::PathBuf;
 use promontory_model::Duration;
 
 use super::mechanisms::Filter;
-use super::settings::{check_interval, check_url, choice, require, settings};
-use crate::http_client::{Auth, HttpClientConfig, Secret};
+use super::settings::{check_url, choice, require, require_role, settings};
+use crate::http_client::{Auth, Secret};
 
 settings! {
     /// Droplets of DigitalOcean.
     DigitalOceanSdConfig {
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        check_interval(fields, c.refresh_interval);
-    }
+    } port 80 every 60 over http
 }
 
 choice! {
@@ -39,17 +31,8 @@ settings! {
         role: HetznerRole = HetznerRole::Hcloud,
         /// Which servers of the cloud are wanted.
         label_selector: String = String::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
-        check_interval(fields, c.refresh_interval);
+    } port 80 every 60 over http check |_c, fields| {
+        require_role(fields);
     }
 }
 
@@ -58,15 +41,8 @@ settings! {
     IonosSdConfig {
         /// The datacenter.
         datacenter_id: String = String::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 80 every 60 over http check |c, fields| {
         require(fields, &[("datacenter_id", &c.datacenter_id)]);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -79,14 +55,9 @@ settings! {
         client_id: String = String::new(),
         /// Time that one answer may take.
         fetch_timeout: Duration = Duration::from_secs(120),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(15),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 15 over http check |c, fields| {
         require(fields, &[("server", &c.server)]);
         check_url(fields, "server", &c.server);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -97,15 +68,7 @@ settings! {
         region: String = String::new(),
         /// Put between and around texts of one label.
         tag_separator: String = ",".to_owned(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        check_interval(fields, c.refresh_interval);
-    }
+    } port 80 every 60 over http
 }
 
 settings! {
@@ -117,11 +80,7 @@ settings! {
         auth_token: Option<Secret> = None,
         /// File with that token.
         auth_token_file: Option<PathBuf> = None,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(30),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 30 over http check |c, fields| {
         if c.servers.is_empty() {
             fields.missing("servers");
         }
@@ -131,7 +90,6 @@ settings! {
         if n_ways > 1 {
             fields.map().rule("at most one of auth_token, auth_token_file, basic_auth, authorization and oauth2 must be configured");
         }
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -144,16 +102,9 @@ settings! {
         query: String = String::new(),
         /// Whether parameters of resources are labels.
         include_parameters: bool = false,
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 80 every 60 over http check |c, fields| {
         require(fields, &[("url", &c.url), ("query", &c.query)]);
         check_url(fields, "url", &c.url);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -188,22 +139,13 @@ settings! {
         name_filter: String = String::new(),
         /// Tags that servers wanted have.
         tags_filter: Vec<String> = Vec::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
+    } port 80 every 60 over http check |c, fields| {
+        require_role(fields);
         require(fields, &[("access_key", &c.access_key), ("project_id", &c.project_id)]);
         if c.secret_key.is_some() == c.secret_key_file.is_some() {
             fields.map().rule("exactly one of secret_key and secret_key_file must be configured");
         }
         check_url(fields, "api_url", &c.api_url);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -232,90 +174,56 @@ settings! {
         groups: Vec<String> = Vec::new(),
         /// Version of the API.
         version: u16 = 1,
-        /// Port of targets.
-        port: u16 = 9163,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 9163 every 60 over http check |c, fields| {
         require(fields, &[("account", &c.account), ("dns_suffix", &c.dns_suffix), ("endpoint", &c.endpoint)]);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
 settings! {
     /// Instances of Vultr.
     VultrSdConfig {
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
+    } port 80 every 60 over http
+}
+
+settings! {
+    /// Who asks a service of Amazon, and where.
+    #[derive(Default)]
+    AwsAccount {
+        /// Region; empty is that of this machine.
+        region: String = String::new(),
+        /// Where the service answers, if not where it usually does.
+        endpoint: String = String::new(),
+        /// Access key; empty looks in the environment and asks the machine.
+        access_key: String = String::new(),
+        /// Secret key.
+        secret_key: Option<Secret> = None,
+        /// Profile in the file of credentials.
+        profile: String = String::new(),
+        /// Role to take.
+        role_arn: String = String::new(),
     } check |c, fields| {
-        check_interval(fields, c.refresh_interval);
+        if c.access_key.is_empty() == c.secret_key.is_some() {
+            fields.map().rule("access_key and secret_key must be configured together");
+        }
     }
 }
 
 settings! {
     /// Instances of Amazon EC2.
     Ec2SdConfig {
-        /// Region; empty is that of this machine.
-        region: String = String::new(),
-        /// Where the service answers, if not where it usually does.
-        endpoint: String = String::new(),
-        /// Access key; empty looks in the environment and asks the machine.
-        access_key: String = String::new(),
-        /// Secret key.
-        secret_key: Option<Secret> = None,
-        /// Profile in the file of credentials.
-        profile: String = String::new(),
-        /// Role to take.
-        role_arn: String = String::new(),
+        /// Who asks, and where.
+        account: AwsAccount = AwsAccount::default(),
         /// Which instances are wanted.
         filters: Vec<Filter> = Vec::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        if c.access_key.is_empty() == c.secret_key.is_some() {
-            fields.map().rule("access_key and secret_key must be configured together");
-        }
-        check_interval(fields, c.refresh_interval);
-    }
+    } port 80 every 60 over http
 }
 
 settings! {
     /// Instances of Amazon Lightsail.
     LightsailSdConfig {
-        /// Region; empty is that of this machine.
-        region: String = String::new(),
-        /// Where the service answers, if not where it usually does.
-        endpoint: String = String::new(),
-        /// Access key; empty looks in the environment and asks the machine.
-        access_key: String = String::new(),
-        /// Secret key.
-        secret_key: Option<Secret> = None,
-        /// Profile in the file of credentials.
-        profile: String = String::new(),
-        /// Role to take.
-        role_arn: String = String::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        if c.access_key.is_empty() == c.secret_key.is_some() {
-            fields.map().rule("access_key and secret_key must be configured together");
-        }
-        check_interval(fields, c.refresh_interval);
-    }
+        /// Who asks, and where.
+        account: AwsAccount = AwsAccount::default(),
+    } port 80 every 60 over http
 }
 
 settings! {
@@ -327,15 +235,10 @@ settings! {
         zone: String = String::new(),
         /// Which instances are wanted.
         filter: String = String::new(),
-        /// Port of targets.
-        port: u16 = 80,
         /// Put between and around the tags in their label.
         tag_separator: String = ",".to_owned(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-    } check |c, fields| {
+    } port 80 every 60 check |c, fields| {
         require(fields, &[("project", &c.project), ("zone", &c.zone)]);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -378,13 +281,7 @@ settings! {
         client_secret: Option<Secret> = None,
         /// Group whose machines are wanted; empty is all.
         resource_group: String = String::new(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(300),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 80 every 300 over http check |c, fields| {
         require(fields, &[("subscription_id", &c.subscription_id)]);
         if c.authentication_method == AzureAuth::OAuth {
             require(fields, &[("tenant_id", &c.tenant_id), ("client_id", &c.client_id)]);
@@ -392,7 +289,6 @@ settings! {
                 fields.missing("client_secret");
             }
         }
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -403,11 +299,13 @@ choice! {
         Instance = "instance",
         /// Machines below them.
         Hypervisor = "hypervisor",
+        /// Load balancers that show metrics.
+        LoadBalancer = "loadbalancer",
     }
 }
 
 settings! {
-    /// Instances or hypervisors of OpenStack.
+    /// Instances, hypervisors or load balancers of OpenStack.
     OpenStackSdConfig {
         /// What is a target.
         role: OpenStackRole = OpenStackRole::Instance,
@@ -439,16 +337,8 @@ settings! {
         all_tenants: bool = false,
         /// Which of the endpoints is asked: `public`, `admin` or `internal`.
         availability: String = "public".to_owned(),
-        /// Port of targets.
-        port: u16 = 80,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
+    } port 80 every 60 over http check |c, fields| {
+        require_role(fields);
         require(fields, &[("region", &c.region), ("identity_endpoint", &c.identity_endpoint)]);
         check_url(fields, "identity_endpoint", &c.identity_endpoint);
         if !["public", "admin", "internal"].contains(&c.availability.as_str())
@@ -456,6 +346,44 @@ settings! {
         {
             field.rule(format!("{:?} is not one of public, admin, internal", c.availability));
         }
-        check_interval(fields, c.refresh_interval);
+    }
+}
+
+choice! {
+    /// What of OVHcloud is a target.
+    OvhService {
+        /// Virtual servers.
+        Vps = "vps",
+        /// Dedicated servers.
+        DedicatedServer = "dedicated_server",
+    }
+}
+
+settings! {
+    /// Servers of OVHcloud.
+    OvhCloudSdConfig {
+        /// Key of the application that asks.
+        application_key: String = String::new(),
+        /// Its secret.
+        application_secret: Option<Secret> = None,
+        /// Key of the account that it asks for.
+        consumer_key: Option<Secret> = None,
+        /// What is a target.
+        service: OvhService = OvhService::Vps,
+        /// Region, or the URL of its interface.
+        endpoint: String = "ovh-eu".to_owned(),
+    } every 60 check |c, fields| {
+        require(fields, &[("application_key", &c.application_key)]);
+        for (name, secret) in [("application_secret", &c.application_secret), ("consumer_key", &c.consumer_key)] {
+            if secret.is_none() {
+                fields.missing(name);
+            }
+        }
+        if fields.get("service").is_none() {
+            fields.missing("service");
+        }
+        if c.endpoint.contains("://") {
+            check_url(fields, "endpoint", &c.endpoint);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::{check_url, choice, settings};
+use super::settings::{check_url, choice, require_role, settings};
 use crate::decode::Fields;
 use crate::http_client::{Auth, HttpClientConfig, TlsConfig};
 
@@ -24,9 +24,7 @@ settings! {
         /// How the API server is asked.
         http: HttpClientConfig = HttpClientConfig::default(),
     } check |c, fields| {
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
+        require_role(fields);
         check_url(fields, "api_server", &c.api_server);
         let is_own_client = c.http != HttpClientConfig::default();
         match (&c.kubeconfig_file, c.api_server.is_empty()) {
@@ -111,9 +109,7 @@ settings! {
         /// Selector of fields.
         field: String = String::new(),
     } check |_c, fields| {
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
+        require_role(fields);
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use promontory_model::Duration;
-
-use super::settings::{Setting, check_interval, check_url, choice, require, settings};
+use super::settings::{Setting, check_url, choice, require, require_role, settings};
 use crate::decode::Fields;
-use crate::http_client::{Auth, HttpClientConfig, Secret};
+use crate::http_client::{Auth, Secret};
 use crate::print::Map;
 use crate::scrape::Scheme;
 
@@ -15,14 +13,9 @@ settings! {
     HttpSdConfig {
         /// What to fetch.
         url: String = String::new(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 60 over http check |c, fields| {
         require(fields, &[("url", &c.url)]);
         check_url(fields, "url", &c.url);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -49,18 +42,13 @@ settings! {
         names: Vec<String> = Vec::new(),
         /// Records to look for.
         record as "type": DnsRecord = DnsRecord::Srv,
-        /// Port of targets, unless the record has one.
-        port: u16 = 0,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(30),
-    } check |c, fields| {
+    } port 0 every 30 check |c, fields| {
         if c.names.is_empty() {
             fields.missing("names");
         }
         if c.port == 0 && c.record != DnsRecord::Srv {
             fields.map().rule(format!("a port is required in DNS-SD configs for {} records", c.record.as_str()));
         }
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -99,16 +87,11 @@ settings! {
         tag_separator: String = ",".to_owned(),
         /// Whether any server may answer, not only the leader.
         allow_stale: bool = true,
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(30),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 30 over http check |c, fields| {
         require(fields, &[("server", &c.server)]);
         if !c.username.is_empty() && c.http.auth != Auth::None {
             fields.map().rule("at most one of username and basic_auth, authorization or oauth2 must be configured");
         }
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -123,7 +106,7 @@ impl Setting for Scheme {
         fields.get(key)?.one_of(&[("http", Self::Http), ("https", Self::Https)])
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.put(key, self.as_str());
     }
 }
@@ -135,20 +118,15 @@ settings! {
         allow_stale: bool = true,
         /// Namespace to ask for.
         namespace: String = "default".to_owned(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
         /// Region to ask for.
         region: String = "global".to_owned(),
         /// URL of the API.
         server: String = "http://localhost:4646".to_owned(),
         /// Put between and around the tags in their label.
         tag_separator: String = ",".to_owned(),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 60 over http check |c, fields| {
         require(fields, &[("server", &c.server)]);
         check_url(fields, "server", &c.server);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -157,14 +135,9 @@ settings! {
     EurekaSdConfig {
         /// URL of the server, as far as `/apps`.
         server: String = String::new(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(30),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } every 30 over http check |c, fields| {
         require(fields, &[("server", &c.server)]);
         check_url(fields, "server", &c.server);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -177,11 +150,8 @@ settings! {
         jobs: Vec<String> = Vec::new(),
         /// Exporters known besides.
         exporters: Vec<LocalExporter> = Vec::new(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(30),
-    } check |c, fields| {
+    } every 30 check |c, fields| {
         require(fields, &[("host", &c.host)]);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -214,22 +184,15 @@ settings! {
     DockerSdConfig {
         /// Address of the daemon: `unix://`, `tcp://`, `http://` or `https://`.
         host: String = String::new(),
-        /// Port of targets that expose none.
-        port: u16 = 80,
         /// Host of containers that use the network of the machine.
         host_networking_host: String = "localhost".to_owned(),
         /// Whether only the first network of a container is taken, by name.
         match_first_network: bool = true,
         /// Which containers are wanted.
         filters: Vec<Filter> = Vec::new(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 80 every 60 over http check |c, fields| {
         require(fields, &[("host", &c.host)]);
         check_docker_host(fields, &c.host);
-        check_interval(fields, c.refresh_interval);
     }
 }
 
@@ -264,21 +227,12 @@ settings! {
         host: String = String::new(),
         /// What is a target.
         role: SwarmRole = SwarmRole::Services,
-        /// Port of targets that publish none.
-        port: u16 = 80,
         /// Which objects are wanted.
         filters: Vec<Filter> = Vec::new(),
-        /// How often.
-        refresh_interval: Duration = Duration::from_secs(60),
-        /// How.
-        http: HttpClientConfig = HttpClientConfig::default(),
-    } check |c, fields| {
+    } port 80 every 60 over http check |c, fields| {
         require(fields, &[("host", &c.host)]);
         check_docker_host(fields, &c.host);
-        if fields.get("role").is_none() {
-            fields.missing("role");
-        }
-        check_interval(fields, c.refresh_interval);
+        require_role(fields);
     }
 }
 

@@ -6,27 +6,93 @@ use std::path::PathBuf;
 use promontory_model::Duration;
 use serde_yaml::Value;
 
+use super::clouds::AwsAccount;
 use crate::decode::{Field, Fields};
 use crate::http_client::{self, HttpClientConfig, Secret};
 use crate::print::{self, Map};
 
 /// A map of known fields: an entry of `<name>_sd_configs`, or a part of one.
 pub(crate) trait SettingMap: Sized {
-    fn read(field: &Field<'_>) -> Option<Self>;
-    fn print(&self) -> Map;
+    /// What the fields say, of which there may be others.
+    fn read_from(fields: &Fields<'_>) -> Self;
+    fn print_into(&self, map: &mut Map);
+
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let fields = field.fields()?;
+        let settings = Self::read_from(&fields);
+        fields.finish(&[]);
+        Some(settings)
+    }
+
+    fn print(&self) -> Map {
+        let mut map = Map::default();
+        self.print_into(&mut map);
+        map
+    }
 }
 
 /// A value of one field.
 pub(crate) trait Setting: Sized {
     /// The field `key`; `None` when it is absent or wrong, and then the default holds.
     fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self>;
-    /// Puts it into `map`, unless it asks for nothing.
-    fn print(&self, key: &str, map: &mut Map);
+    /// Puts it into `map`, unless it asks for nothing, and so does what holds when it is absent.
+    fn print(&self, key: &str, default: &Self, map: &mut Map);
 }
 
 /// Declares settings: the struct, and how it is read and printed. `as` gives the key where it is not the name of the
-/// field; `check` looks at what was read and notes what is wrong with it.
+/// field; `port` adds the default port of targets, `every` the time between two looks in seconds, `over http` how to
+/// connect, as entries of most mechanisms have them; `check` looks at what was read and notes what is wrong with it.
 macro_rules! settings {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } port $port:literal every $($more:tt)*) => {
+        settings! {
+            $(#[$meta])* $name {
+                $($(#[$field_meta])* $field $(as $key)? : $type = $default,)*
+                /// Port of targets that name none.
+                port: u16 = $port,
+            } every $($more)*
+        }
+    };
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } every $every:literal over http $($more:tt)*) => {
+        settings! {
+            $(#[$meta])* $name {
+                $($(#[$field_meta])* $field $(as $key)? : $type = $default,)*
+                /// Time between two looks.
+                refresh_interval: promontory_model::Duration = promontory_model::Duration::from_secs($every),
+                /// How the connection is made and authorised.
+                http: crate::http_client::HttpClientConfig = crate::http_client::HttpClientConfig::default(),
+            } polled $($more)*
+        }
+    };
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } every $every:literal $($more:tt)*) => {
+        settings! {
+            $(#[$meta])* $name {
+                $($(#[$field_meta])* $field $(as $key)? : $type = $default,)*
+                /// Time between two looks.
+                refresh_interval: promontory_model::Duration = promontory_model::Duration::from_secs($every),
+            } polled $($more)*
+        }
+    };
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } polled $(check $check:expr)?) => {
+        settings! {
+            $(#[$meta])* $name {
+                $($(#[$field_meta])* $field $(as $key)? : $type = $default,)*
+            } check |settings, fields| {
+                $(
+                    let check: fn(&Self, &crate::decode::Fields<'_>) = $check;
+                    check(settings, fields);
+                )?
+                crate::discovery::settings::check_interval(fields, settings.refresh_interval);
+            }
+        }
+    };
     ($(#[$meta:meta])* $name:ident {
         $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
     } $(check $check:expr)?) => {
@@ -37,25 +103,21 @@ macro_rules! settings {
         }
 
         impl crate::discovery::settings::SettingMap for $name {
-            fn read(field: &crate::decode::Field<'_>) -> Option<Self> {
+            fn read_from(fields: &crate::decode::Fields<'_>) -> Self {
                 use crate::discovery::settings::{Setting, key};
-                let fields = field.fields()?;
                 let settings = Self {
-                    $($field: <$type as Setting>::read(&fields, key!($field $($key)?)).unwrap_or_else(|| $default),)*
+                    $($field: <$type as Setting>::read(fields, key!($field $($key)?)).unwrap_or_else(|| $default),)*
                 };
                 $(
                     let check: fn(&Self, &crate::decode::Fields<'_>) = $check;
-                    check(&settings, &fields);
+                    check(&settings, fields);
                 )?
-                fields.finish(&[]);
-                Some(settings)
+                settings
             }
 
-            fn print(&self) -> crate::print::Map {
+            fn print_into(&self, map: &mut crate::print::Map) {
                 use crate::discovery::settings::{Setting, key};
-                let mut map = crate::print::Map::default();
-                $(Setting::print(&self.$field, key!($field $($key)?), &mut map);)*
-                map
+                $(Setting::print(&self.$field, key!($field $($key)?), &$default, map);)*
             }
         }
     };
@@ -92,7 +154,7 @@ macro_rules! choice {
                 fields.get(key)?.one_of(&[$(($text, Self::$variant),)*])
             }
 
-            fn print(&self, key: &str, map: &mut crate::print::Map) {
+            fn print(&self, key: &str, _default: &Self, map: &mut crate::print::Map) {
                 map.put(key, self.as_str());
             }
         }
@@ -107,6 +169,13 @@ pub(crate) fn require(fields: &Fields<'_>, values: &[(&'static str, &str)]) {
         if value.is_empty() {
             fields.missing(name);
         }
+    }
+}
+
+/// Notes that nothing says which of several kinds of target is wanted.
+pub(crate) fn require_role(fields: &Fields<'_>) {
+    if fields.get("role").is_none() {
+        fields.missing("role");
     }
 }
 
@@ -135,8 +204,8 @@ impl Setting for String {
         fields.get(key)?.text().map(str::to_owned)
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
-        if !self.is_empty() {
+    fn print(&self, key: &str, default: &Self, map: &mut Map) {
+        if !self.is_empty() || !default.is_empty() {
             map.put(key, self.as_str());
         }
     }
@@ -147,23 +216,26 @@ impl Setting for bool {
         fields.get(key)?.bool()
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.put(key, *self);
     }
 }
 
+fn read_small(field: &Field<'_>) -> Option<u16> {
+    let number = field.u64()?;
+    let small = u16::try_from(number).ok();
+    if small.is_none() {
+        field.rule(format!("{number} is more than 65535"));
+    }
+    small
+}
+
 impl Setting for u16 {
     fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
-        let field = fields.get(key)?;
-        let number = field.u64()?;
-        let small = Self::try_from(number).ok();
-        if small.is_none() {
-            field.rule(format!("{number} is more than 65535"));
-        }
-        small
+        read_small(&fields.get(key)?)
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.put(key, *self);
     }
 }
@@ -173,7 +245,7 @@ impl Setting for Duration {
         fields.get(key)?.duration()
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.put(key, self.to_string());
     }
 }
@@ -183,7 +255,7 @@ impl Setting for Option<Secret> {
         fields.text(key).map(|text| Some(Secret::new(text)))
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.some(key, self.as_ref().map(|_| http_client::SECRET_MASK));
     }
 }
@@ -193,7 +265,7 @@ impl Setting for Option<PathBuf> {
         fields.path_buf(key).map(Some)
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.some(key, self.as_ref().map(|path| path.display().to_string()));
     }
 }
@@ -203,26 +275,17 @@ impl Setting for Vec<String> {
         Some(fields.get(key)?.texts())
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.list(key, self.iter().map(String::as_str));
     }
 }
 
 impl Setting for Vec<u16> {
     fn read(fields: &Fields<'_>, key: &'static str) -> Option<Self> {
-        let items = fields.get(key)?.list();
-        let port = |field: &Field<'_>| {
-            let number = field.u64()?;
-            let small = u16::try_from(number).ok();
-            if small.is_none() {
-                field.rule(format!("{number} is more than 65535"));
-            }
-            small
-        };
-        Some(items.iter().filter_map(port).collect())
+        Some(fields.get(key)?.list().iter().filter_map(read_small).collect())
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.list(key, self.iter().copied());
     }
 }
@@ -233,7 +296,7 @@ impl Setting for BTreeMap<String, String> {
         Some(entries.iter().filter_map(|(name, f)| Some(((*name).to_owned(), f.text()?.to_owned()))).collect())
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         let mut inner = Map::default();
         for (name, value) in self {
             inner.put(name, value.as_str());
@@ -242,13 +305,24 @@ impl Setting for BTreeMap<String, String> {
     }
 }
 
-/// The client of an entry stands among its own fields.
+/// Stands among the fields of the entry.
+impl Setting for AwsAccount {
+    fn read(fields: &Fields<'_>, _key: &'static str) -> Option<Self> {
+        Some(Self::read_from(fields))
+    }
+
+    fn print(&self, _key: &str, _default: &Self, map: &mut Map) {
+        self.print_into(map);
+    }
+}
+
+/// Stands among the fields of the entry.
 impl Setting for HttpClientConfig {
     fn read(fields: &Fields<'_>, _key: &'static str) -> Option<Self> {
         Some(http_client::read(fields))
     }
 
-    fn print(&self, _key: &str, map: &mut Map) {
+    fn print(&self, _key: &str, _default: &Self, map: &mut Map) {
         print::http_client(map, self);
     }
 }
@@ -259,7 +333,7 @@ impl<T: SettingMap> Setting for Option<T> {
         fields.get(key).map(|field| T::read(&field))
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.some(key, self.as_ref().map(SettingMap::print));
     }
 }
@@ -269,7 +343,7 @@ impl<T: SettingMap> Setting for Vec<T> {
         Some(fields.get(key)?.list().iter().filter_map(T::read).collect())
     }
 
-    fn print(&self, key: &str, map: &mut Map) {
+    fn print(&self, key: &str, _default: &Self, map: &mut Map) {
         map.list(key, self.iter().map(|part| Value::from(part.print())));
     }
 }

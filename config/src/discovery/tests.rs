@@ -39,8 +39,8 @@ fn entries_are_shown_with_their_defaults() {
          rack: '7' / tag_separator: ',' / allow_stale: true / refresh_interval: 30s"
     });
     check("nomad_sd_configs: [{}]", {
-        "nomad_sd_configs: / allow_stale: true / namespace: default / refresh_interval: 1m / region: global / server: \
-         http://localhost:4646 / tag_separator: ','"
+        "nomad_sd_configs: / allow_stale: true / namespace: default / region: global / server: http://localhost:4646 / \
+         tag_separator: ',' / refresh_interval: 1m"
     });
     check("eureka_sd_configs: [{server: 'http://e/eureka'}]", {
         "eureka_sd_configs: / server: http://e/eureka / refresh_interval: 30s"
@@ -57,8 +57,8 @@ fn entries_are_shown_with_their_defaults() {
          a_ / refresh_interval: 30s"
     });
     check("docker_sd_configs: [{host: 'unix:///d', filters: [{name: n, values: [v]}]}]", {
-        "docker_sd_configs: / host: unix:///d / port: 80 / host_networking_host: localhost / match_first_network: true / \
-         filters: / name: n / values: / v / refresh_interval: 1m"
+        "docker_sd_configs: / host: unix:///d / host_networking_host: localhost / match_first_network: true / filters: / \
+         name: n / values: / v / port: 80 / refresh_interval: 1m"
     });
     check("dockerswarm_sd_configs: [{host: 'tcp://d:1', role: tasks}]", {
         "dockerswarm_sd_configs: / host: tcp://d:1 / role: tasks / port: 80 / refresh_interval: 1m"
@@ -68,7 +68,7 @@ fn entries_are_shown_with_their_defaults() {
     });
     check("lightsail_sd_configs: [{}]", "lightsail_sd_configs: / port: 80 / refresh_interval: 1m");
     check("gce_sd_configs: [{project: p, zone: z}]", {
-        "gce_sd_configs: / project: p / zone: z / port: 80 / tag_separator: ',' / refresh_interval: 1m"
+        "gce_sd_configs: / project: p / zone: z / tag_separator: ',' / port: 80 / refresh_interval: 1m"
     });
     check("azure_sd_configs: [{subscription_id: s, authentication_method: ManagedIdentity}]", {
         "azure_sd_configs: / environment: AzurePublicCloud / authentication_method: ManagedIdentity / subscription_id: s / \
@@ -101,6 +101,17 @@ fn entries_are_shown_with_their_defaults() {
     check("scaleway_sd_configs: [{role: instance, access_key: a, secret_key: s, project_id: p}]", {
         "scaleway_sd_configs: / role: instance / access_key: a / secret_key: <secret> / project_id: p / api_url: \
          https://api.scaleway.com / zone: fr-par-1 / port: 80 / refresh_interval: 1m"
+    });
+    check("ovhcloud_sd_configs: [{application_key: a, application_secret: s, consumer_key: c, service: vps}]", {
+        "ovhcloud_sd_configs: / application_key: a / application_secret: <secret> / consumer_key: <secret> / service: vps / \
+         endpoint: ovh-eu / refresh_interval: 1m"
+    });
+    check("consul_sd_configs: [{tag_separator: ''}]", {
+        "consul_sd_configs: / server: localhost:8500 / scheme: http / tag_separator: '' / allow_stale: true / \
+         refresh_interval: 30s"
+    });
+    check("aws_sd_configs: [{role: lightsail, region: r, port: 9100}]", {
+        "lightsail_sd_configs: / region: r / port: 9100 / refresh_interval: 1m"
     });
     check("triton_sd_configs: [{account: a, dns_suffix: d, endpoint: e}]", {
         "triton_sd_configs: / account: a / role: container / dns_suffix: d / endpoint: e / version: 1 / port: 9163 / \

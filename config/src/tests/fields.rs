@@ -1,5 +1,7 @@
-//! Every field of Prometheus' file: what the effective configuration says without it, and with it, or why it is
-//! refused.
+//! Every field of Prometheus' file in a table: what the effective configuration says without it, and with it, or why it
+//! is refused.
+
+use std::collections::BTreeSet;
 
 use super::*;
 
@@ -11,19 +13,36 @@ const TOP: Place = Place("<>");
 const GLOBAL: Place = Place("global:\n  <>\nscrape_configs:\n- job_name: a");
 const JOB: Place = Place("scrape_configs:\n- job_name: a\n  <>");
 const BASIC: Place = Place("scrape_configs:\n- job_name: a\n  basic_auth:\n    password: x\n    <>");
+const USER: Place = Place("scrape_configs:\n- job_name: a\n  basic_auth:\n    username: x\n    <>");
 const AUTHORIZATION: Place = Place("scrape_configs:\n- job_name: a\n  authorization:\n    <>");
 const TLS: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    server_name: s\n    <>");
 const CERTIFICATE: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    cert_file: c\n    <>");
-const OAUTH2: Place = Place("scrape_configs:\n- job_name: a\n  oauth2: {client_id: i, token_url: u<>}");
+const KEY: Place = Place("scrape_configs:\n- job_name: a\n  tls_config:\n    key: k\n    <>");
+const OAUTH2: Place = Place("scrape_configs:\n- job_name: a\n  oauth2:\n    client_id: i\n    token_url: u\n    <>");
 const JWT: Place = Place(
-    "scrape_configs:\n- job_name: a\n  oauth2: {client_id: i, token_url: u, client_certificate_key_file: k, grant_type: \
-     'urn:ietf:params:oauth:grant-type:jwt-bearer'<>}",
+    "scrape_configs:\n- job_name: a\n  oauth2:\n    client_id: i\n    token_url: u\n    client_certificate_key_file: k\n    \
+     grant_type: 'urn:ietf:params:oauth:grant-type:jwt-bearer'\n    <>",
 );
 const PROXY: Place = Place("scrape_configs:\n- job_name: a\n  proxy_url: http://p:1\n  <>");
-const RELABEL: Place = Place("scrape_configs:\n- job_name: a\n  relabel_configs:\n  - source_labels: [s]\n    <>");
+const RELABEL: Place =
+    Place("scrape_configs:\n- job_name: a\n  relabel_configs:\n  - source_labels: [s]\n    target_label: t\n    <>");
 const STATIC: Place = Place("scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: [t]\n    <>");
+const FILE: Place = Place("scrape_configs:\n- job_name: a\n  file_sd_configs:\n  - files: [f.json]\n    <>");
+const EXEMPLARS: Place = Place("storage:\n  exemplars:\n    <>");
 const TSDB: Place = Place("storage:\n  tsdb:\n    <>");
 const RETENTION: Place = Place("storage:\n  tsdb:\n    retention:\n      <>");
+
+/// A field with a value; a line of the effective configuration without it, or nothing if nothing says it; a line of the
+/// one with it. Lines of nested maps are joined by ` / `.
+type Row = (&'static str, &'static str, &'static str);
+
+/// Fields of one kind of map, wherever such a map stands.
+struct Table {
+    places: &'static [Place],
+    rows: &'static [Row],
+    /// Names of all fields that Prometheus has there.
+    all: &'static str,
+}
 
 fn effective(place: Place, field: &str) -> String {
     let text = place.0.replace("<>", field);
@@ -36,11 +55,9 @@ fn effective(place: Place, field: &str) -> String {
     }
 }
 
-/// `default` is a line of the effective configuration without the field, or nothing if nothing says it; `effect` a
-/// line of the one with it. Lines of nested maps are joined by ` / `.
 #[track_caller]
 fn check(place: Place, field: &str, default: &str, effect: &str) {
-    let without = effective(place, if place.0.contains("relabel_configs") { "target_label: t" } else { "" });
+    let without = effective(place, "");
     let with = effective(place, field);
     let has = |text: &str, part: &str| {
         let lines: Vec<&str> = text.lines().map(|l| l.trim_start_matches([' ', '-'])).collect();
@@ -57,202 +74,316 @@ fn check(place: Place, field: &str, default: &str, effect: &str) {
     assert!(has(&with, effect), "{effect:?} is not in\n{with}");
 }
 
+const FOUR_PROTOCOLS: &str =
+    "scrape_protocols: / OpenMetricsText1.0.0 / OpenMetricsText0.0.1 / PrometheusText1.0.0 / PrometheusText0.0.4";
+
+/// What jobs have of their own or from `global`.
+const INHERITED: Table = Table {
+    places: &[GLOBAL, JOB],
+    rows: &[
+        ("scrape_interval: 7s", "scrape_interval: 1m", "scrape_interval: 7s"),
+        ("scrape_interval: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s"),
+        ("scrape_timeout: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s"),
+        (
+            "scrape_protocols: [PrometheusText1.0.0, OpenMetricsText0.0.1]",
+            FOUR_PROTOCOLS,
+            "scrape_protocols: / PrometheusText1.0.0 / OpenMetricsText0.0.1",
+        ),
+        (
+            "scrape_native_histograms: true",
+            FOUR_PROTOCOLS,
+            "scrape_protocols: / PrometheusProto / OpenMetricsText1.0.0 / OpenMetricsText0.0.1",
+        ),
+        ("scrape_native_histograms: true", "scrape_native_histograms: false", "scrape_native_histograms: true"),
+        (
+            "convert_classic_histograms_to_nhcb: true",
+            "convert_classic_histograms_to_nhcb: false",
+            "convert_classic_histograms_to_nhcb: true",
+        ),
+        (
+            "always_scrape_classic_histograms: true",
+            "always_scrape_classic_histograms: false",
+            "always_scrape_classic_histograms: true",
+        ),
+        ("extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true"),
+        ("scrape_failure_log_file: f", "", "scrape_failure_log_file: /etc/f"),
+        ("body_size_limit: 7MB", "", "body_size_limit: 7MB"),
+        ("sample_limit: 7", "", "sample_limit: 7"),
+        ("target_limit: 7", "", "target_limit: 7"),
+        ("label_limit: 7", "", "label_limit: 7"),
+        ("label_name_length_limit: 7", "", "label_name_length_limit: 7"),
+        ("label_value_length_limit: 7", "", "label_value_length_limit: 7"),
+        ("keep_dropped_targets: 7", "", "keep_dropped_targets: 7"),
+        (
+            "metric_name_validation_scheme: legacy",
+            "metric_name_validation_scheme: utf8",
+            "metric_name_validation_scheme: legacy",
+        ),
+        (
+            "metric_name_validation_scheme: legacy",
+            "metric_name_escaping_scheme: allow-utf-8",
+            "metric_name_escaping_scheme: underscores",
+        ),
+        (
+            "metric_name_escaping_scheme: dots",
+            "metric_name_escaping_scheme: allow-utf-8",
+            "metric_name_escaping_scheme: dots",
+        ),
+    ],
+    all: "scrape_interval scrape_timeout scrape_protocols scrape_native_histograms convert_classic_histograms_to_nhcb \
+          always_scrape_classic_histograms extra_scrape_metrics scrape_failure_log_file body_size_limit sample_limit \
+          target_limit label_limit label_name_length_limit label_value_length_limit keep_dropped_targets \
+          metric_name_validation_scheme metric_name_escaping_scheme",
+};
+
+const OF_GLOBAL: Table = Table {
+    places: &[GLOBAL],
+    rows: &[
+        ("evaluation_interval: 7s", "evaluation_interval: 1m", "evaluation_interval: 7s"),
+        ("external_labels: {a: $REGION}", "", "external_labels: / a: eu-north-1"),
+        ("rule_query_offset: 7s", "", "refused: rule_query_offset is not supported: this server evaluates no rules"),
+        ("query_log_file: f", "", "refused: query_log_file is not supported: queries are not logged to a file"),
+    ],
+    all: "evaluation_interval external_labels rule_query_offset query_log_file",
+};
+
+const OF_JOB: Table = Table {
+    places: &[JOB],
+    rows: &[
+        ("metrics_path: /m", "metrics_path: /metrics", "metrics_path: /m"),
+        ("scheme: https", "scheme: http", "scheme: https"),
+        ("params: {m: [a, b]}", "", "params: / m: / a / b"),
+        ("honor_labels: true", "", "honor_labels: true"),
+        ("honor_timestamps: false", "honor_timestamps: true", "honor_timestamps: false"),
+        ("track_timestamps_staleness: true", "track_timestamps_staleness: false", "track_timestamps_staleness: true"),
+        ("enable_compression: false", "enable_compression: true", "enable_compression: false"),
+        ("fallback_scrape_protocol: PrometheusText0.0.4", "", "fallback_scrape_protocol: PrometheusText0.0.4"),
+        ("native_histogram_bucket_limit: 160", "", "native_histogram_bucket_limit: 160"),
+        ("native_histogram_min_bucket_factor: 1.1", "", "native_histogram_min_bucket_factor: 1.1"),
+        ("relabel_configs: [{target_label: t}]", "", "relabel_configs: / separator: ;"),
+        ("relabel_configs: [null]", "", "refused: expected a map of fields, found nothing"),
+        ("metric_relabel_configs: [{target_label: t}]", "", "metric_relabel_configs: / separator: ;"),
+        ("static_configs: [{targets: ['t:1']}]", "", "static_configs: / targets: / t:1"),
+        (
+            "static_configs: [{targets: [http://t]}]",
+            "",
+            "refused: \"http://t\" is not a valid hostname; path and scheme are fields of the job",
+        ),
+    ],
+    all: "metrics_path scheme params honor_labels honor_timestamps track_timestamps_staleness enable_compression \
+          fallback_scrape_protocol native_histogram_bucket_limit native_histogram_min_bucket_factor relabel_configs \
+          metric_relabel_configs static_configs",
+};
+
+const OF_GROUPS: Table = Table { places: &[STATIC], rows: &[("labels: {a: b}", "", "labels: / a: b")], all: "labels" };
+
+const OF_FILES: Table = Table {
+    places: &[FILE],
+    rows: &[("refresh_interval: 7s", "refresh_interval: 5m", "refresh_interval: 7s")],
+    all: "refresh_interval",
+};
+
+const OF_CLIENTS: Table = Table {
+    places: &[JOB],
+    rows: &[
+        ("basic_auth: {username: u}", "", "basic_auth: / username: u"),
+        ("basic_auth: {password_file: p}", "", "password_file: /etc/p"),
+        ("authorization: {credentials: c}", "", "authorization: / type: Bearer / credentials: <secret>"),
+        ("bearer_token: t", "", "authorization: / type: Bearer / credentials: <secret>"),
+        ("bearer_token_file: t", "", "authorization: / type: Bearer / credentials_file: /etc/t"),
+        ("oauth2: {client_id: i, token_url: u}", "", "oauth2: / client_id: i / token_url: u"),
+        ("follow_redirects: false", "follow_redirects: true", "follow_redirects: false"),
+        ("enable_http2: false", "enable_http2: true", "enable_http2: false"),
+        ("tls_config: {server_name: x}", "", "tls_config: / server_name: x"),
+        ("proxy_url: http://u:secret@p:1", "", "proxy_url: http://u:xxxxx@p:1"),
+        ("proxy_from_environment: true", "", "proxy_from_environment: true"),
+        ("no_proxy: a", "", "refused: if no_proxy is configured, proxy_url must also be configured"),
+        (
+            "http_headers: {X: {values: [v], secrets: [s], files: [f]}}",
+            "",
+            "http_headers: / X: / values: / v / secrets: / <secret> / files: / /etc/f",
+        ),
+    ],
+    all: "basic_auth authorization bearer_token bearer_token_file oauth2 follow_redirects enable_http2 tls_config \
+          proxy_url proxy_from_environment no_proxy http_headers",
+};
+
+const OF_BASIC_AUTH: Table = Table {
+    places: &[BASIC],
+    rows: &[("username: u", "", "username: u"), ("username_file: u", "", "username_file: /etc/u")],
+    all: "username username_file",
+};
+
+const OF_PASSWORDS: Table = Table {
+    places: &[USER],
+    rows: &[("password: p", "", "password: <secret>"), ("password_file: p", "", "password_file: /etc/p")],
+    all: "password password_file",
+};
+
+const OF_AUTHORIZATION: Table = Table {
+    places: &[AUTHORIZATION],
+    rows: &[
+        ("type: Token", "", "type: Token"),
+        ("type: Basic", "", "refused: authorization type cannot be set to \"basic\", use \"basic_auth\" instead"),
+        ("credentials: c", "", "type: Bearer / credentials: <secret>"),
+        ("credentials_file: c", "", "credentials_file: /etc/c"),
+    ],
+    all: "type credentials credentials_file",
+};
+
+const OF_TLS: Table = Table {
+    places: &[TLS],
+    rows: &[
+        ("ca: x", "", "ca: x"),
+        ("ca_file: x", "", "ca_file: /etc/x"),
+        ("insecure_skip_verify: true", "", "insecure_skip_verify: true"),
+        ("min_version: TLS13", "", "min_version: TLS13"),
+        ("min_version: TLS10", "", "refused: TLS below 1.2 is not supported: its ciphers are broken"),
+        ("max_version: TLS12", "", "max_version: TLS12"),
+    ],
+    all: "ca ca_file insecure_skip_verify min_version max_version",
+};
+
+const OF_CERTIFICATES: Table = Table {
+    places: &[CERTIFICATE],
+    rows: &[
+        ("key: x", "", "cert_file: /etc/c / key: <secret>"),
+        ("key_file: x", "", "cert_file: /etc/c / key_file: /etc/x"),
+    ],
+    all: "key key_file",
+};
+
+const OF_KEYS: Table = Table {
+    places: &[KEY],
+    rows: &[("cert: x", "", "cert: x / key: <secret>"), ("cert_file: x", "", "cert_file: /etc/x / key: <secret>")],
+    all: "cert cert_file",
+};
+
+const OF_PROXIES: Table = Table {
+    places: &[PROXY],
+    rows: &[
+        ("no_proxy: 'a,b'", "", "no_proxy: a,b"),
+        ("proxy_connect_header: {X: [s]}", "", "proxy_connect_header: / X: / <secret>"),
+    ],
+    all: "no_proxy proxy_connect_header",
+};
+
+const OF_OAUTH2: Table = Table {
+    places: &[OAUTH2],
+    rows: &[
+        ("client_secret: s", "", "client_secret: <secret>"),
+        ("client_secret_file: s", "", "client_secret_file: /etc/s"),
+        ("scopes: [a, b]", "", "scopes: / a / b"),
+        ("endpoint_params: {a: b}", "", "endpoint_params: / a: b"),
+        ("tls_config: {server_name: s}", "", "tls_config: / server_name: s"),
+        ("proxy_url: http://p", "", "proxy_url: http://p"),
+        ("http_headers: {X: {values: [v]}}", "", "http_headers: / X: / values: / v"),
+        ("client_certificate_key: k", "", {
+            "refused: client_certificate_key is of grant type urn:ietf:params:oauth:grant-type:jwt-bearer only"
+        }),
+    ],
+    all: "client_secret client_secret_file scopes endpoint_params tls_config proxy_url http_headers \
+          client_certificate_key",
+};
+
+const OF_ASSERTIONS: Table = Table {
+    places: &[JWT],
+    rows: &[
+        ("client_certificate_key_id: k", "", "client_certificate_key_id: k"),
+        ("signature_algorithm: RS512", "signature_algorithm: RS256", "signature_algorithm: RS512"),
+        ("signature_algorithm: none", "signature_algorithm: RS256", {
+            "refused: \"none\" is not one of RS256, RS384, RS512"
+        }),
+        ("iss: k", "", "iss: k"),
+        ("audience: k", "", "audience: k"),
+        ("claims: {a: b}", "", "claims: / a: b"),
+    ],
+    all: "client_certificate_key_id signature_algorithm iss audience claims",
+};
+
+const OF_RELABELLING: Table = Table {
+    places: &[RELABEL],
+    rows: &[
+        ("separator: '-'", "separator: ;", "separator: '-'"),
+        ("regex: a.b", "regex: (.*)", "regex: a.b"),
+        ("replacement: x$1", "replacement: $1", "replacement: x$1"),
+        ("action: keep", "action: replace", "action: keep"),
+    ],
+    all: "separator regex replacement action",
+};
+
+const OF_TSDB: Table = Table {
+    places: &[TSDB],
+    rows: &[
+        ("out_of_order_time_window: 7m", "", "out_of_order_time_window: 7m"),
+        ("retention: {time: 7d}", "", "retention: / time: 1w"),
+        ("stale_series_compaction_threshold: 0.5", "", {
+            "refused: stale_series_compaction_threshold is not supported yet"
+        }),
+        ("chunk_encoding: {floats: xor}", "", "refused: chunk_encoding is not supported yet"),
+    ],
+    all: "out_of_order_time_window retention stale_series_compaction_threshold chunk_encoding",
+};
+
+const OF_RETENTION: Table = Table {
+    places: &[RETENTION],
+    rows: &[("time: 7d", "", "time: 1w"), ("size: 7GB", "", "size: 7GB"), ("percentage: 7", "", "percentage: 7.0")],
+    all: "time size percentage",
+};
+
+const OF_EXEMPLARS: Table =
+    Table { places: &[EXEMPLARS], rows: &[("max_exemplars: 7", "", "max_exemplars: 7")], all: "max_exemplars" };
+
+const TABLES: &[Table] = &[
+    INHERITED,
+    OF_GLOBAL,
+    OF_JOB,
+    OF_GROUPS,
+    OF_FILES,
+    OF_CLIENTS,
+    OF_BASIC_AUTH,
+    OF_PASSWORDS,
+    OF_AUTHORIZATION,
+    OF_TLS,
+    OF_CERTIFICATES,
+    OF_KEYS,
+    OF_PROXIES,
+    OF_OAUTH2,
+    OF_ASSERTIONS,
+    OF_RELABELLING,
+    OF_TSDB,
+    OF_RETENTION,
+    OF_EXEMPLARS,
+];
+
 #[test]
-fn fields_of_global() {
-    check(GLOBAL, "scrape_interval: 7s", "scrape_interval: 1m", "scrape_interval: 7s");
-    check(GLOBAL, "scrape_timeout: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
-    check(GLOBAL, "evaluation_interval: 7s", "evaluation_interval: 1m", "evaluation_interval: 7s");
-    check(
-        GLOBAL,
-        "scrape_protocols: [PrometheusText0.0.4]",
-        "scrape_protocols: / OpenMetricsText1.0.0 / OpenMetricsText0.0.1 / PrometheusText1.0.0 / PrometheusText0.0.4",
-        "scrape_protocols: / PrometheusText0.0.4",
-    );
-    check(GLOBAL, "external_labels: {a: $REGION}", "", "external_labels: / a: eu-north-1");
-    check(GLOBAL, "body_size_limit: 7MB", "", "body_size_limit: 7MB");
-    check(GLOBAL, "sample_limit: 7", "", "sample_limit: 7");
-    check(GLOBAL, "target_limit: 7", "", "target_limit: 7");
-    check(GLOBAL, "label_limit: 7", "", "label_limit: 7");
-    check(GLOBAL, "label_name_length_limit: 7", "", "label_name_length_limit: 7");
-    check(GLOBAL, "label_value_length_limit: 7", "", "label_value_length_limit: 7");
-    check(GLOBAL, "keep_dropped_targets: 7", "", "keep_dropped_targets: 7");
-    let scheme = "metric_name_validation_scheme";
-    check(GLOBAL, &format!("{scheme}: legacy"), &format!("{scheme}: utf8"), &format!("{scheme}: legacy"));
-    let escaping = "metric_name_escaping_scheme";
-    check(
-        GLOBAL,
-        &format!("{scheme}: legacy"),
-        &format!("{escaping}: allow-utf-8"),
-        &format!("{escaping}: underscores"),
-    );
-    check(GLOBAL, &format!("{escaping}: dots"), &format!("{escaping}: allow-utf-8"), &format!("{escaping}: dots"));
-    check(GLOBAL, "extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true");
-    check(
-        GLOBAL,
-        "rule_query_offset: 7s",
-        "",
-        "refused: rule_query_offset is not supported: this server evaluates no rules",
-    );
-    check(
-        GLOBAL,
-        "query_log_file: f",
-        "",
-        "refused: query_log_file is not supported: queries are not logged to a file",
-    );
-    assert_eq!(effective(TOP, "runtime: {gogc: 7}"), effective(TOP, ""), "Go's settings are without effect");
+fn fields_have_their_defaults_and_effects() {
+    for table in TABLES {
+        for place in table.places {
+            for (field, default, effect) in table.rows {
+                check(*place, field, default, effect);
+            }
+        }
+    }
 }
 
 #[test]
-fn fields_of_a_job() {
+fn every_field_is_in_its_table() {
+    for table in TABLES {
+        let named: BTreeSet<_> = table.rows.iter().filter_map(|(field, ..)| field.split(':').next()).collect();
+        assert_eq!(named, table.all.split_whitespace().collect(), "{}", table.places[0].0);
+    }
+}
+
+#[test]
+fn fields_without_which_there_is_no_entry() {
     check(TOP, "scrape_configs: [{job_name: a}]", "", "job_name: a");
     check(TOP, "scrape_configs: [{}]", "", "refused: required field \"job_name\" is missing or empty");
-    check(JOB, "scrape_interval: 7s", "scrape_interval: 1m", "scrape_interval: 7s");
-    check(JOB, "scrape_timeout: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
-    check(JOB, "scrape_interval: 7s", "scrape_timeout: 10s", "scrape_timeout: 7s");
-    check(JOB, "metrics_path: /m", "metrics_path: /metrics", "metrics_path: /m");
-    check(JOB, "scheme: https", "scheme: http", "scheme: https");
-    check(JOB, "params: {m: [a, b]}", "", "params: / m: / a / b");
-    check(JOB, "honor_labels: true", "", "honor_labels: true");
-    check(JOB, "honor_timestamps: false", "honor_timestamps: true", "honor_timestamps: false");
-    let track = "track_timestamps_staleness";
-    check(JOB, &format!("{track}: true"), &format!("{track}: false"), &format!("{track}: true"));
-    check(JOB, "enable_compression: false", "enable_compression: true", "enable_compression: false");
-    check(
-        JOB,
-        "scrape_protocols: [PrometheusText1.0.0, OpenMetricsText0.0.1]",
-        "scrape_protocols: / OpenMetricsText1.0.0 / OpenMetricsText0.0.1 / PrometheusText1.0.0 / PrometheusText0.0.4",
-        "scrape_protocols: / PrometheusText1.0.0 / OpenMetricsText0.0.1",
-    );
-    check(JOB, "fallback_scrape_protocol: PrometheusText0.0.4", "", "fallback_scrape_protocol: PrometheusText0.0.4");
-    check(JOB, "body_size_limit: 7MB", "", "body_size_limit: 7MB");
-    check(JOB, "sample_limit: 7", "", "sample_limit: 7");
-    check(JOB, "target_limit: 7", "", "target_limit: 7");
-    check(JOB, "label_limit: 7", "", "label_limit: 7");
-    check(JOB, "label_name_length_limit: 7", "", "label_name_length_limit: 7");
-    check(JOB, "label_value_length_limit: 7", "", "label_value_length_limit: 7");
-    check(JOB, "keep_dropped_targets: 7", "", "keep_dropped_targets: 7");
-    let scheme = "metric_name_validation_scheme";
-    check(JOB, &format!("{scheme}: legacy"), &format!("{scheme}: utf8"), &format!("{scheme}: legacy"));
-    let escaping = "metric_name_escaping_scheme";
-    check(JOB, &format!("{escaping}: values"), &format!("{escaping}: allow-utf-8"), &format!("{escaping}: values"));
-    check(JOB, "extra_scrape_metrics: true", "extra_scrape_metrics: false", "extra_scrape_metrics: true");
-    for name in ["scrape_native_histograms", "convert_classic_histograms_to_nhcb", "always_scrape_classic_histograms"] {
-        check(JOB, &format!("{name}: true"), &format!("{name}: false"), &format!("{name}: true"));
-    }
-    check(
-        JOB,
-        "scrape_native_histograms: true",
-        "scrape_protocols: / OpenMetricsText1.0.0",
-        "scrape_protocols: / PrometheusProto / OpenMetricsText1.0.0",
-    );
-    check(
-        JOB,
-        "scrape_protocols: [PrometheusProto]",
-        "scrape_protocols: / OpenMetricsText1.0.0",
-        "scrape_protocols: / PrometheusProto / metrics_path: /metrics",
-    );
-    check(JOB, "native_histogram_bucket_limit: 160", "", "native_histogram_bucket_limit: 160");
-    check(JOB, "native_histogram_min_bucket_factor: 1.1", "", "native_histogram_min_bucket_factor: 1.1");
-    check(JOB, "scrape_failure_log_file: f", "", {
-        "refused: scrape_failure_log_file is not supported: failed scrapes are not logged to a file"
-    });
-    check(JOB, "metric_relabel_configs: [{target_label: t}]", "", "metric_relabel_configs: / separator: ;");
-    check(JOB, "relabel_configs: [null]", "", "refused: expected a map of fields, found nothing");
-    check(STATIC, "labels: {a: b}", "", "labels: / a: b");
-    check(JOB, "static_configs: [{targets: [http://t]}]", "", {
-        "refused: \"http://t\" is not a valid hostname; path and scheme are fields of the job"
-    });
-}
-
-#[test]
-fn fields_of_http_clients() {
-    check(BASIC, "username: u", "", "username: u");
-    check(BASIC, "username_file: u", "", "username_file: /etc/u");
-    check(JOB, "basic_auth: {password: p}", "", "password: <secret>");
-    check(JOB, "basic_auth: {password_file: p}", "", "password_file: /etc/p");
-    check(AUTHORIZATION, "credentials: c", "", "type: Bearer / credentials: <secret>");
-    check(AUTHORIZATION, "credentials_file: c", "", "credentials_file: /etc/c");
-    check(AUTHORIZATION, "type: Token", "", "type: Token");
-    let basic = "refused: authorization type cannot be set to \"basic\", use \"basic_auth\" instead";
-    check(AUTHORIZATION, "type: Basic", "", basic);
-    check(JOB, "bearer_token: t", "", "authorization: / type: Bearer / credentials: <secret>");
-    check(JOB, "bearer_token_file: t", "", "authorization: / type: Bearer / credentials_file: /etc/t");
-    check(JOB, "follow_redirects: false", "follow_redirects: true", "follow_redirects: false");
-    check(JOB, "enable_http2: false", "enable_http2: true", "enable_http2: false");
-    check(TLS, "ca: x", "", "ca: x");
-    check(TLS, "ca_file: x", "", "ca_file: /etc/x");
-    check(CERTIFICATE, "key: x", "", "cert_file: /etc/c / key: <secret>");
-    check(CERTIFICATE, "key_file: x", "", "cert_file: /etc/c / key_file: /etc/x");
-    check(JOB, "tls_config: {cert: x, key: y}", "", "cert: x / key: <secret>");
-    check(JOB, "tls_config: {server_name: x}", "", "server_name: x");
-    check(TLS, "insecure_skip_verify: true", "", "insecure_skip_verify: true");
-    check(TLS, "min_version: TLS13", "", "min_version: TLS13");
-    check(TLS, "max_version: TLS12", "", "max_version: TLS12");
-    check(TLS, "min_version: TLS10", "", "refused: TLS below 1.2 is not supported: its ciphers are broken");
-    check(JOB, "http_headers: {X: {values: [v], secrets: [s], files: [f]}}", "", {
-        "http_headers: / X: / values: / v / secrets: / <secret> / files: / /etc/f"
-    });
-}
-
-#[test]
-fn fields_of_proxies() {
-    check(JOB, "proxy_url: http://u:secret@p:1", "", "proxy_url: http://u:xxxxx@p:1");
-    check(PROXY, "no_proxy: 'a,b'", "", "no_proxy: a,b");
-    check(JOB, "proxy_from_environment: true", "", "proxy_from_environment: true");
-    check(PROXY, "proxy_connect_header: {X: [s]}", "", "proxy_connect_header: / X: / <secret>");
-    check(JOB, "no_proxy: a", "", "refused: if no_proxy is configured, proxy_url must also be configured");
-}
-
-#[test]
-fn fields_of_oauth2() {
-    let check = |place: Place, field: &str, effect: &str| {
-        let printed = effective(place, &format!(", {field}"));
-        let name = field.split(':').next().unwrap();
-        assert!(!effective(place, "").contains(&format!("{name}:")), "{name}");
-        let flat: Vec<_> = printed.lines().map(|l| l.trim_start_matches([' ', '-'])).collect();
-        assert!(flat.join(" / ").contains(effect), "{effect:?} is not in\n{printed}");
-    };
-    assert!(effective(OAUTH2, "").contains("  oauth2:\n    client_id: i\n    token_url: u\n"));
-    check(OAUTH2, "client_secret: s", "client_secret: <secret>");
-    check(OAUTH2, "client_secret_file: s", "client_secret_file: /etc/s");
-    check(OAUTH2, "scopes: [a, b]", "scopes: / a / b");
-    check(OAUTH2, "endpoint_params: {a: b}", "endpoint_params: / a: b");
-    check(OAUTH2, "tls_config: {server_name: s}", "tls_config: / server_name: s");
-    check(OAUTH2, "proxy_url: http://p", "proxy_url: http://p");
-    check(OAUTH2, "http_headers: {X: {values: [v]}}", "http_headers: / X: / values: / v");
-    check(JWT, "client_certificate_key_id: k", "client_certificate_key_id: k");
-    check(JWT, "iss: k", "iss: k");
-    check(JWT, "audience: k", "audience: k");
-    check(JWT, "claims: {a: b}", "claims: / a: b");
-    let signed = effective(JWT, "");
-    assert!(signed.contains("client_certificate_key_file: /etc/k") && signed.contains("signature_algorithm: RS256"));
-    assert!(effective(JWT, ", signature_algorithm: RS512").contains("signature_algorithm: RS512"));
-    assert!(effective(JWT, ", signature_algorithm: none").starts_with("refused: \"none\" is not one of RS256"));
-    assert!(effective(OAUTH2, ", client_certificate_key: k").contains("refused: client_certificate_key is of grant"));
-}
-
-#[test]
-fn fields_of_relabelling() {
-    check(RELABEL, "target_label: u", "target_label: t", "target_label: u");
-    let with = |field: &str| format!("target_label: t\n    {field}");
-    let check = |field: &str, default: &str, effect: &str| {
-        let printed = effective(RELABEL, &with(field));
-        assert!(effective(RELABEL, "target_label: t").contains(default), "{default}");
-        assert!(printed.contains(effect), "{effect:?} is not in\n{printed}");
-    };
-    check("separator: '-'", "separator: ;", "separator: '-'");
-    check("regex: a.b", "regex: (.*)", "regex: a.b");
-    check("replacement: x$1", "replacement: $1", "replacement: x$1");
-    check("action: lowercase", "action: replace", "action: lowercase");
-    check("{modulus: 7, action: hashmod}".trim_matches(['{', '}']).replace(", ", "\n    ").as_str(), "", "modulus: 7");
-}
-
-#[test]
-fn fields_of_storage() {
-    check(TSDB, "out_of_order_time_window: 7m", "", "out_of_order_time_window: 7m");
-    check(RETENTION, "time: 7d", "", "time: 1w");
-    check(RETENTION, "size: 7GB", "", "size: 7GB");
-    check(RETENTION, "percentage: 7", "", "percentage: 7.0");
+    check(JOB, "file_sd_configs: [{files: [f.json]}]", "", "file_sd_configs: / files: / /etc/f.json");
+    check(JOB, "oauth2: {client_id: i}", "", "refused: required field \"token_url\" is missing or empty");
+    check(JOB, "relabel_configs: [{source_labels: [a, b], target_label: t}]", "", "source_labels: / a / b");
+    check(JOB, "relabel_configs: [{target_label: t, modulus: 7, action: hashmod}]", "", "modulus: 7");
+    assert_eq!(effective(TOP, "runtime: {gogc: 7}"), effective(TOP, ""), "Go's settings are without effect");
 }
 
 #[test]

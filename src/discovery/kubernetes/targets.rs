@@ -99,7 +99,7 @@ fn node(object: &Object, out: &mut Vec<TargetGroup>) {
     meta.set("node_provider_id", &object.spec.provider_id);
     meta.set_whole("instance", &object.metadata.name);
     for condition in &object.status.conditions {
-        meta.set_under("node_condition", &condition.kind, condition.status.to_lowercase());
+        meta.set_under("node_condition", &condition.kind.to_lowercase(), condition.status.to_lowercase());
     }
     let first = |kind: &str| object.status.addresses.iter().find(|a| a.kind == kind);
     for address in &object.status.addresses {

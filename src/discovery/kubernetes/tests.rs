@@ -149,7 +149,7 @@ async fn nodes_services_and_ingresses_are_targets() {
         &short(&mut nodes),
         &[concat!(
             r#"192.168.0.1:10250 {node_address_Hostname="h", node_address_InternalIP="192.168.0.1", "#,
-            r#"node_condition_Ready="true", node_label_zone="a", node_labelpresent_zone="true", node_name="gpu1", "#,
+            r#"node_condition_ready="true", node_label_zone="a", node_labelpresent_zone="true", node_name="gpu1", "#,
             r#"node_provider_id="aws:///i-1", instance="gpu1"}"#,
         )],
     );
@@ -347,7 +347,7 @@ async fn failures_of_every_kind_keep_the_targets() {
         lab.secs(1).await;
         assert_eq!(column(&mut lab, &["pod_name"]), ["a a"]);
     }
-    let families = lab.providers.metrics().families();
+    let families = lab.providers.families();
     let failures = families.iter().find(|f| f.name == "prometheus_sd_kubernetes_failures_total").unwrap();
     assert_eq!((failures.samples[0].2, lab.job.errors()), (3.0, Vec::new()));
     // Then the server is gone, refuses, and comes back.
