@@ -38,6 +38,7 @@ use crate::ingest::Ingest;
 use crate::listener::{LimitedListener, ListenError};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
+use crate::web_config::{self, WebConfigError, WebGuard};
 use backend::ServerBackend;
 use maintenance::Maintenance;
 use source::EngineSource;
@@ -65,6 +66,9 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
+    /// The file with TLS and users is wrong.
+    #[error("{0} (--web.config.file)")]
+    WebConfig(#[from] WebConfigError),
     /// A socket could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -98,12 +102,16 @@ pub enum AppError {
 pub fn serve(args: &ServeArgs) -> Result<(), AppError> {
     let clock = clock_and_logging(args)?;
     runtime()?.block_on(async {
+        let guard = web_guard(args)?;
         let listeners = LimitedListener::bind_all(&args.listen_addresses, args.max_connections).await?;
         let config = match &args.config_file {
             Some(file) => ConfigSource::File(file.clone()),
-            None => ConfigSource::Text { text: default_config(&own_target(&listeners)), name: "built-in defaults" },
+            None => {
+                let text = default_config(&own_target(&listeners), guard.as_deref());
+                ConfigSource::Text { text, name: "built-in defaults" }
+            }
         };
-        Server::start(args, clock, config, listeners).await?.run().await
+        Server::start(args, clock, config, listeners, guard).await?.run().await
     })
 }
 
@@ -134,7 +142,7 @@ pub fn demo(args: &crate::cli::DemoArgs) -> Result<(), AppError> {
             Some(file) => ConfigSource::File(file.clone()),
             None => ConfigSource::Text { text, name: "demo configuration" },
         };
-        let server = Server::start(&serve, clock, config, listeners).await?;
+        let server = Server::start(&serve, clock, config, listeners, web_guard(&serve)?).await?;
         let mut out = std::io::stdout().lock();
         let _ = std::io::Write::write_fmt(
             &mut out,
@@ -162,6 +170,10 @@ fn clock_and_logging(args: &ServeArgs) -> Result<Arc<dyn Clock>, AppError> {
     Ok(clock)
 }
 
+fn web_guard(args: &ServeArgs) -> Result<Option<Arc<WebGuard>>, AppError> {
+    Ok(args.web_config_file.as_deref().map(WebGuard::open).transpose()?)
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
     let system = |source| AppError::System { op: "start the network threads", source };
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("promontory-net").build().map_err(system)
@@ -177,11 +189,20 @@ fn own_target(listeners: &[LimitedListener]) -> String {
     }
 }
 
-/// The configuration of a server that was given none: it scrapes itself and what it finds on its machine.
-fn default_config(own: &str) -> String {
+/// The configuration of a server that was given none: it scrapes itself, unless it would have to know a password, and
+/// what it finds on its machine.
+fn default_config(own: &str, guard: Option<&WebGuard>) -> String {
+    let itself = match guard {
+        Some(guard) if guard.has_users() => String::new(),
+        guard => {
+            let tls = "  scheme: https\n  tls_config: {insecure_skip_verify: true}\n";
+            let tls = if guard.is_some_and(WebGuard::is_tls) { tls } else { "" };
+            format!("- job_name: promontory\n{tls}  static_configs:\n  - targets: ['{own}']\n")
+        }
+    };
     format!(
-        "global:\n  scrape_interval: 15s\nscrape_configs:\n- job_name: promontory\n  static_configs:\n  \
-         - targets: ['{own}']\n- job_name: local\n  local_sd_configs:\n  - refresh_interval: 30s\n"
+        "global:\n  scrape_interval: 15s\nscrape_configs:\n{itself}- job_name: local\n  local_sd_configs:\n  \
+         - refresh_interval: 30s\n"
     )
 }
 
@@ -324,6 +345,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         source: ConfigSource,
         listeners: Vec<LimitedListener>,
+        guard: Option<Arc<WebGuard>>,
     ) -> Result<Self, AppError> {
         let cors_origin = Regex::new(&args.cors_origin)
             .map_err(|e| AppError::Flag { flag: "web.cors.origin", reason: e.to_string() })?;
@@ -378,7 +400,11 @@ impl Server {
         });
         shared.config.store(Arc::new(Config { storage: config.storage, ..Config::default() }));
         shared.reload()?;
-        let router = router(&shared, cors_origin);
+        let mut router = router(&shared, cors_origin);
+        let listeners = listeners.into_iter().map(|listener| listener.guarded(guard.clone())).collect();
+        if let Some(guard) = guard {
+            router = router.layer(axum::middleware::from_fn_with_state(guard, web_config::guard));
+        }
         let told_by = shared.manager.clone();
         let (growth, noted, clock) = (shared.growth.clone(), db.clone(), shared.clock.clone());
         let each_tick = move || growth.note(clock.now().ms(), || noted.cardinality(growth::NOTED_MAX));

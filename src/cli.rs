@@ -156,6 +156,9 @@ pub struct ServeArgs {
     /// Address to listen on; may be repeated. Prometheus listens on all interfaces by default, we do not
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub listen_addresses: Vec<String>,
+    /// File with TLS, users and headers, in the format of Prometheus; looked at for each request
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config_file: Option<PathBuf>,
     /// Serve /-/reload and /-/quit
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,

@@ -18,3 +18,4 @@ pub mod remote;
 pub mod scrape;
 pub mod telemetry;
 pub mod ui;
+pub mod web_config;

@@ -1,11 +1,23 @@
 //! Listening sockets: bound before anything else starts, so that a port in use is known at once, and limited in
 //! the number of connections over all addresses together.
 
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
+
+use crate::web_config::{Handshake, WebGuard};
+
+/// Time that a client may take to agree on TLS.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A socket that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +40,7 @@ pub enum ListenError {
 pub struct LimitedListener {
     socket: TcpListener,
     connections: Arc<Semaphore>,
+    guard: Option<Arc<WebGuard>>,
 }
 
 impl LimitedListener {
@@ -42,9 +55,15 @@ impl LimitedListener {
         for text in addresses {
             let addr = parse(text)?;
             let socket = TcpListener::bind(addr).await.map_err(|source| ListenError::Bind { addr, source })?;
-            listeners.push(Self { socket, connections: connections.clone() });
+            listeners.push(Self { socket, connections: connections.clone(), guard: None });
         }
         Ok(listeners)
+    }
+
+    /// Connections are made as `guard` says.
+    #[must_use]
+    pub fn guarded(self, guard: Option<Arc<WebGuard>>) -> Self {
+        Self { guard, ..self }
     }
 
     /// Where the socket listens; the port is the one that the system chose for port 0.
@@ -68,8 +87,69 @@ fn parse(text: &str) -> Result<SocketAddr, ListenError> {
 /// A connection that gives its place back when it ends.
 #[derive(Debug)]
 pub struct LimitedStream {
-    stream: TcpStream,
+    wire: Wire,
     _place: OwnedSemaphorePermit,
+}
+
+/// What bytes go over.
+enum Wire {
+    Plain(TcpStream),
+    /// TLS in the making, by whoever reads or writes first, so that a slow client keeps nobody else waiting.
+    Agreeing(Agreeing),
+    Tls(Box<TlsStream<TcpStream>>),
+    Refused,
+}
+
+type Agreeing = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Agreeing(_) => "Agreeing",
+            Self::Tls(_) => "Tls",
+            Self::Refused => "Refused",
+        })
+    }
+}
+
+/// A wire that carries bytes.
+trait Carrier: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Carrier for T {}
+
+impl Wire {
+    fn new(stream: TcpStream, guard: Option<&WebGuard>) -> Self {
+        match guard.map_or(Handshake::Plain, WebGuard::handshake) {
+            Handshake::Plain => Self::Plain(stream),
+            Handshake::Refused => Self::Refused,
+            Handshake::Tls(config) => {
+                let agreeing = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+                let limited = tokio::time::timeout(HANDSHAKE_TIME_MAX, agreeing);
+                Self::Agreeing(Box::pin(async move {
+                    limited.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }))
+            }
+        }
+    }
+
+    /// The wire once it carries bytes.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Carrier>>> {
+        if let Self::Agreeing(agreeing) = self {
+            match ready!(agreeing.as_mut().poll(cx)) {
+                Ok(stream) => *self = Self::Tls(Box::new(stream)),
+                Err(error) => {
+                    *self = Self::Refused;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        Poll::Ready(match self {
+            Self::Plain(stream) => Ok(Pin::new(stream)),
+            Self::Tls(stream) => Ok(Pin::new(stream)),
+            Self::Agreeing(_) | Self::Refused => Err(io::ErrorKind::ConnectionAborted.into()),
+        })
+    }
 }
 
 impl axum::serve::Listener for LimitedListener {
@@ -81,45 +161,31 @@ impl axum::serve::Listener for LimitedListener {
         let (stream, addr) = axum::serve::Listener::accept(&mut self.socket).await;
         // Answers are written whole; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        (LimitedStream { stream, _place: place }, addr)
+        (LimitedStream { wire: Wire::new(stream, self.guard.as_deref()), _place: place }, addr)
     }
 
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+    fn local_addr(&self) -> io::Result<Self::Addr> {
         self.socket.local_addr()
     }
 }
 
-impl tokio::io::AsyncRead for LimitedStream {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
+impl AsyncRead for LimitedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_ready(cx))?.poll_read(cx, buf)
     }
 }
 
-impl tokio::io::AsyncWrite for LimitedStream {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, buf)
+impl AsyncWrite for LimitedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.wire.poll_ready(cx))?.poll_write(cx, buf)
     }
 
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_ready(cx))?.poll_flush(cx)
     }
 
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_ready(cx))?.poll_shutdown(cx)
     }
 }
 

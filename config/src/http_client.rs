@@ -249,7 +249,7 @@ fn read_authorization(field: &Field<'_>) -> Auth {
 }
 
 /// A value that stands in the field `inline` or in the file that `file` names, not both.
-fn source<T>(
+pub(crate) fn source<T>(
     fields: &Fields<'_>,
     inline: &'static str,
     file: &'static str,
@@ -291,7 +291,7 @@ fn read_tls(field: &Field<'_>) -> Option<TlsConfig> {
     Some(tls)
 }
 
-fn read_tls_version(field: &Field<'_>) -> Option<TlsVersion> {
+pub(crate) fn read_tls_version(field: &Field<'_>) -> Option<TlsVersion> {
     let version = field.one_of(&TLS_VERSIONS)?;
     if version.is_none() {
         field.problem(Problem::NotSupported { name: "TLS below 1.2", reason: "its ciphers are broken" });
@@ -327,7 +327,7 @@ fn check_header_name(name: &str, field: &Field<'_>) {
     }
 }
 
-fn header_text(field: &Field<'_>) -> Option<String> {
+pub(crate) fn header_text(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     if text.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
         field.rule("a header value must not hold control characters");

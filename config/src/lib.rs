@@ -17,6 +17,7 @@ pub mod relabel;
 pub mod scrape;
 pub mod sections;
 pub mod storage;
+pub mod web;
 
 mod decode;
 mod expand;
