@@ -2,8 +2,8 @@
 //!
 //! Writers append rows to groups; each group has a lock of its own, so that writers of different groups never wait
 //! for each other. Lock order: `gate`, `index`, one group (the higher id first), then any of `groups`, the segments and
-//! the WAL, which are held for no other lock. Appends hold the gate shared; snapshots and everything that changes the layout (moving series, truncation) take it alone
-//! for a moment. So a snapshot sees each append whole or not at all.
+//! the WAL, which are held for no other lock. Appends hold the gate shared; snapshots and everything that changes the
+//! layout (moving series, truncation) take it alone for a moment. So a snapshot sees each append whole or not at all.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -26,6 +26,7 @@ pub(crate) mod deleted;
 pub(crate) mod dict;
 pub(crate) mod file_header;
 pub(crate) mod group;
+mod groups;
 pub(crate) mod histogram_chunk;
 pub(crate) mod histograms;
 pub(crate) mod index;
@@ -42,11 +43,9 @@ mod stats;
 pub(crate) mod writer;
 
 use group::{Group, GroupCell};
+use groups::{GROUPS_MAX, GroupTable};
 use index::{Index, Place};
 use segment::Segments;
-
-/// Groups of one head; far more than series would leave room for.
-const GROUPS_MAX: u32 = 1 << 26;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -75,8 +74,7 @@ pub(crate) struct Head {
     wal: OnceLock<Wal>,
     gate: RwLock<()>,
     index: RwLock<Index>,
-    /// By id; `None` where a group is gone.
-    groups: RwLock<Vec<Option<Arc<GroupCell>>>>,
+    groups: RwLock<GroupTable>,
     /// Number of the newest append.
     seq: AtomicU64,
     /// Changes whenever a series gets another place.
@@ -178,33 +176,30 @@ impl Head {
     }
 
     pub(crate) fn group(&self, id: u32) -> Option<Arc<GroupCell>> {
-        shared(&self.groups).get(id as usize).cloned().flatten()
+        shared(&self.groups).get(id).cloned()
     }
 
     /// All groups, by ascending id.
     pub(crate) fn all_groups(&self) -> Vec<Arc<GroupCell>> {
-        shared(&self.groups).iter().flatten().cloned().collect()
+        shared(&self.groups).iter().cloned().collect()
     }
 
     /// Number of the next group.
     pub(crate) fn next_group(&self) -> u32 {
-        shared(&self.groups).len() as u32
+        shared(&self.groups).next()
     }
 
     /// Makes sure that new groups get numbers from `next` on.
     pub(crate) fn reserve_groups(&self, next: u32) {
-        let mut groups = alone(&self.groups);
-        if groups.len() < next as usize {
-            groups.resize(next.min(GROUPS_MAX) as usize, None);
-        }
+        alone(&self.groups).reserve(next);
     }
 
     /// A new, empty group.
     pub(crate) fn new_group(&self) -> Result<Arc<GroupCell>, AppendError> {
         let mut groups = alone(&self.groups);
-        let id = u32::try_from(groups.len()).ok().filter(|&id| id < GROUPS_MAX).ok_or(AppendError::IndexFull)?;
+        let id = Some(groups.next()).filter(|&id| id < GROUPS_MAX).ok_or(AppendError::IndexFull)?;
         let cell = Arc::new(GroupCell { id, state: Mutex::new(Group::new()) });
-        groups.push(Some(Arc::clone(&cell)));
+        groups.insert(Arc::clone(&cell));
         Ok(cell)
     }
 
@@ -216,18 +211,20 @@ impl Head {
         if let Some(known) = self.group(id) {
             return Some(known);
         }
-        self.reserve_groups(id + 1);
         let mut groups = alone(&self.groups);
-        let slot = &mut groups[id as usize];
-        Some(Arc::clone(slot.get_or_insert_with(|| Arc::new(GroupCell { id, state: Mutex::new(Group::new()) }))))
+        // Another thread may have been quicker.
+        if let Some(known) = groups.get(id) {
+            return Some(Arc::clone(known));
+        }
+        let cell = Arc::new(GroupCell { id, state: Mutex::new(Group::new()) });
+        groups.insert(Arc::clone(&cell));
+        Some(cell)
     }
 
     /// Takes groups out; nothing refers to them any more.
     pub(crate) fn remove_groups(&self, ids: &[u32]) {
         let mut groups = alone(&self.groups);
-        for &id in ids {
-            groups[id as usize] = None;
-        }
+        ids.iter().for_each(|id| groups.remove(*id));
     }
 
     /// Which samples are deleted, by group and column.

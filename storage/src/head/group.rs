@@ -4,8 +4,8 @@
 //! no sample yet is filled; other late samples are kept apart, sorted, until they are sealed. No two samples of a
 //! group have the same column and time. A group knows series only by number.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use promontory_model::ReadError;
 
@@ -25,6 +25,18 @@ pub(crate) const NO_SERIES: u32 = u32::MAX;
 pub(crate) struct LateCell {
     pub(crate) value: f64,
     pub(crate) seq: u64,
+}
+
+/// Nothing, which all groups share that have none: many small ones never get any.
+pub(crate) fn no_cells() -> Arc<LateCells> {
+    static NONE: LazyLock<Arc<LateCells>> = LazyLock::new(Arc::default);
+    Arc::clone(&NONE)
+}
+
+/// As [`no_cells`].
+fn no_chunks() -> Arc<Vec<Arc<Chunk>>> {
+    static NONE: LazyLock<Arc<Vec<Arc<Chunk>>>> = LazyLock::new(Arc::default);
+    Arc::clone(&NONE)
 }
 
 /// Late samples by time and column.
@@ -71,7 +83,7 @@ pub(crate) struct Group {
     /// The group that took over all series of this one.
     pub(crate) successor: Option<u32>,
     /// Where the samples of columns that moved here lie up to `last_t` of that moment.
-    pub(crate) earlier: HashMap<u32, Vec<Place>>,
+    pub(crate) earlier: BTreeMap<u32, Vec<Place>>,
 }
 
 impl Group {
@@ -83,16 +95,16 @@ impl Group {
             next_no: 0,
             rows_wal: None,
             opened_ns: 0,
-            late: Arc::default(),
+            late: no_cells(),
             late_no: 0,
             late_first_no: 0,
             late_wal: None,
-            chunks: Arc::default(),
-            late_chunks: Arc::default(),
+            chunks: no_chunks(),
+            late_chunks: no_chunks(),
             histograms: None,
             last_t: i64::MIN,
             successor: None,
-            earlier: HashMap::new(),
+            earlier: BTreeMap::new(),
         }
     }
 

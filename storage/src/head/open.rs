@@ -2,7 +2,7 @@
 //!
 //! They are kept as bytes, each told from the rows before it (`super::row`), for as plain values they would take half
 //! of the memory that a series may have; beside them lies the state that the next row is written against. Readers hold
-//! the rows themselves, which never change: a row that gains a sample is replaced.
+//! copies, which share the bytes, and these never change: a row that gains a sample is replaced.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,19 +22,64 @@ pub(crate) struct OpenRow {
     pub(crate) n_columns: u32,
     /// The row is written against nothing, and those behind it not against those before it.
     is_keyframe: bool,
-    bytes: Box<[u8]>,
+    bytes: RowBytes,
+}
+
+/// Longest body of a row that lies in the row itself: that of a group of one or two series.
+const INLINE_MAX: usize = 14;
+/// Rows that room is made for at once.
+const ROWS_AT_ONCE: usize = 4;
+
+/// The body of a row. Readers share what is not short.
+#[derive(Debug, Clone)]
+enum RowBytes {
+    Inline(u8, [u8; INLINE_MAX]),
+    /// A thin pointer, so that a row is a quarter smaller.
+    Shared(Arc<Box<[u8]>>),
+}
+
+impl RowBytes {
+    fn of(bytes: &[u8]) -> Self {
+        let mut inline = [0; INLINE_MAX];
+        match inline.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Self::Inline(bytes.len() as u8, inline)
+            }
+            None => Self::Shared(Arc::new(bytes.into())),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Inline(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Bytes allocated beside the row.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Inline(..) => 0,
+            Self::Shared(bytes) => bytes.len() + size_of::<Box<[u8]>>() + 2 * size_of::<usize>(),
+        }
+    }
 }
 
 impl OpenRow {
     fn body(&self) -> Body<'_> {
-        Body::new(&self.bytes, self.n_columns as usize).expect("looked at when the row was taken")
+        Body::new(self.bytes.as_slice(), self.n_columns as usize).expect("looked at when the row was taken")
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.as_slice().len()
     }
 }
 
 /// Open rows and the state after the last.
 #[derive(Debug, Default)]
 pub(crate) struct OpenRows {
-    rows: Vec<Arc<OpenRow>>,
+    rows: Vec<OpenRow>,
     state: Vec<f64>,
     /// Bytes of all bodies.
     bytes: usize,
@@ -97,22 +142,21 @@ impl OpenRows {
 
     /// Bytes allocated.
     pub(crate) fn memory(&self) -> usize {
-        let each = size_of::<OpenRow>() + 2 * size_of::<usize>();
-        let list = self.rows.capacity() * size_of::<Arc<OpenRow>>();
-        list + self.rows.len() * each + self.bytes + self.state.capacity() * size_of::<f64>()
+        let bytes: usize = self.rows.iter().map(|row| row.bytes.memory()).sum();
+        self.rows.capacity() * size_of::<OpenRow>() + bytes + self.state.capacity() * size_of::<f64>()
     }
 
     /// The rows for a reader.
-    pub(crate) fn rows(&self) -> &[Arc<OpenRow>] {
+    pub(crate) fn rows(&self) -> &[OpenRow] {
         &self.rows
     }
 
     pub(crate) fn first(&self) -> Option<&OpenRow> {
-        self.rows.first().map(|row| &**row)
+        self.rows.first()
     }
 
     pub(crate) fn last(&self) -> Option<&OpenRow> {
-        self.rows.last().map(|row| &**row)
+        self.rows.last()
     }
 
     /// Index of the row at `t`.
@@ -131,7 +175,7 @@ impl OpenRows {
         if is_keyframe {
             self.state.fill(0.0);
         }
-        let mut body = Vec::with_capacity(self.last().map_or(0, |last| last.bytes.len()) + 64);
+        let mut body = Vec::with_capacity(self.last().map_or(0, OpenRow::len) + 64);
         put_body(&mut body, row, &mut self.state);
         let n_patches = if is_keyframe { 0 } else { self.n_patches };
         log(Written { row, is_keyframe, n_patches, body: &body });
@@ -142,7 +186,15 @@ impl OpenRows {
     fn keep(&mut self, row: &Row, is_keyframe: bool, body: &[u8]) {
         self.bytes += body.len();
         let (no, t, seq, n_columns) = (row.no, row.t, row.seq, row.values.len() as u32);
-        self.rows.push(Arc::new(OpenRow { no, t, seq, n_columns, is_keyframe, bytes: body.into() }));
+        self.add(OpenRow { no, t, seq, n_columns, is_keyframe, bytes: RowBytes::of(body) });
+    }
+
+    fn add(&mut self, row: OpenRow) {
+        if self.rows.len() == self.rows.capacity() {
+            // Most groups have few open rows, and many groups may have few series.
+            self.rows.reserve_exact(ROWS_AT_ONCE.max(self.rows.len() / 4));
+        }
+        self.rows.push(row);
     }
 
     /// Takes back a row that was logged. Unless it is a keyframe, the row before it is the last one here.
@@ -163,10 +215,9 @@ impl OpenRows {
                 return Err(e);
             }
         }
-        let bytes: Box<[u8]> = body.bytes().into();
-        self.bytes += bytes.len();
-        let row = OpenRow { no, t, seq: 0, n_columns: n_columns as u32, is_keyframe, bytes };
-        self.rows.push(Arc::new(row));
+        let bytes = RowBytes::of(body.bytes());
+        self.bytes += body.bytes().len();
+        self.add(OpenRow { no, t, seq: 0, n_columns: n_columns as u32, is_keyframe, bytes });
         self.n_patches = 0;
         Ok(())
     }
@@ -219,7 +270,7 @@ impl OpenRows {
 
     /// Adds samples to the row at `index`, which lacks them, once `log` has taken what is written of them.
     pub(crate) fn patch(&mut self, index: usize, cells: &[(u32, f64)], log: impl FnOnce(&Patch<'_>)) {
-        let OpenRow { no: row_no, t, .. } = *self.rows[index];
+        let OpenRow { no: row_no, t, .. } = self.rows[index];
         let no = self.n_patches;
         self.n_patches += 1;
         if index + 1 < self.rows.len() {
@@ -266,7 +317,7 @@ impl OpenRows {
     /// Adds samples to the newest row: the rest of a scrape that a sender cut in two.
     fn extend_last(&mut self, first_tile: usize, rest: Body<'_>) -> Result<(), WireError> {
         let Some((last, earlier)) = self.rows.split_last() else { return Ok(()) };
-        let mut body = Vec::with_capacity(last.bytes.len() + rest.bytes().len());
+        let mut body = Vec::with_capacity(last.len() + rest.bytes().len());
         let mut tile = Tile::default();
         let before = |at: usize| {
             if last.is_keyframe {
@@ -277,10 +328,10 @@ impl OpenRows {
         };
         put_extended(&mut body, last.body(), (first_tile, rest), &mut self.state, before)?;
         let n_columns = last.n_columns.max((first_tile * TILE + rest.n_columns()) as u32);
-        let row = OpenRow { n_columns, bytes: body.into(), ..**last };
-        self.bytes = self.bytes - last.bytes.len() + row.bytes.len();
+        let row = OpenRow { n_columns, bytes: RowBytes::of(&body), ..last.clone() };
+        self.bytes = self.bytes - last.len() + row.len();
         let at = self.rows.len() - 1;
-        self.rows[at] = Arc::new(row);
+        self.rows[at] = row;
         Ok(())
     }
 
@@ -305,7 +356,7 @@ impl OpenRows {
 
     /// All rows as plain values, each with whether it is a keyframe.
     fn plain(&self) -> Vec<(Row, bool)> {
-        let empty = |row: &Arc<OpenRow>| {
+        let empty = |row: &OpenRow| {
             let n = row.n_columns as usize;
             let (values, presence) = (vec![0.0; n], vec![0; n.div_ceil(TILE)]);
             (Row { no: row.no, t: row.t, seq: row.seq, values, presence }, row.is_keyframe)
@@ -323,7 +374,7 @@ impl OpenRows {
 
     /// Forgets the rows: they are sealed, or in a block. Memory for the state stays; the next row needs it.
     pub(crate) fn clear(&mut self) {
-        self.rows.clear();
+        self.rows = Vec::new();
         self.bytes = 0;
         self.n_patches = 0;
     }
@@ -355,7 +406,7 @@ impl Default for Tile {
 
 impl Tile {
     /// Decodes tile `tile` of `rows`, the first of which must be the first open one of its group.
-    pub(crate) fn read(&mut self, rows: &[Arc<OpenRow>], tile: usize) {
+    pub(crate) fn read(&mut self, rows: &[OpenRow], tile: usize) {
         self.present.clear();
         self.values.clear();
         self.state.fill(0.0);

@@ -196,7 +196,7 @@ pub(crate) struct GroupView {
     floor: i64,
     chunks: Arc<Vec<Arc<Chunk>>>,
     late_chunks: Arc<Vec<Arc<Chunk>>>,
-    rows: Vec<Arc<OpenRow>>,
+    rows: Vec<OpenRow>,
     late: Arc<LateCells>,
     histograms: Option<HistogramView>,
 }
@@ -213,7 +213,7 @@ struct Sealed<'a> {
 /// Visible open rows; those before `from` are needed to decode the others.
 #[derive(Clone, Copy)]
 struct Open<'a> {
-    rows: &'a [Arc<OpenRow>],
+    rows: &'a [OpenRow],
     from: usize,
 }
 

@@ -9,7 +9,7 @@ use promontory_model::HistogramSample;
 
 use super::Head;
 use super::chunk::{self, Input, Kind};
-use super::group::Group;
+use super::group::{Group, no_cells};
 use super::histogram_chunk;
 use super::open::Tile;
 use super::row::TILE;
@@ -102,7 +102,7 @@ impl Head {
         });
         let chunk = self.segments.append(&bytes, header, Some(seqs.into()))?;
         push(&mut group.late_chunks, chunk);
-        group.late = Arc::default();
+        group.late = no_cells();
         group.late_first_no = group.late_no;
         group.late_wal = None;
         Ok(true)
