@@ -2,7 +2,8 @@
 //!
 //! Numbers that crowd around a middle, with rarer ones far out, waste about half a bit each in a block of one width. A
 //! unit of up to 1,024 numbers has one of the fixed codes below instead, so that no code has to be written down and its
-//! table is built once; codes come in two streams, which are read side by side, several codes with one look.
+//! table is built once, or where none of them fits a code of its own; codes come in two streams, which are read side by
+//! side, several codes with one look.
 //!
 //! # Source
 //! Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952; canonical codes and several symbols from
@@ -77,6 +78,16 @@ const LENGTHS: [[u8; SYMBOLS]; 26] = [
     [1, 5, 5, 5, 6, 6, 6, 5, 6, 6, 6, 7, 7, 7, 7, 2],
 ];
 
+/// The code whose lengths stand in the unit.
+const OWN: usize = LENGTHS.len();
+/// Longest code then, so that its table is built quickly.
+const OWN_LEN_MAX: u32 = 8;
+/// Part of the bytes that it must save over the fixed ones: a table is built for each unit, which takes as long as a
+/// hundred codes or two.
+const OWN_PRICE: u64 = 50;
+/// What its lengths take, bits.
+const OWN_BITS: u64 = 4 * SYMBOLS as u64;
+
 /// What comes behind packed numbers in their column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
@@ -94,6 +105,8 @@ pub(super) struct Plan {
     low: u32,
     /// Numbers are zigzag.
     is_signed: bool,
+    /// Of the own code.
+    lengths: [u8; SYMBOLS],
     /// Of all when nothing is behind it, give or take a byte or two.
     pub(super) bits: u64,
 }
@@ -136,15 +149,20 @@ impl Plan {
         let least = top.saturating_sub(4).min(LOW_MAX - 3);
         let mut steps = [0u16; FINE + 1];
         numbers.clone().for_each(|x| steps[(x >> least).min(FINE as u64) as usize] += 1);
-        let mut best = Self { code: 0, low: 0, is_signed: false, bits: u64::MAX };
-        for coarser in 0..4.min(top.max(1)) {
+        let mut best = Self { code: 0, low: 0, is_signed: false, lengths: [0; SYMBOLS], bits: u64::MAX };
+        let counted = |coarser: u32| {
             let mut counts = [0u32; SYMBOLS];
             for (i, count) in steps.iter().enumerate() {
                 counts[(i >> coarser).min(usize::from(ESCAPE))] += u32::from(*count);
             }
+            counts
+        };
+        for coarser in 0..4.min(top.max(1)) {
+            let counts = counted(coarser);
             let escaped = u64::from(counts[usize::from(ESCAPE)]);
             best.consider(&counts, N_PAIR_CODES..LENGTHS.len(), least + coarser, n, escaped);
         }
+        best.consider_own(&counted(best.low - least), n);
         if top <= 2 {
             best.consider_pairs(numbers, n);
         }
@@ -162,11 +180,34 @@ impl Plan {
         self.consider(&counts, 0..N_PAIR_CODES, 0, n, escaped);
     }
 
-    fn consider(&mut self, counts: &[u32; SYMBOLS], codes: std::ops::Range<usize>, low: u32, n: usize, escaped: u64) {
+    /// Bits beside the codes.
+    fn rest_bits(low: u32, n: usize, escaped: u64) -> u64 {
         // Two bytes of header, what the last bytes of streams and low bits waste, and how long the first stream is.
         let fixed = 16 + if n > BLOCK { 8 + 8 + 4 } else { 4 } + if low > 0 { 4 } else { 0 };
         let of_escapes = if escaped > 0 { 8 * (escaped + put_len(escaped)) } else { 0 };
-        let rest = u64::from(low) * n as u64 + fixed + of_escapes;
+        u64::from(low) * n as u64 + fixed + of_escapes
+    }
+
+    /// Takes a code made for these counts instead, if it is worth its lengths and its price.
+    fn consider_own(&mut self, counts: &[u32; SYMBOLS], n: usize) {
+        let rest = OWN_BITS + Self::rest_bits(self.low, n, u64::from(counts[usize::from(ESCAPE)]));
+        let is_worth = |coded: u64| (coded + rest) * (OWN_PRICE + 1) < self.bits * OWN_PRICE;
+        // No code is shorter than this, and few of the fixed ones are much longer.
+        let total = n as f32;
+        let bound: f32 = counts.iter().filter(|c| **c > 0).map(|c| *c as f32 * (total / *c as f32).log2()).sum();
+        let n_used = counts.iter().filter(|count| **count > 0).count();
+        if n_used < 2 || !is_worth(bound as u64) {
+            return;
+        }
+        let lengths = own_lengths(counts);
+        let coded: u32 = counts.iter().zip(&lengths).map(|(count, len)| count * u32::from(*len)).sum();
+        if is_worth(coded.into()) {
+            *self = Self { code: OWN, lengths, bits: u64::from(coded) + rest, ..*self };
+        }
+    }
+
+    fn consider(&mut self, counts: &[u32; SYMBOLS], codes: std::ops::Range<usize>, low: u32, n: usize, escaped: u64) {
+        let rest = Self::rest_bits(low, n, escaped);
         for code in codes {
             let coded: u32 = counts.iter().zip(&LENGTHS[code]).map(|(count, len)| count * u32::from(*len)).sum();
             let bits = u64::from(coded) + rest;
@@ -185,6 +226,9 @@ impl Plan {
         out.push((FIRST + self.code as u8) | last);
         let signed = if self.is_signed { SIGNED } else { 0 };
         out.push(self.low as u8 | signed | if beyond.is_empty() { 0 } else { ESCAPED });
+        if self.code == OWN {
+            out.extend(self.lengths.chunks_exact(2).map(|two| two[0] | two[1] << 4));
+        }
         if !beyond.is_empty() {
             put_varint(out, beyond.len() as u64);
             beyond.iter().for_each(|x| put_varint(out, *x));
@@ -197,7 +241,7 @@ impl Plan {
         } else {
             numbers.iter().map(|x| (x >> self.low).min(u64::from(ESCAPE)) as u8).collect()
         };
-        let codes = codes(&LENGTHS[self.code]);
+        let codes = codes(LENGTHS.get(self.code).unwrap_or(&self.lengths));
         let n_first = in_first(numbers.len());
         let (first, second) = symbols.split_at(symbols_of(is_pair, n_first));
         let streams = [first, second].map(|symbols| stream(symbols, &codes));
@@ -274,6 +318,43 @@ fn codes(lengths: &[u8; SYMBOLS]) -> [(u32, u32); SYMBOLS] {
     out
 }
 
+/// Lengths of a code for symbols that occur so often, up to [`OWN_LEN_MAX`]; 0 for those that do not. The code is
+/// complete when two symbols occur.
+///
+/// # Source
+/// Huffman 1952; too long codes are cut, and the shorter ones of rare symbols made longer until all fit.
+fn own_lengths(counts: &[u32; SYMBOLS]) -> [u8; SYMBOLS] {
+    let mut lengths = [0u32; SYMBOLS];
+    // Trees by count, each a set of symbols.
+    let mut trees: Vec<(u32, u16)> = counts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(|(symbol, count)| (*count, 1 << symbol))
+        .collect();
+    while trees.len() > 1 {
+        trees.sort_unstable_by(|a, b| b.cmp(a));
+        let (Some(a), Some(b)) = (trees.pop(), trees.pop()) else { break };
+        let both = a.1 | b.1;
+        lengths.iter_mut().enumerate().filter(|(s, _)| both >> s & 1 == 1).for_each(|(_, len)| *len += 1);
+        trees.push((a.0 + b.0, both));
+    }
+    lengths.iter_mut().for_each(|len| *len = (*len).min(OWN_LEN_MAX));
+    let mut order: Vec<usize> = (0..SYMBOLS).filter(|s| lengths[*s] > 0).collect();
+    order.sort_unstable_by_key(|s| counts[*s]);
+    let taken = |lengths: &[u32; SYMBOLS]| order.iter().map(|s| 1 << (OWN_LEN_MAX - lengths[*s])).sum::<u32>();
+    while taken(&lengths) > 1 << OWN_LEN_MAX {
+        let Some(rarest) = order.iter().find(|s| lengths[**s] < OWN_LEN_MAX) else { break };
+        lengths[*rarest] += 1;
+    }
+    while order.len() > 1 && taken(&lengths) < 1 << OWN_LEN_MAX {
+        let left = (1 << OWN_LEN_MAX) - taken(&lengths);
+        let Some(most) = order.iter().rev().find(|s| 1 << (OWN_LEN_MAX - lengths[**s]) <= left) else { break };
+        lengths[*most] -= 1;
+    }
+    lengths.map(|len| len as u8)
+}
+
 fn stream(symbols: &[u8], codes: &[(u32, u32); SYMBOLS]) -> Vec<u8> {
     let mut out = Vec::with_capacity(symbols.len() / 2 + 8);
     let (mut acc, mut have) = (0u64, 0);
@@ -291,28 +372,44 @@ fn stream(symbols: &[u8], codes: &[(u32, u32); SYMBOLS]) -> Vec<u8> {
     out
 }
 
-/// What each [`LEN_MAX`] bits begin with: up to four symbols in the low bytes, then bits and symbols that these are.
-type Table = [u64; 1 << LEN_MAX];
+/// What each [`LEN_MAX`] bits begin with, or [`OWN_LEN_MAX`]: up to four symbols in the low bytes, then bits and symbols
+/// that these are.
+type Table<const N: usize = { 1 << LEN_MAX }> = [u64; N];
 
 fn table(code: usize) -> &'static Table {
     static TABLES: [OnceLock<Box<Table>>; LENGTHS.len()] = [const { OnceLock::new() }; LENGTHS.len()];
-    TABLES[code].get_or_init(|| {
-        let codes = codes(&LENGTHS[code]);
-        let mut out = Box::new([0; 1 << LEN_MAX]);
-        for (bits, slot) in out.iter_mut().enumerate() {
-            let (mut used, mut n) = (0, 0);
-            while n < SYMBOLS_PER_LOOK {
-                let rest = bits as u32 >> used;
-                let fits = |(code, len): (u32, u32)| used + len <= LEN_MAX && rest & ((1 << len) - 1) == code;
-                let Some(symbol) = codes.iter().position(|c| fits(*c)) else { break };
-                *slot |= (symbol as u64) << (8 * n);
-                used += codes[symbol].1;
-                n += 1;
+    TABLES[code].get_or_init(|| Box::new(build_table(&LENGTHS[code])))
+}
+
+/// The table of a complete code, none of which is longer than the logarithm of `N`.
+fn build_table<const N: usize>(lengths: &[u8; SYMBOLS]) -> Table<N> {
+    // The first symbol of each row and its length.
+    let mut first = [(0u8, 0u8); N];
+    for (symbol, (code, len)) in codes(lengths).into_iter().enumerate().filter(|(_, (_, len))| *len > 0) {
+        first[code as usize..].iter_mut().step_by(1 << len).for_each(|f| *f = (symbol as u8, len as u8));
+    }
+    std::array::from_fn(|bits| {
+        let (mut used, mut n, mut row) = (0, 0, 0);
+        while n < SYMBOLS_PER_LOOK {
+            let (symbol, len) = first[bits >> used];
+            if used + len > N.ilog2() as u8 {
+                break;
             }
-            *slot |= u64::from(used) << 32 | (n as u64) << 40;
+            row |= u64::from(symbol) << (8 * n);
+            used += len;
+            n += 1;
         }
-        out
+        row | u64::from(used) << 32 | (n as u64) << 40
     })
+}
+
+/// The lengths of the code of a unit that has its own.
+fn read_own(bytes: &mut Reader<'_>) -> Result<[u8; SYMBOLS], CodecError> {
+    let pairs = bytes.slice(SYMBOLS / 2)?;
+    let lengths: [u8; SYMBOLS] = std::array::from_fn(|i| pairs[i / 2] >> (4 * (i % 2)) & 15);
+    let taken: u32 = lengths.iter().filter(|len| **len > 0).map(|len| 1 << OWN_LEN_MAX >> len).sum();
+    let is_complete = lengths.iter().all(|len| u32::from(*len) <= OWN_LEN_MAX) && taken == 1 << OWN_LEN_MAX;
+    if is_complete { Ok(lengths) } else { Err(bytes.error("lengths of codes").into()) }
 }
 
 /// A stream of codes that is being read; zeros follow its end.
@@ -331,7 +428,7 @@ impl<'a> Stream<'a> {
 
     /// Takes the next symbols, at least [`LOOKS`] of them.
     #[inline]
-    fn step(&mut self, table: &Table, out: &mut [u8]) {
+    fn step<const N: usize>(&mut self, table: &Table<N>, out: &mut [u8]) {
         const ROOM: usize = 32;
         let load = match self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
             Some(eight) => u64::from_le_bytes(*eight),
@@ -368,7 +465,7 @@ impl<'a> Stream<'a> {
 }
 
 /// The symbols of both streams, as [`Unit`] holds them.
-fn take_codes(table: &Table, streams: [&[u8]; 2], n: [usize; 2]) -> Vec<u8> {
+fn take_codes<const N: usize>(table: &Table<N>, streams: [&[u8]; 2], n: [usize; 2]) -> Vec<u8> {
     let mut out = vec![0; n[0] + n[1] + 2 * SLACK];
     let [mut a, mut b] = streams.map(Stream::new);
     let (of_a, of_b) = out.split_at_mut(n[0] + SLACK);
@@ -406,7 +503,7 @@ pub(super) struct Unit<'a> {
 impl<'a> Unit<'a> {
     /// Whether a unit starts with this byte, rather than a block.
     pub(super) fn is_first(byte: u8) -> bool {
-        (FIRST..FIRST + LENGTHS.len() as u8).contains(&(byte & !LAST))
+        (FIRST..=FIRST + OWN as u8).contains(&(byte & !LAST))
     }
 
     /// Reads a unit of `n` numbers, 1 to [`UNIT`].
@@ -418,9 +515,10 @@ impl<'a> Unit<'a> {
         let flags = bytes.u8()?;
         let low = u32::from(flags & LOW_MASK);
         let is_pair = code < N_PAIR_CODES;
-        if code >= LENGTHS.len() || low > LOW_MAX || is_pair && low > 0 {
+        if code > OWN || low > LOW_MAX || is_pair && low > 0 {
             return Err(bytes.error("code of packed numbers").into());
         }
+        let own = if code == OWN { Some(read_own(bytes)?) } else { None };
         let mut largest = 0;
         let mut beyond = Reader::new(&[]);
         if flags & ESCAPED != 0 {
@@ -452,7 +550,10 @@ impl<'a> Unit<'a> {
         let is_narrow =
             low < NARROW_WIDTH_MAX && largest < NARROW && (u64::from(ESCAPE) + largest + 1) << low <= NARROW;
         let n_symbols = [n_first, n - n_first].map(|n| symbols_of(is_pair, n));
-        let symbols = take_codes(table(code), streams, n_symbols);
+        let symbols = match own {
+            Some(lengths) => take_codes(&build_table::<{ 1 << OWN_LEN_MAX }>(&lengths), streams, n_symbols),
+            None => take_codes(table(code), streams, n_symbols),
+        };
         Ok(Self { n, done: 0, low, is_pair, is_signed: flags & SIGNED != 0, is_narrow, beyond, lows, symbols })
     }
 

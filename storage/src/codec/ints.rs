@@ -254,12 +254,11 @@ impl Plan {
         }
         if self.form == Form::Sparse {
             put_varint(out, self.gaps.len() as u64);
-            pack::put_blocks(&self.gaps, out);
+            pack::put(&self.gaps, Behind::More, out);
         }
         match &self.codes {
             Some(codes) => codes.write(&self.packed, behind, out),
-            // Of a sparse column these are few numbers, in which codes save little and cost much.
-            None if self.packed.len() <= UNIT || self.form == Form::Sparse => pack::put_blocks(&self.packed, out),
+            None if self.packed.len() <= UNIT && self.form != Form::Sparse => pack::put_blocks(&self.packed, out),
             None => pack::put(&self.packed, behind, out),
         }
     }
@@ -449,7 +448,7 @@ fn choose_form(numbers: &[i64], deltas: &[i64], facts: &Facts) -> Form {
     let is_near = estimates.map(|e| e / 5 * 3 <= least);
     let mut best = (u64::MAX, Form::Offset);
     let is_contested = is_near.iter().filter(|is| **is).count() > 1;
-    let is_sparse = facts.n_changes * 3 < deltas.len();
+    let is_sparse = facts.n_changes * 4 < deltas.len() * 3;
     for (form, _) in forms.into_iter().zip(is_near).filter(|(form, is)| *is && is_candidate(*form)) {
         let bits = if is_contested || is_sparse { cost(form, pack::cost_bits) } else { 0 };
         if bits < best.0 {

@@ -136,7 +136,7 @@ fn exp2(k: i32) -> f64 {
 }
 
 /// Rounds |x| < 2^51 to the nearest integer; vectorises where `round` is a call.
-fn round(x: f64) -> f64 {
+pub(crate) fn round(x: f64) -> f64 {
     (x + MAGIC) - MAGIC
 }
 
@@ -280,6 +280,17 @@ pub(super) fn is_noise(values: &[f64]) -> bool {
     let some = &values[..JUDGED];
     let is_decimal = || find_decimal(some).is_some() || PRODUCT_DECIMALS.iter().any(|e| is_product(some, *e));
     n_flips * 5 >= JUDGED && n_long * 4 >= JUDGED * 3 && !is_decimal()
+}
+
+/// The smallest exponent with which every value times this power of ten is an integer that gives the value again; `None`
+/// when there is none or a value is odd.
+pub(crate) fn decimals(values: &[f64]) -> Option<u8> {
+    if values.iter().fold(false, |acc, v| acc | is_odd(v.to_bits())) { None } else { find_decimal(values) }
+}
+
+/// 10^e, for exponents up to 15.
+pub(crate) fn power_of_ten(e: u8) -> f64 {
+    POW10[usize::from(e % 16)]
 }
 
 fn is_decimal(v: f64, p: f64) -> bool {

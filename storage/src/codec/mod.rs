@@ -21,6 +21,7 @@ use ints::Form;
 use map::Map;
 
 pub use histogram::{decode_histograms, encode_histograms};
+pub(crate) use map::{decimals, power_of_ten, round as rounded};
 use promontory_model::{STALE_NAN_BITS, sample::NORMAL_NAN_BITS};
 pub use timestamps::{decode_timestamps, encode_timestamps};
 

@@ -119,11 +119,10 @@ pub(super) fn codes(values: &[u64]) -> Option<coded::Plan> {
 /// As [`codes`], for distances to a middle when they are shorter; the middle comes with them.
 pub(super) fn codes_around_middle(values: &[u64]) -> Option<(coded::Plan, Option<u64>)> {
     let centred = coded::Plan::around_middle(values).map(|(plan, middle)| (plan, Some(middle)));
-    // Counts that are mostly small need no middle.
-    let plain = match centred {
-        Some((_, Some(0..4))) => coded::Plan::of(values).map(|plan| (plan, None)),
-        _ => None,
-    };
+    // Counts that are mostly small need no middle, nor do durations, of which the long ones are rare.
+    let greatest = values.iter().copied().max().unwrap_or(0);
+    let is_skewed = matches!(centred, Some((_, Some(middle))) if middle < 4 || middle < greatest / 4);
+    let plain = if is_skewed { coded::Plan::of(values).map(|plan| (plan, None)) } else { None };
     let best = [plain, centred].into_iter().flatten().min_by_key(|(plan, _)| plan.bits)?;
     is_worth(&best.0, values).then_some(best)
 }
