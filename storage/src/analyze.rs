@@ -70,7 +70,8 @@ pub struct PartUsage {
     pub value_bytes: u64,
     /// Bytes of timestamps.
     pub timestamp_bytes: u64,
-    /// Bytes of dictionaries, postings, the table of series and the directory of groups; 0 where not measured.
+    /// Bytes of dictionaries, postings, the table of series and the directory of groups, of a packed index their shares;
+    /// 0 where not measured.
     pub index_bytes: [u64; 4],
 }
 
@@ -265,8 +266,8 @@ impl Found {
         cancel: &Cancel,
     ) -> Result<(), ReadError> {
         let block = block.inner();
-        let index = &block.index;
-        (part.is_measured, part.index_bytes) = (true, index.section_bytes());
+        let index = block.index()?;
+        (part.is_measured, part.index_bytes) = (true, index.section_bytes(block.meta.index_bytes));
         let mut columns: Vec<Vec<(u32, u32)>> = vec![Vec::new(); index.n_groups as usize];
         index.for_series(&index.all(), cancel, |_, entry| {
             columns[entry.group as usize].push((entry.column, self.series(&entry.labels)));
@@ -287,7 +288,7 @@ impl Found {
                 part.timestamp_bytes += span.encoded_timestamps()?.1.len() as u64;
                 times.clear();
                 for (column, series) in &columns {
-                    let Some((_, bytes)) = span.encoded(*column as usize)? else { continue };
+                    let Some(bytes) = span.encoded(*column as usize)? else { continue };
                     let Some((_, mini)) = span.mini_block(*column as usize)? else { continue };
                     let (mut first, mut last) = (entry.spans[i].mint, entry.spans[i].maxt);
                     if mini.count() < entry.spans[i].rows && !mini.has_histograms() {

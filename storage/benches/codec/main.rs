@@ -4,7 +4,7 @@
 //! to XOR as in Prometheus' chunks. Buckets are measured once more as blocks write them, relative to the bucket below.
 //! Speeds are millions of values per second of processor time of this thread, the mean of many passes.
 //! With `RECORDED=<file>` (see `recorded.rs`) then the same over recorded groups, and the block that they make, index
-//! included. Run with `cargo bench -p promontory-storage --bench codec`.
+//! included; with `-- blocks` that alone. Run with `cargo bench -p promontory-storage --bench codec`.
 
 #![allow(clippy::print_stdout, reason = "the table is the answer")]
 #![allow(unreachable_pub, reason = "modules of one program")]
@@ -29,6 +29,21 @@ mod xor;
 const MEASURED_NS: u64 = 250_000_000;
 
 fn main() {
+    let only_blocks = std::env::args().any(|arg| arg == "blocks");
+    if !only_blocks {
+        print_kinds();
+    }
+    if let Ok(path) = std::env::var("RECORDED") {
+        let text = std::fs::read_to_string(&path).expect("RECORDED names a file");
+        let groups = recorded::read(&text);
+        if !only_blocks {
+            print_recorded(&groups);
+        }
+        print_block(&groups);
+    }
+}
+
+fn print_kinds() {
     println!("{:<24}{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}", "kind", "B/value", "enc M/s", "dec M/s", "XOR B", "enc", "dec");
     for (name, make) in kinds::KINDS {
         let data = make(&mut kinds::Rng(7));
@@ -38,12 +53,6 @@ fn main() {
         }
     }
     print_timestamps();
-    if let Ok(path) = std::env::var("RECORDED") {
-        let text = std::fs::read_to_string(&path).expect("RECORDED names a file");
-        let groups = recorded::read(&text);
-        print_recorded(&groups);
-        print_block(&groups);
-    }
 }
 
 struct Measured {

@@ -41,7 +41,8 @@ pub fn fuzz_mini_block(data: &[u8]) {
     let rows = usize::from(u16::from_le_bytes(*rows)) % super::SPAN_ROWS_MAX + 1;
     if let Ok(mini) = MiniBlock::parse(bytes, rows) {
         let mut values = Vec::new();
-        let _ = mini.values(&[1.0; super::SPAN_ROWS_MAX][..rows], &mut values);
+        let others = [1.0; super::SPAN_ROWS_MAX];
+        let _ = mini.values(&[&others[..rows]; 2], &mut values);
         assert!(values.len() <= rows && mini.rows().all(|r| r < rows));
         let (mut at, mut histograms) = (Vec::new(), Vec::new());
         let _ = mini.histograms(&mut at, &mut histograms);

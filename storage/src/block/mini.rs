@@ -1,8 +1,8 @@
 //! A mini-block: the values of one series in one span of its group. Native histograms of the series stand behind its
 //! floats.
 //!
-//! Most decode alone; the bucket of a classic histogram may be written relative to the mini-block before it, whose
-//! values are then needed. It holds no least, greatest or last value: a span decodes in half a microsecond, and they
+//! Most decode alone; the bucket of a classic histogram may be written relative to the mini-block before it, and others
+//! be told from one or two of the same page (`predict.rs`), whose values are then needed. It holds no least, greatest or last value: a span decodes in half a microsecond, and they
 //! take as much as the samples of a quiet series.
 
 use promontory_model::HistogramSample;
@@ -11,6 +11,7 @@ use crate::codec::{self, relative};
 use crate::histogram_column;
 use crate::wire::{Reader, WireError, put_bytes, put_varint, unzigzag, zigzag};
 
+use super::predict::{Page, Prediction};
 use super::section::Malformed;
 
 /// Presence, in the two low bits of the flags.
@@ -24,12 +25,18 @@ const PRESENCE_MASK: u8 = 3;
 const CONSTANT: u8 = 1 << 2;
 /// The column holds differences to the values of the mini-block before.
 const RELATIVE: u8 = 1 << 3;
-const FLAGS: u8 = PRESENCE_MASK | CONSTANT | RELATIVE;
+/// The column holds what others of the page do not say; which they are stands before it.
+const PREDICTED: u8 = 1 << 4;
+const FLAGS: u8 = PRESENCE_MASK | CONSTANT | RELATIVE | PREDICTED;
 /// Mini-blocks that follow each other relatively: what a reader of the last one has to decode.
 pub(super) const CHAIN_MAX: usize = 64;
 /// Decimal exponent that says that eight bytes follow instead.
 const PLAIN: u8 = 15;
 const DECIMALS_MAX: u8 = 14;
+/// Bits of a number that are its exponent.
+const NUMBER_MASK: u64 = 15;
+/// A page is closed when its mini-blocks take this many bytes: what a reader of one column has to check and touch.
+pub(super) const PAGE_BYTES: usize = 16 << 10;
 
 /// Rows of a span in which the series has a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,8 @@ enum Values<'a> {
     Column(usize, &'a [u8]),
     /// As `Column`, of differences.
     Differences(usize, &'a [u8]),
+    /// As `Column`, of what a prediction leaves.
+    Rest(usize, &'a [u8], Prediction),
 }
 
 /// A parsed mini-block; the values are not decoded yet.
@@ -128,14 +137,25 @@ fn is_constant(values: &[f64]) -> bool {
     values.iter().all(|v| v.to_bits() == values[0].to_bits())
 }
 
+/// Appends the mini-block of values in all rows of which a prediction leaves `rest`.
+pub(super) fn put_predicted(prediction: &Prediction, rest: &[f64], out: &mut Vec<u8>) {
+    out.push(ALL_ROWS | PREDICTED);
+    prediction.put(out);
+    codec::encode(rest, out);
+}
+
 /// Whether the mini-block needs the values of the one before.
-pub(super) fn is_relative(bytes: &[u8]) -> bool {
+pub(crate) fn is_relative(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|flags| flags & PRESENCE_MASK != HISTOGRAMS && flags & RELATIVE != 0)
 }
 
-/// Writes the mini-blocks of the columns of a span, in their order.
+/// Writes the mini-blocks of the columns of a span, in their order, and says where pages begin.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
+    /// Mini-blocks of the page with bytes, and these.
+    n_in_page: usize,
+    page_bytes: usize,
+    page: Page,
     /// Of the column before; no values when nothing may be relative to it.
     values: Vec<f64>,
     present: Vec<u64>,
@@ -147,9 +167,16 @@ impl Columns {
     /// Starts a span.
     pub(crate) fn begin(&mut self) {
         self.values.clear();
+        self.begin_page();
     }
 
-    /// As [`put_both`]. The mini-block may become relative to the one before when that `is_similar`.
+    fn begin_page(&mut self) {
+        (self.n_in_page, self.page_bytes) = (0, 0);
+        self.page.begin();
+    }
+
+    /// As [`put_both`], and answers whether a page begins with it. The mini-block may become relative to the one before
+    /// when that `is_similar`, or be told from others of the page.
     pub(crate) fn put(
         &mut self,
         is_similar: bool,
@@ -158,10 +185,17 @@ impl Columns {
         values: &[f64],
         histograms: (&[usize], &mut [HistogramSample]),
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
+        let start = out.len();
+        let is_full = self.page_bytes >= PAGE_BYTES;
         if !histograms.0.is_empty() {
             self.values.clear();
-            return put_both(rows, present, values, histograms, out);
+            if is_full {
+                self.begin_page();
+            }
+            put_both(rows, present, values, histograms, out);
+            self.count(out.len() - start);
+            return is_full;
         }
         let present = present.filter(|_| values.len() < rows);
         self.differences.clear();
@@ -172,13 +206,42 @@ impl Columns {
             && self.present == present.unwrap_or(&[])
             && !is_constant(values)
             && relative::differences(values, &self.values, &mut self.differences);
+        let begins_page = is_full && !is_relative;
+        if begins_page {
+            self.begin_page();
+        }
         put_relative(rows, present, values, is_relative.then_some(&*self.differences), out);
+        if !is_relative && present.is_none() && !values.is_empty() {
+            self.page.push(self.n_in_page, values, start, out);
+        }
+        self.count(out.len() - start);
         self.chain = if is_relative { self.chain + 1 } else { 0 };
         self.values.clear();
         self.values.extend_from_slice(values);
         self.present.clear();
         self.present.extend_from_slice(present.unwrap_or(&[]));
+        begins_page
     }
+
+    fn count(&mut self, bytes: usize) {
+        self.n_in_page += usize::from(bytes > 0);
+        self.page_bytes += bytes;
+    }
+}
+
+/// The number of a mini-block that is one short number in all rows; the table of its page holds it then.
+pub(super) fn as_constant(bytes: &[u8]) -> Option<u64> {
+    let (flags, number) = bytes.split_first()?;
+    let mut r = Reader::new(number);
+    let word = if *flags == ALL_ROWS | CONSTANT { r.varint().ok()? } else { return None };
+    (r.is_empty() && word & NUMBER_MASK != u64::from(PLAIN)).then_some(word)
+}
+
+/// The mini-block of such a number.
+pub(super) fn constant(number: u64) -> Vec<u8> {
+    let mut out = vec![ALL_ROWS | CONSTANT];
+    put_varint(&mut out, number);
+    out
 }
 
 fn is_present(bits: &[u64], row: usize) -> bool {
@@ -206,11 +269,14 @@ fn put_number(v: f64, out: &mut Vec<u8>) {
 }
 
 fn read_number(r: &mut Reader<'_>) -> Result<f64, WireError> {
-    let word = r.varint()?;
-    match (word & 15) as u8 {
-        PLAIN => Ok(f64::from_bits(r.u64()?)),
-        exponent => Ok(unzigzag(word >> 4) as f64 / power(exponent)),
+    match r.varint()? {
+        word if word & NUMBER_MASK == u64::from(PLAIN) => Ok(f64::from_bits(r.u64()?)),
+        word => Ok(short_number(word)),
     }
+}
+
+fn short_number(word: u64) -> f64 {
+    unzigzag(word >> NUMBER_MASK.count_ones()) as f64 / power((word & NUMBER_MASK) as u8)
 }
 
 /// The integer that divided by 10^e is `v` bit for bit.
@@ -240,7 +306,7 @@ impl<'a> MiniBlock<'a> {
         } else {
             Self::parse_floats(&bytes[..at], at - floats.len(), rows)?
         };
-        if out.is_relative() {
+        if out.needs_others() {
             return Err(WireError { what: "histograms behind differences", offset: at }.into());
         }
         let column = histogram_column::Column::parse(&bytes[at..], rows)
@@ -252,12 +318,21 @@ impl<'a> MiniBlock<'a> {
         Ok(out)
     }
 
+    /// A mini-block of one number in all rows, see [`constant`].
+    pub(super) fn of_constant(number: u64, rows: usize) -> Result<Self, Malformed> {
+        if number & NUMBER_MASK == u64::from(PLAIN) {
+            return Err(WireError { what: "number of a column", offset: 0 }.into());
+        }
+        let values = Values::Constant(short_number(number));
+        Ok(Self { n_floats: rows, presence: Presence::All, values, histograms: None })
+    }
+
     /// Floats that take the bytes from `start` on.
     fn parse_floats(bytes: &'a [u8], start: usize, rows: usize) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         r.slice(start)?;
         let flags = r.u8()?;
-        if flags & !FLAGS != 0 || flags & (CONSTANT | RELATIVE) == CONSTANT | RELATIVE {
+        if flags & !FLAGS != 0 || (flags & (CONSTANT | RELATIVE | PREDICTED)).count_ones() > 1 {
             return Err(r.error("flags of a mini-block").into());
         }
         let (presence, n_floats) = match flags & PRESENCE_MASK {
@@ -285,6 +360,9 @@ impl<'a> MiniBlock<'a> {
                 return Err(r.error("bytes left over").into());
             }
             Values::Constant(value)
+        } else if flags & PREDICTED != 0 {
+            let prediction = Prediction::read(&mut r)?;
+            Values::Rest(r.offset(), &bytes[r.offset()..], prediction)
         } else {
             let at = r.offset();
             let column = &bytes[at..];
@@ -324,29 +402,48 @@ impl<'a> MiniBlock<'a> {
         matches!(self.values, Values::Differences(..))
     }
 
+    /// How the values follow from others of the page, if they do.
+    pub(crate) fn prediction(&self) -> Option<Prediction> {
+        match self.values {
+            Values::Rest(_, _, prediction) => Some(prediction),
+            _ => None,
+        }
+    }
+
+    /// Whether the values need those of others.
+    pub(crate) fn needs_others(&self) -> bool {
+        self.is_relative() || self.prediction().is_some()
+    }
+
     /// Whether any histogram is there.
     pub(crate) fn has_histograms(&self) -> bool {
         self.histograms.is_some()
     }
 
-    /// Appends the values of the rows with a float; `before` are those of the mini-block before, which only a relative
-    /// one looks at.
-    pub(crate) fn values(&self, before: &[f64], out: &mut Vec<f64>) -> Result<(), Malformed> {
+    /// Appends the values of the rows with a float; `others` are those of the mini-block before when it is relative, and
+    /// those of the references of a prediction.
+    pub(crate) fn values(&self, others: &[&[f64]], out: &mut Vec<f64>) -> Result<(), Malformed> {
         let (at, bytes) = match self.values {
             Values::Constant(value) => {
                 out.resize(out.len() + self.n_floats, value);
                 return Ok(());
             }
-            Values::Column(at, bytes) | Values::Differences(at, bytes) => (at, bytes),
+            Values::Column(at, bytes) | Values::Differences(at, bytes) | Values::Rest(at, bytes, _) => (at, bytes),
         };
-        if self.is_relative() && before.len() != self.n_floats {
-            return Err(WireError { what: "values that differences are for", offset: at }.into());
-        }
+        let n_others = match self.values {
+            Values::Differences(..) => 1,
+            Values::Rest(_, _, prediction) => prediction.references().count(),
+            _ => 0,
+        };
+        let others = others.get(..n_others).filter(|others| others.iter().all(|o| o.len() == self.n_floats));
+        let others = others.ok_or(WireError { what: "values that differences are for", offset: at })?;
         let start = out.len();
         codec::decode(bytes, self.n_floats, out)
             .map_err(|e| Malformed::from(codec::CodecError { what: e.what, at: e.at + at }))?;
-        if self.is_relative() {
-            relative::restore(before, &mut out[start..]);
+        match (self.values, others) {
+            (Values::Differences(..), [before]) => relative::restore(before, &mut out[start..]),
+            (Values::Rest(_, _, prediction), _) => prediction.restore(others, &mut out[start..]),
+            _ => {}
         }
         Ok(())
     }
@@ -468,7 +565,7 @@ mod tests {
             if !values.is_empty() {
                 let mini = MiniBlock::parse(&out, rows).map_err(|e| WireError::from_malformed(&e)).unwrap();
                 assert_eq!(mini.is_relative(), is_relative(&out));
-                mini.values(&before, &mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
+                mini.values(&[&before], &mut got).map_err(|e| WireError::from_malformed(&e)).unwrap();
             }
             assert_eq!(
                 got.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),

@@ -17,6 +17,8 @@ pub(crate) mod index;
 mod meta;
 pub(crate) mod mini;
 pub(crate) mod order;
+mod page;
+pub(crate) mod predict;
 mod reader;
 mod section;
 mod verify;

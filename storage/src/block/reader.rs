@@ -2,11 +2,12 @@
 //!
 //! Cheap to open: the meta file and the table of contents. All bytes are hostile.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use promontory_model::{Cancel, Columns, HistogramSample, Labels, Matcher, ReadError, Select, TimeRange};
 use roaring::RoaringBitmap;
@@ -14,7 +15,8 @@ use roaring::RoaringBitmap;
 use super::index::read::Index;
 use super::index::{GroupEntry, Span};
 use super::mini::{self, CHAIN_MAX, MiniBlock, Presence};
-use super::section::{File, HEAD_BYTES, Kind, Malformed};
+use super::page::{self, Stored};
+use super::section::{File, HEAD_BYTES, Kind};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, read_meta};
 use crate::codec;
 use crate::label_table::LabelTable;
@@ -25,6 +27,8 @@ use crate::wire::{Reader, WireError};
 
 /// Series whose labels are read together, at least.
 const SERIES_AT_ONCE: usize = 256;
+/// Columns that others are told from whose values are kept, beside the two that are in use.
+const REFERENCES_MAX: usize = 6;
 
 /// An open block; clones share it.
 #[derive(Clone)]
@@ -36,7 +40,10 @@ pub struct BlockReader {
 
 pub(crate) struct OpenBlock {
     pub(crate) meta: BlockMeta,
-    pub(crate) index: Index,
+    index_path: PathBuf,
+    index_bytes: Mapped,
+    /// Opened when it is first needed.
+    index: OnceLock<Index>,
     path: PathBuf,
     data_path: PathBuf,
     data: Mapped,
@@ -65,14 +72,6 @@ impl BlockReader {
                 return Err(File { path, bytes }.corrupt(0, "length of the file", expected, bytes.len()).into());
             }
         }
-        let index = Index::open(&index_path, index)?;
-        let counts = (u64::from(index.n_series), u64::from(index.n_groups), index.n_pages);
-        let expected = (meta.n_series, meta.n_groups, meta.n_pages);
-        if counts != expected {
-            let file = File { path: &index_path, bytes: &[] };
-            let (expected, found) = (format!("{expected:?}"), format!("{counts:?}"));
-            return Err(file.corrupt(0, "series, groups and pages", expected, found).into());
-        }
         // Every page has a head, so a hostile count cannot ask for more bits than the file has bytes.
         if meta.n_pages > meta.data_bytes / HEAD_BYTES as u64 {
             let file = File { path: &data_path, bytes: &[] };
@@ -81,7 +80,23 @@ impl BlockReader {
         let words = meta.n_pages.div_ceil(64);
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
         let tombstones = Arc::new(Tombstones::load(vfs, path)?);
-        let block = Arc::new(OpenBlock { meta, index, path: path.to_owned(), data_path, data, checked });
+        let block = OpenBlock {
+            meta,
+            index_path,
+            index_bytes: index,
+            index: OnceLock::new(),
+            path: path.to_owned(),
+            data_path,
+            data,
+            checked,
+        };
+        // A packed index waits until somebody asks for it, so that many blocks are opened quickly.
+        if Index::is_packed(&block.index_bytes) {
+            Index::check_packed(&block.index_path, &block.index_bytes)?;
+        } else {
+            block.index()?;
+        }
+        let block = Arc::new(block);
         Ok(Arc::new(Self { block, tombstones }))
     }
 
@@ -125,7 +140,7 @@ impl BlockReader {
         }
         let mut series = RoaringBitmap::new();
         for matchers in selectors {
-            series |= self.block.index.matching(matchers, cancel)?;
+            series |= self.block.index()?.matching(matchers, cancel)?;
         }
         if series.is_empty() {
             return Ok(None);
@@ -150,13 +165,30 @@ impl BlockReader {
 }
 
 impl OpenBlock {
+    /// The index, opened at the first call.
+    pub(crate) fn index(&self) -> Result<&Index, ReadError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let index = Index::open(&self.index_path, self.index_bytes.clone())?;
+        let counts = (u64::from(index.n_series), u64::from(index.n_groups), index.n_pages);
+        let expected = (self.meta.n_series, self.meta.n_groups, self.meta.n_pages);
+        if counts != expected {
+            let file = File { path: &self.index_path, bytes: &[] };
+            let (expected, found) = (format!("{expected:?}"), format!("{counts:?}"));
+            return Err(file.corrupt(0, "series, groups and pages", expected, found));
+        }
+        // Another thread may have been quicker; its index is the same.
+        Ok(self.index.get_or_init(|| index))
+    }
+
     pub(crate) fn data_file(&self) -> File<'_> {
         File { path: &self.data_path, bytes: &self.data }
     }
 
     /// Where the samples of a group lie.
     pub(crate) fn group(&self, group: u32) -> Result<GroupEntry, ReadError> {
-        self.index.group(group, self.meta.data_bytes)
+        self.index()?.group(group, self.meta.data_bytes)
     }
 
     /// The body of a page, checked on first touch, and its offset in the file.
@@ -182,7 +214,15 @@ impl OpenBlock {
         let before = &entry.spans[..index];
         let offset = before.iter().flat_map(|s| &s.pages).fold(entry.data_offset, |at, p| at + p.len as u64);
         let number = before.iter().fold(entry.first_page, |at, s| at + s.pages.len() as u64);
-        SpanReader { block: self, span: &entry.spans[index], offset, number, current: None, decoded: None }
+        SpanReader {
+            block: self,
+            span: &entry.spans[index],
+            offset,
+            number,
+            current: None,
+            decoded: None,
+            references: Vec::new(),
+        }
     }
 }
 
@@ -196,6 +236,8 @@ pub(crate) struct SpanReader<'a> {
     current: Option<PageView<'a>>,
     /// The values of a column that the next mini-block is relative to.
     decoded: Option<(usize, Vec<f64>)>,
+    /// The values of columns that others are told from, those used last.
+    references: Vec<(usize, Vec<f64>)>,
 }
 
 /// A page whose table of lengths has been read.
@@ -204,8 +246,7 @@ struct PageView<'a> {
     /// Offset of the body in the file.
     base: usize,
     body: &'a [u8],
-    /// Where each mini-block starts in the body, and where the last one ends.
-    starts: Vec<usize>,
+    columns: Vec<Stored>,
 }
 
 impl<'a> SpanReader<'a> {
@@ -232,22 +273,26 @@ impl<'a> SpanReader<'a> {
         Ok((base + r.offset() - bytes.len(), bytes))
     }
 
-    /// The mini-block of a column as it is stored, and its offset in the file. `None` when the column has no sample.
-    pub(crate) fn encoded(&mut self, column: usize) -> Result<Option<(usize, &'a [u8])>, ReadError> {
+    /// The mini-block of a column. `None` when the column has no sample.
+    pub(crate) fn encoded(&mut self, column: usize) -> Result<Option<Cow<'a, [u8]>>, ReadError> {
         let view = self.view(column)?;
-        let at = column - view.first_column;
-        let (start, end) = (view.starts[at], view.starts[at + 1]);
-        Ok((start < end).then(|| (view.base + start, &view.body[start..end])))
+        Ok(match view.columns[column - view.first_column] {
+            Stored::Absent => None,
+            Stored::Constant(number) => Some(Cow::Owned(mini::constant(number))),
+            Stored::Bytes(start, end) => Some(Cow::Borrowed(&view.body[start..end])),
+        })
     }
 
     /// The parsed mini-block of a column. `None` when the column has no sample.
     pub(crate) fn mini_block(&mut self, column: usize) -> Result<Option<(usize, MiniBlock<'a>)>, ReadError> {
         let rows = self.span.rows;
-        let Some((base, bytes)) = self.encoded(column)? else {
-            return Ok(None);
+        let view = self.view(column)?;
+        let (base, mini) = match view.columns[column - view.first_column] {
+            Stored::Absent => return Ok(None),
+            Stored::Constant(number) => (view.base, MiniBlock::of_constant(number, rows)),
+            Stored::Bytes(start, end) => (view.base + start, MiniBlock::parse(&view.body[start..end], rows)),
         };
-        let mini = MiniBlock::parse(bytes, rows).map_err(|e| self.block.data_file().malformed(base, e))?;
-        Ok(Some((base, mini)))
+        Ok(Some((base, mini.map_err(|e| self.block.data_file().malformed(base, e))?)))
     }
 
     /// Appends the floats of a column and gives its mini-block. Decodes others before it when it is relative to them;
@@ -265,11 +310,52 @@ impl<'a> SpanReader<'a> {
             }
             Some((base, mini)) => {
                 let start = out.len();
-                mini.values(&[], out).map_err(|e| self.block.data_file().malformed(base, e))?;
+                self.own_values(column, base, &mini, out)?;
                 self.remember(column, &out[start..])?;
                 Ok(Some((base, mini)))
             }
         }
+    }
+
+    /// The values of a column that is not relative, and of those that it is told from as far as they are not known.
+    fn own_values(
+        &mut self,
+        column: usize,
+        base: usize,
+        mini: &MiniBlock<'_>,
+        out: &mut Vec<f64>,
+    ) -> Result<(), ReadError> {
+        let file = self.block.data_file();
+        let Some(prediction) = mini.prediction() else {
+            return mini.values(&[], out).map_err(|e| file.malformed(base, e));
+        };
+        let mut others = Vec::with_capacity(2);
+        for reference in prediction.references() {
+            let of = self.with_samples_before(column, reference.back)?;
+            others.push((of, self.take_reference(of)?));
+        }
+        let slices: Vec<&[f64]> = others.iter().map(|(_, values)| values.as_slice()).collect();
+        let done = mini.values(&slices, out).map_err(|e| file.malformed(base, e));
+        self.references.truncate(REFERENCES_MAX);
+        self.references.splice(0..0, others);
+        done
+    }
+
+    /// The values of a column that others are told from.
+    fn take_reference(&mut self, column: usize) -> Result<Vec<f64>, ReadError> {
+        if let Some(at) = self.references.iter().position(|(of, _)| *of == column) {
+            return Ok(self.references.swap_remove(at).1);
+        }
+        let file = self.block.data_file();
+        let Some((base, mini)) = self.mini_block(column)? else {
+            return Ok(Vec::new());
+        };
+        if mini.needs_others() {
+            return Err(file.malformed(base, WireError { what: "reference that does not stand alone", offset: 0 }));
+        }
+        let mut values = Vec::with_capacity(self.span.rows);
+        mini.values(&[], &mut values).map_err(|e| file.malformed(base, e))?;
+        Ok(values)
     }
 
     /// Keeps the values of a column if the next one is relative to them.
@@ -291,7 +377,7 @@ impl<'a> SpanReader<'a> {
             let Some((base, mini)) = self.mini_block(next)? else {
                 break Vec::new();
             };
-            chain.push((base, mini));
+            chain.push((next, base, mini));
             if !mini.is_relative() {
                 break Vec::new();
             }
@@ -301,49 +387,59 @@ impl<'a> SpanReader<'a> {
                     .data_file()
                     .malformed(base, WireError { what: "chain of relative mini-blocks", offset: 0 }));
             }
-            next = self.with_samples_before(next)?;
+            next = self.with_samples_before(next, 1)?;
             if let Some((_, values)) = self.decoded.take_if(|(column, _)| *column == next) {
                 break values;
             }
         };
         let file = self.block.data_file();
-        while let Some((base, mini)) = chain.pop() {
+        while let Some((of, base, mini)) = chain.pop() {
             if chain.is_empty() {
                 let start = out.len();
-                mini.values(&before, out).map_err(|e| file.malformed(base, e))?;
+                mini.values(&[&before], out).map_err(|e| file.malformed(base, e))?;
                 self.decoded = Some((usize::MAX, before));
                 self.remember(column, &out[start..])?;
                 break;
             }
             let mut values = Vec::with_capacity(before.capacity());
-            mini.values(&before, &mut values).map_err(|e| file.malformed(base, e))?;
+            if mini.is_relative() {
+                mini.values(&[&before], &mut values).map_err(|e| file.malformed(base, e))?;
+            } else {
+                self.own_values(of, base, &mini, &mut values)?;
+            }
             before = values;
         }
         Ok(())
     }
 
-    /// The last column before this one in its page that has samples.
-    pub(crate) fn with_samples_before(&mut self, column: usize) -> Result<usize, ReadError> {
+    /// The column that is `back` columns with samples before this one in its page.
+    pub(crate) fn with_samples_before(&mut self, column: usize, back: usize) -> Result<usize, ReadError> {
         let view = self.view(column)?;
         let at = column - view.first_column;
-        let found = (0..at).rev().find(|i| view.starts[*i] < view.starts[i + 1]);
-        let offset = view.base + view.starts[at];
-        let what = "first mini-block of a page";
-        found
-            .map(|i| view.first_column + i)
-            .ok_or_else(|| self.block.data_file().corrupt(offset, what, "values", "differences"))
+        let found = (0..at).rev().filter(|i| view.columns[*i] != Stored::Absent).nth(back - 1);
+        let offset = view.base;
+        found.map(|i| view.first_column + i).ok_or_else(|| {
+            let what = "mini-block that another needs";
+            self.block.data_file().corrupt(offset, what, format!("{back} before it in its page"), "fewer")
+        })
+    }
+
+    /// Whether a page begins with the column.
+    pub(crate) fn is_first_of_page(&mut self, column: usize) -> Result<bool, ReadError> {
+        Ok(self.view(column)?.first_column == column)
     }
 
     /// Whether the next mini-block of the page is relative to this column's.
     fn is_followed(&mut self, column: usize) -> Result<bool, ReadError> {
         let view = self.view(column)?;
-        let end = view.starts[column - view.first_column + 1];
-        Ok(mini::is_relative(&view.body[end..]))
+        let mut after = view.columns[column - view.first_column + 1..].iter();
+        let next = after.find(|stored| **stored != Stored::Absent);
+        Ok(matches!(next, Some(Stored::Bytes(start, end)) if mini::is_relative(&view.body[*start..*end])))
     }
 
     /// The page that holds the column; moves only when the column is in another one.
     fn view(&mut self, column: usize) -> Result<&PageView<'a>, ReadError> {
-        let holds = |v: &PageView<'_>| (v.first_column..v.first_column + v.starts.len() - 1).contains(&column);
+        let holds = |v: &PageView<'_>| (v.first_column..v.first_column + v.columns.len()).contains(&column);
         if !self.current.as_ref().is_some_and(holds) {
             self.current = Some(self.open_view(column)?);
         }
@@ -356,9 +452,9 @@ impl<'a> SpanReader<'a> {
             if column < first_column + page.n_columns {
                 let (base, body) = self.block.page(number, offset, page.len)?;
                 let is_first = number == self.number;
-                let starts = parse_starts(body, is_first, page.n_columns)
+                let columns = page::parse(body, is_first, page.n_columns)
                     .map_err(|e| self.block.data_file().malformed(base, e))?;
-                return Ok(PageView { first_column, base, body, starts });
+                return Ok(PageView { first_column, base, body, columns });
             }
             first_column += page.n_columns;
             offset += page.len as u64;
@@ -367,35 +463,6 @@ impl<'a> SpanReader<'a> {
         let at = usize::try_from(self.offset).unwrap_or(usize::MAX);
         Err(self.block.data_file().corrupt(at, "column of a group", format!("below {first_column}"), column))
     }
-}
-
-fn parse_starts(body: &[u8], is_first: bool, n_columns: usize) -> Result<Vec<usize>, Malformed> {
-    let mut r = Reader::new(body);
-    if is_first {
-        r.bytes()?;
-    }
-    // Runs of absent columns take two bytes whatever their length, so the count of the index bounds them, not the page.
-    let mut starts = Vec::with_capacity(n_columns.min(body.len()) + 1);
-    let mut at = 0usize;
-    while starts.len() < n_columns {
-        let len = r.count(body.len())?;
-        starts.push(at);
-        at += len;
-        if len == 0 {
-            let more = r.count(n_columns - starts.len())?;
-            starts.resize(starts.len() + more, at);
-        }
-        if at > body.len() {
-            return Err(r.error("length of a mini-block").into());
-        }
-    }
-    starts.push(at);
-    if at != r.remaining() {
-        return Err(r.error("length of a page").into());
-    }
-    let base = r.offset();
-    starts.iter_mut().for_each(|s| *s += base);
-    Ok(starts)
 }
 
 impl Source for BlockReader {
@@ -407,10 +474,11 @@ impl Source for BlockReader {
         if !self.range().overlaps(select.range) || select.range.is_empty() {
             return Ok(Vec::new());
         }
-        let matching = self.block.index.matching(select.matchers, select.cancel)?;
+        let index = self.block.index()?;
+        let matching = index.matching(select.matchers, select.cancel)?;
         let mut series = Vec::with_capacity(usize::try_from(matching.len()).unwrap_or(0));
         let is_whole = self.tombstones.is_empty();
-        self.block.index.for_sets(&matching, select.cancel, table, |number, entry| {
+        index.for_sets(&matching, select.cancel, table, |number, entry| {
             if is_whole || !self.is_deleted(number, select.range) {
                 series.push((number, entry));
             }
@@ -445,7 +513,7 @@ impl Source for BlockReader {
 
     fn label_names(&self, select: &Select<'_>, out: &mut Vec<String>) -> Result<(), ReadError> {
         let Some(matching) = self.matching_in(select)? else { return Ok(()) };
-        let index = &self.block.index;
+        let index = self.block.index()?;
         if matching.len() == u64::from(index.n_series) {
             out.extend(index.names().map(str::to_owned));
             return Ok(());
@@ -469,7 +537,7 @@ impl Source for BlockReader {
         limit: usize,
         out: &mut Vec<String>,
     ) -> Result<(), ReadError> {
-        let index = &self.block.index;
+        let index = self.block.index()?;
         let Some(name) = index.find_name(name) else { return Ok(()) };
         let Some(matching) = self.matching_in(select)? else { return Ok(()) };
         let dictionary = index.dictionary(name)?;
@@ -488,7 +556,7 @@ impl Source for BlockReader {
         // A series may be in several groups, so that as many numbers may be fewer series.
         while found.len() < limit && rest.len() > 0 {
             let next: RoaringBitmap = rest.by_ref().take((limit - found.len()).max(SERIES_AT_ONCE)).collect();
-            self.block.index.for_series(&next, select.cancel, |_, entry| found.push(entry.labels))?;
+            self.block.index()?.for_series(&next, select.cancel, |_, entry| found.push(entry.labels))?;
             found.sort_unstable();
             found.dedup();
         }
@@ -505,7 +573,7 @@ impl BlockReader {
         if !own.overlaps(select.range) || select.range.is_empty() {
             return Ok(None);
         }
-        let index = &self.block.index;
+        let index = self.block.index()?;
         let mut matching = index.matching(select.matchers, select.cancel)?;
         if !self.tombstones.is_empty() {
             matching = matching.iter().filter(|series| !self.is_deleted(*series, select.range)).collect();

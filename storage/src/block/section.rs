@@ -14,6 +14,8 @@ use crate::wire::WireError;
 pub(super) const MAGIC: [u8; 4] = *b"PMBK";
 /// Version of all sections of a block.
 pub(super) const VERSION: u8 = 1;
+/// Where the kind stands.
+pub(super) const KIND_AT: usize = 5;
 /// Bytes before the body.
 pub(super) const HEAD_BYTES: usize = 16;
 
@@ -33,6 +35,8 @@ pub(super) enum Kind {
     Series = 5,
     /// Where the samples of each group lie.
     Groups = 6,
+    /// A whole index.
+    Packed = 7,
 }
 
 /// Appends a section. `None` when the body does not fit its length field.

@@ -73,7 +73,7 @@ struct Counts {
 
 /// Checks dictionaries, postings and the table of series against each other; gives the columns of each group.
 fn check_series(block: &OpenBlock, file: File<'_>) -> Result<Vec<RoaringBitmap>, ReadError> {
-    let index = &block.index;
+    let index = block.index()?;
     let cancel = Cancel::new();
     let mut columns = vec![RoaringBitmap::new(); index.n_groups as usize];
     let mut n_pairs = 0u64;
@@ -135,7 +135,7 @@ fn check_values(
     n_values: usize,
     named: &RoaringBitmap,
 ) -> Result<(), ReadError> {
-    let index = &block.index;
+    let index = block.index()?;
     let mut value_of = vec![u32::MAX; index.n_series as usize];
     let postings = index.postings(name)?;
     let mut of_value = RoaringBitmap::new();
@@ -184,7 +184,7 @@ fn check_group(
             let Some((base, mini)) = reader.mini_block(column)? else {
                 continue;
             };
-            report.value_bytes += reader.encoded(column)?.map_or(0, |(_, b)| b.len() as u64);
+            report.value_bytes += reader.encoded(column)?.map_or(0, |b| b.len() as u64);
             values.clear();
             reader.values(column, &mut values)?;
             let (mut rows, mut histograms) = (Vec::new(), Vec::new());

@@ -10,19 +10,18 @@ use std::sync::Arc;
 
 use promontory_model::{HistogramSample, Labels, TimeRange, Timestamp};
 
-use super::index::build::{IndexBuilder, TooLarge};
+use super::index::TooLarge;
+use super::index::build::IndexBuilder;
 use super::index::{GroupEntry, Page, Span};
 use super::order::{column_order, continues};
+use super::page::PageBuilder;
 use super::section::{self, Kind};
 use super::{BlockError, BlockMeta, DATA_FILE, INDEX_FILE, META_FILE, SPAN_ROWS_MAX, mini, remove_if_there, tmp_path};
 use crate::canary::{Bug, is_planted};
 use crate::codec;
 use crate::ulid::Ulid;
 use crate::vfs::{Vfs, VfsFile};
-use crate::wire::{put_bytes, put_varint};
 
-/// A page is closed when its mini-blocks take this many bytes: what a reader of one column has to check and touch.
-const PAGE_BYTES: usize = 16 << 10;
 /// Bytes that are gathered before a write.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -218,10 +217,10 @@ impl BlockWriter {
                 let (mut rows_of, mut histograms) = (Vec::new(), Vec::new());
                 column.histograms_in(&span, &mut rows_of, &mut histograms);
                 let both = (&*rows_of, &mut *histograms);
-                match column.presence {
+                let begins_page = match column.presence {
                     None => {
                         let values = &column.values[span.clone()];
-                        minis.put(*is_similar, span.len(), None, values, both, &mut bytes);
+                        minis.put(*is_similar, span.len(), None, values, both, &mut bytes)
                     }
                     Some(_) => {
                         values.clear();
@@ -231,11 +230,11 @@ impl BlockWriter {
                             values.push(column.values[row]);
                             bits[i / 64] |= 1 << (i % 64);
                         }
-                        minis.put(*is_similar, span.len(), Some(&bits), &values, both, &mut bytes);
+                        minis.put(*is_similar, span.len(), Some(&bits), &values, both, &mut bytes)
                     }
-                }
+                };
                 let n_floats = if column.presence.is_none() { span.len() } else { values.len() };
-                sink.push_mini_block(&bytes, n_floats + histograms.len())?;
+                sink.push_mini_block(&bytes, n_floats + histograms.len(), begins_page)?;
             }
             sink.end_span()?;
         }
@@ -349,38 +348,6 @@ impl Drop for BlockWriter {
     }
 }
 
-#[derive(Default)]
-struct PageBuilder {
-    /// Timestamps, in the first page of a span only.
-    times: Option<Vec<u8>>,
-    lens: Vec<usize>,
-    minis: Vec<u8>,
-}
-
-impl PageBuilder {
-    fn take(&mut self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.minis.len() + 2 * self.lens.len() + 64);
-        if let Some(times) = self.times.take() {
-            put_bytes(&mut out, &times);
-        }
-        let mut lens = self.lens.iter().copied().peekable();
-        while let Some(len) = lens.next() {
-            put_varint(&mut out, len as u64);
-            if len == 0 {
-                let mut more = 0;
-                while lens.next_if_eq(&0).is_some() {
-                    more += 1;
-                }
-                put_varint(&mut out, more);
-            }
-        }
-        out.extend_from_slice(&self.minis);
-        self.lens.clear();
-        self.minis.clear();
-        out
-    }
-}
-
 /// A group that is being written span by span, column by column.
 pub(crate) struct GroupSink<'w> {
     writer: &'w mut BlockWriter,
@@ -400,18 +367,22 @@ impl GroupSink<'_> {
     pub(crate) fn begin_span(&mut self, mint: i64, maxt: i64, rows: usize, times: &[u8]) {
         debug_assert!(self.open.is_none() && self.entry.spans.last().is_none_or(|s| s.maxt < mint));
         assert!((1..=SPAN_ROWS_MAX).contains(&rows), "a span has between 1 and {SPAN_ROWS_MAX} rows");
-        self.page.times = Some(times.to_vec());
+        self.page.begin_span(times);
         self.open = Some(OpenSpan { span: Span { mint, maxt, rows, pages: Vec::new() }, columns: 0 });
     }
 
-    /// Adds the next column's mini-block of `count` values; no bytes when it has none in the span. A relative one needs
-    /// the last one with bytes before it.
-    pub(crate) fn push_mini_block(&mut self, bytes: &[u8], count: usize) -> Result<(), BlockError> {
-        if self.page.minis.len() >= PAGE_BYTES && !mini::is_relative(bytes) {
+    /// Whether the next mini-block that stands alone should begin a page.
+    pub(crate) fn is_page_full(&self) -> bool {
+        self.page.is_full()
+    }
+
+    /// Adds the next column's mini-block of `count` values; no bytes when it has none in the span. Those that one needs
+    /// are in its page.
+    pub(crate) fn push_mini_block(&mut self, bytes: &[u8], count: usize, begins_page: bool) -> Result<(), BlockError> {
+        if begins_page && self.page.n_columns() > 0 {
             self.end_page()?;
         }
-        self.page.lens.push(bytes.len());
-        self.page.minis.extend_from_slice(bytes);
+        self.page.push(bytes);
         if !bytes.is_empty() {
             self.writer.meta.n_mini_blocks += 1;
             self.writer.meta.n_samples += count as u64;
@@ -420,7 +391,7 @@ impl GroupSink<'_> {
     }
 
     fn end_page(&mut self) -> Result<(), BlockError> {
-        let n_columns = self.page.lens.len();
+        let n_columns = self.page.n_columns();
         let body = self.page.take();
         let len = self.writer.put_page(&body)?;
         let open = self.open.as_mut().expect("pages belong to a span");
@@ -431,7 +402,7 @@ impl GroupSink<'_> {
 
     /// Completes the span.
     pub(crate) fn end_span(&mut self) -> Result<(), BlockError> {
-        if !self.page.lens.is_empty() {
+        if self.page.n_columns() > 0 {
             self.end_page()?;
         }
         let OpenSpan { span, columns } = self.open.take().expect("a span was begun");

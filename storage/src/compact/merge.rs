@@ -152,7 +152,8 @@ impl Input<'_> {
             return Ok(0);
         }
         let mut dropped: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        self.block.index.for_series(&self.block.index.all(), cancel, |local, row| {
+        let index = self.block.index()?;
+        index.for_series(&index.all(), cancel, |local, row| {
             if self.is_dropped(local) {
                 dropped.entry(row.group).or_default().push(row.column);
             }
@@ -160,14 +161,11 @@ impl Input<'_> {
         let mut n = 0;
         for (group, columns) in dropped {
             let entry = self.block.group(group)?;
-            for (i, span) in entry.spans.iter().enumerate() {
+            for i in 0..entry.spans.len() {
                 cancel.check().map_err(ReadError::from)?;
                 let mut reader = self.block.span(&entry, i);
                 for column in &columns {
-                    if let Some((base, bytes)) = reader.encoded(*column as usize)? {
-                        let mini = MiniBlock::parse(bytes, span.rows);
-                        n += mini.map_err(|e| self.block.data_file().malformed(base, e))?.count() as u64;
-                    }
+                    n += reader.mini_block(*column as usize)?.map_or(0, |(_, mini)| mini.count() as u64);
                 }
             }
         }
@@ -228,10 +226,10 @@ impl Components {
         let mut first_node = vec![0u32];
         for input in inputs {
             let base = *first_node.last().expect("starts with one");
-            first_node.push(base.saturating_add(input.block.index.n_groups));
+            first_node.push(base.saturating_add(input.block.index()?.n_groups));
         }
         let n_nodes = *first_node.last().expect("starts with one");
-        let n_sites = inputs.iter().fold(0u64, |n, i| n.saturating_add(u64::from(i.block.index.n_series)));
+        let n_sites = inputs.iter().fold(0u64, |n, i| n.saturating_add(i.block.meta.n_series));
         let n_parts = n_sites.div_ceil(sites_max.max(1)).max(1);
         let mut parent: Vec<u32> = (0..n_nodes).collect();
         let mut sites_of = vec![0u64; n_nodes as usize];
@@ -240,7 +238,8 @@ impl Components {
         for part in 0..n_parts {
             seen.clear();
             for (input, base) in std::iter::zip(inputs, &first_node) {
-                input.block.index.for_series(&input.block.index.all(), cancel, |local, entry| {
+                let index = input.block.index()?;
+                index.for_series(&index.all(), cancel, |local, entry| {
                     let fingerprint = fingerprint(&entry.labels);
                     if (fingerprint as u64) % n_parts != part || input.is_dropped(local) {
                         return;
@@ -286,7 +285,8 @@ impl Components {
         let mut numbers: HashMap<u128, u32> = HashMap::new();
         let mut sites = Vec::new();
         for (input, base) in std::iter::zip(inputs, &self.first_node) {
-            input.block.index.for_series(&input.block.index.all(), cancel, |local, entry| {
+            let index = input.block.index()?;
+            index.for_series(&index.all(), cancel, |local, entry| {
                 let node = base + entry.group;
                 if self.batch_of[node as usize] != batch || input.is_dropped(local) {
                     return;
@@ -368,7 +368,7 @@ impl<'a> GroupMerge<'a> {
             let series_of: HashMap<u32, u32> = sites.iter().map(|s| (s.local, s.series)).collect();
             let mut n_different = 0;
             let block = inputs[all.input_of(*node)].block;
-            let index = &block.index;
+            let index = block.index()?;
             index.for_series(&numbers, cancel, |local, entry| {
                 let known = labels.entry(series_of[&local]).or_insert_with(|| entry.labels.clone());
                 n_different += u64::from(*known != entry.labels);
@@ -421,7 +421,7 @@ impl<'a> GroupMerge<'a> {
             cancel.check().map_err(ReadError::from)?;
             let (run, after) = rest.split_at(self.run_len(rest));
             match run {
-                [one] if !self.has_deleted(*one) => self.copy(*one, &mut sink, counts)?,
+                [one] if !self.has_deleted(*one) && self.may_copy(*one)? => self.copy(*one, &mut sink, counts)?,
                 several => self.rewrite(several, &mut sink, counts, cancel)?,
             }
             progress(run.iter().map(|at| self.span(*at).bytes()).sum());
@@ -465,6 +465,26 @@ impl<'a> GroupMerge<'a> {
         part.block.span(&part.entry, at.span)
     }
 
+    /// Whether all columns of the input are there, in their order; others may lie between them.
+    fn is_whole(&self, at: SpanAt) -> bool {
+        let part = &self.parts[at.part];
+        part.columns.iter().flatten().copied().eq(0..part.entry.n_columns as u32)
+    }
+
+    /// Whether no mini-block is told from one that may end up in another group or page.
+    fn may_copy(&self, at: SpanAt) -> Result<bool, ReadError> {
+        if self.is_whole(at) {
+            return Ok(true);
+        }
+        let mut reader = self.reader(at);
+        for column in self.parts[at.part].columns.iter().flatten() {
+            if reader.mini_block(*column as usize)?.is_some_and(|(_, mini)| mini.prediction().is_some()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn copy(&self, at: SpanAt, sink: &mut GroupSink<'_>, counts: &mut Counts) -> Result<(), CompactError> {
         let (part, span) = (&self.parts[at.part], self.span(at));
         let mut reader = self.reader(at);
@@ -476,19 +496,19 @@ impl<'a> GroupMerge<'a> {
                 Some(column) => reader.mini_block(column)?.zip(reader.encoded(column)?),
                 None => None,
             };
-            let Some(((_, mini), (_, bytes))) = found else {
+            let Some(((_, mini), bytes)) = found else {
                 minis.push((Cow::Borrowed(&[]), 0));
                 continue;
             };
             // What a relative mini-block stands on may belong to another output group.
             let bytes = match column {
-                Some(column) if mini.is_relative() && Some(reader.with_samples_before(column)?) != last => {
+                Some(column) if mini.is_relative() && Some(reader.with_samples_before(column, 1)?) != last => {
                     counts.n_rewritten += 1;
                     Cow::Owned(standing_alone(&mut reader, column, span.rows, &mini)?)
                 }
                 _ => {
                     counts.n_copied += 1;
-                    Cow::Borrowed(bytes)
+                    bytes
                 }
             };
             minis.push((bytes, mini.count()));
@@ -499,8 +519,14 @@ impl<'a> GroupMerge<'a> {
             return Ok(());
         }
         sink.begin_span(span.mint, span.maxt, span.rows, reader.encoded_timestamps()?.1);
-        for (bytes, count) in minis {
-            sink.push_mini_block(&bytes, count)?;
+        let is_whole = self.is_whole(at);
+        for (column, (bytes, count)) in part.columns.iter().zip(minis) {
+            // A whole span keeps its pages, for mini-blocks that are told from others stand in the page of these.
+            let begins_page = match column {
+                Some(column) if is_whole => reader.is_first_of_page(*column as usize)?,
+                _ => !is_whole && sink.is_page_full() && !mini::is_relative(&bytes),
+            };
+            sink.push_mini_block(&bytes, count, begins_page)?;
         }
         Ok(sink.end_span()?)
     }
@@ -589,8 +615,8 @@ impl<'a> GroupMerge<'a> {
             values.extend((0..times.len()).filter(|r| present[r / 64] >> (r % 64) & 1 == 1).map(|r| dense[r]));
             let (rows_of, mut samples): (Vec<usize>, Vec<HistogramSample>) = histograms.into_iter().unzip();
             let both = (&*rows_of, &mut *samples);
-            minis.put(self.similar[column], times.len(), Some(&present), &values, both, &mut bytes);
-            ends.push(bytes.len());
+            let begins_page = minis.put(self.similar[column], times.len(), Some(&present), &values, both, &mut bytes);
+            ends.push((bytes.len(), begins_page));
             n_values.push(values.len() + samples.len());
         }
         if bytes.is_empty() {
@@ -600,9 +626,9 @@ impl<'a> GroupMerge<'a> {
         codec::encode_timestamps(times, &mut encoded);
         sink.begin_span(mint, maxt, times.len(), &encoded);
         let mut start = 0;
-        for (end, n) in ends.into_iter().zip(n_values) {
+        for ((end, begins_page), n) in ends.into_iter().zip(n_values) {
             counts.n_rewritten += u64::from(n > 0);
-            sink.push_mini_block(&bytes[start..end], n)?;
+            sink.push_mini_block(&bytes[start..end], n, begins_page)?;
             start = end;
         }
         Ok(sink.end_span()?)

@@ -6,7 +6,11 @@
 
 pub(super) mod build;
 mod matching;
+pub(super) mod packed;
 pub(crate) mod read;
+mod sections;
+
+pub(super) use sections::TooLarge;
 
 /// Dictionary and postings entries per restart.
 const VALUES_PER_RESTART: usize = 16;

@@ -8,11 +8,11 @@ use promontory_model::{Cancel, Labels, ReadError};
 use rapidhash::fast::RandomState;
 use roaring::RoaringBitmap;
 
-use super::super::section::{File, HEAD_BYTES, Kind, Place};
+use super::super::section::{File, HEAD_BYTES, KIND_AT, Kind, Place};
 use super::matching::Cache;
 use super::{
     FLAG_BITS, GROUPS_PER_RESTART, GroupEntry, MASK_BITS, NEXT_COLUMN, Page, SAME_NAMES, SERIES_PER_RESTART, Span,
-    VALUES_PER_RESTART,
+    VALUES_PER_RESTART, packed,
 };
 use crate::label_table::{LabelTable, NameId, PairId, SetId};
 use crate::vfs::Mapped;
@@ -59,8 +59,29 @@ pub(crate) struct SetEntry {
 }
 
 impl Index {
-    /// Reads the table of contents; the rest is read when it is used.
+    /// Whether the bytes are a packed index, which takes time to open.
+    pub(crate) fn is_packed(bytes: &[u8]) -> bool {
+        bytes.get(KIND_AT) == Some(&(Kind::Packed as u8))
+    }
+
+    /// Checks the CRC of a packed index.
+    pub(crate) fn check_packed(path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
+        File { path, bytes }.section(Kind::Packed, 0, bytes.len()).map(|_| ())
+    }
+
+    /// Reads the table of contents, after it has unpacked a packed index; the rest is read when it is used. Offsets in
+    /// errors then count in what was packed.
     pub(crate) fn open(path: &Path, bytes: Mapped) -> Result<Self, ReadError> {
+        if !Self::is_packed(&bytes) {
+            return Self::open_plain(path, bytes);
+        }
+        let file = File { path, bytes: &bytes };
+        let body = file.section(Kind::Packed, 0, bytes.len())?;
+        let plain = packed::unpack(body).map_err(|e| file.malformed(HEAD_BYTES, e))?;
+        Self::open_plain(path, Mapped::owned(plain))
+    }
+
+    fn open_plain(path: &Path, bytes: Mapped) -> Result<Self, ReadError> {
         let file = File { path, bytes: &bytes };
         // The head says how long the first section is; the section's own check then covers the head.
         let head = bytes.get(..HEAD_BYTES).ok_or_else(|| {
@@ -91,10 +112,13 @@ impl Index {
         File { path: &self.path, bytes: &self.bytes }
     }
 
-    /// Bytes of all dictionaries, all postings, the table of series and the directory of groups.
-    pub(crate) fn section_bytes(&self) -> [u64; 4] {
+    /// Bytes of all dictionaries, all postings, the table of series and the directory of groups in a file of so many
+    /// bytes: of a packed index their shares.
+    pub(crate) fn section_bytes(&self, file_bytes: u64) -> [u64; 4] {
         let sum = |place: fn(&Name) -> &Place| self.names.iter().map(|n| place(n).len() as u64).sum();
-        [sum(|n| &n.dictionary), sum(|n| &n.postings), self.series.len() as u64, self.groups.len() as u64]
+        let plain = [sum(|n| &n.dictionary), sum(|n| &n.postings), self.series.len() as u64, self.groups.len() as u64];
+        let share = file_bytes as f64 / self.bytes.len().max(1) as f64;
+        plain.map(|bytes| (bytes as f64 * share) as u64)
     }
 
     /// Label names, sorted.
@@ -557,7 +581,7 @@ pub(crate) struct Row {
     /// Numbers of name and value of each label.
     pub(crate) labels: Vec<(u32, u32)>,
     pub(crate) group: u32,
-    column: u32,
+    pub(super) column: u32,
 }
 
 impl Row {
@@ -567,7 +591,7 @@ impl Row {
     }
 
     /// Replaces this row by the next one.
-    fn read(&mut self, r: &mut Reader<'_>) -> Result<(), WireError> {
+    pub(super) fn read(&mut self, r: &mut Reader<'_>) -> Result<(), WireError> {
         let tag = r.varint()?;
         if tag & SAME_NAMES != 0 {
             let mask = tag >> FLAG_BITS;

@@ -12,11 +12,27 @@ fn small() -> (SimVfs, Ulid, Model) {
     let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
     vfs.create_dir_all(&dir()).unwrap();
     let ulid = Ulid::new(1, 1);
-    let groups = [wide_group(0, 20, 7, "a"), wide_group(500, 9, 3, "b")];
+    let groups = [
+        wide_group(0, 20, 7, "a"),
+        wide_group(500, 9, 3, "b"),
+        related::related_group(0, 70, 1, |i| [0, 2, 6].contains(&i)),
+    ];
     write_block(&vfs, ulid, &groups);
     let mut model = Model::new();
     groups.iter().for_each(|g| g.add_to(&mut model));
     (sim, ulid, model)
+}
+
+/// Puts the plain index in the place of the packed one.
+fn unpack_index(sim: &SimVfs, ulid: Ulid) {
+    let (meta, index) = (path(ulid).join(META_FILE), path(ulid).join(INDEX_FILE));
+    let packed = crate::vfs::read(sim, &index).unwrap();
+    let plain = index::packed::unpack(&packed[section::HEAD_BYTES..]).unwrap();
+    sim.corrupt(&meta, |bytes| {
+        let text = BlockMeta { index_bytes: plain.len() as u64, ..BlockMeta::parse(bytes).ok().unwrap() }.to_text();
+        *bytes = text.into_bytes();
+    });
+    sim.corrupt(&index, |bytes| *bytes = plain);
 }
 
 /// Opens and reads all; what comes back must be right.
@@ -47,9 +63,12 @@ fn check(sim: &SimVfs, ulid: Ulid, model: &Model, what: &str) -> bool {
 #[test]
 fn every_flipped_zeroed_or_missing_byte_is_seen() {
     let (sim, ulid, model) = small();
-    assert!(check(&sim, ulid, &model, "as written"));
-    for name in ["meta", "index", "data"] {
-        let file = path(ulid).join(name);
+    for name in ["meta", "index", "data", "plain index"] {
+        let file = path(ulid).join(name.trim_start_matches("plain "));
+        if name == "plain index" {
+            unpack_index(&sim, ulid);
+        }
+        assert!(check(&sim, ulid, &model, "as written"));
         let original = crate::vfs::read(&sim, &file).unwrap();
         let try_bytes = |bytes: Vec<u8>, what: &str| {
             let changed = bytes != original;
@@ -80,17 +99,21 @@ fn every_flipped_zeroed_or_missing_byte_is_seen() {
 #[test]
 fn changed_bytes_with_a_right_crc_never_panic() {
     let (sim, ulid, _) = small();
-    for name in ["index", "data"] {
-        let file = path(ulid).join(name);
+    for name in ["index", "data", "plain index"] {
+        let file = path(ulid).join(name.trim_start_matches("plain "));
+        if name == "plain index" {
+            unpack_index(&sim, ulid);
+        }
         let original = crate::vfs::read(&sim, &file).unwrap();
+        let changes: &[u8] = if name == "data" { &[1, 0x80, 0xff] } else { &[1, 0xff] };
         let mut section = 0;
         while section < original.len() {
             let len = u32::from_le_bytes(original[section + 8..section + 12].try_into().unwrap()) as usize;
             let body = section + section::HEAD_BYTES;
             for at in body..body + len {
-                for change in [1u8, 0x80, 0xff] {
+                for change in changes {
                     let mut bytes = original.clone();
-                    bytes[at] ^= change;
+                    bytes[at] ^= *change;
                     section::mend(&mut bytes);
                     sim.corrupt(&file, |b| *b = bytes);
                     let _ = verify(&sim, &path(ulid));

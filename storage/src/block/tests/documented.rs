@@ -20,9 +20,13 @@ fn example() -> (Ulid, Group) {
 #[test]
 fn documented_block_is_what_is_written_and_read() {
     let (ulid, group) = example();
+    let packed = bytes_of(fenced(PAGE, "packed"));
+    let plain = index::packed::unpack(&packed[section::HEAD_BYTES..]).unwrap();
+    let expected = bytes_of(fenced(PAGE, "index"));
+    assert_eq!(plain, expected, "plain index: {plain:02x?}");
     let files = [
         ("meta", fenced(PAGE, "meta").as_bytes().to_vec()),
-        ("index", bytes_of(fenced(PAGE, "index"))),
+        ("index", packed),
         ("data", bytes_of(fenced(PAGE, "data"))),
     ];
     let written = vfs();
@@ -57,12 +61,28 @@ fn documented_relative_mini_block_is_what_is_written_and_read() {
     let (before, bytes) = documented.split_at(starts[1]);
     let read = |bytes, before: &[f64]| {
         let mut out = Vec::new();
-        let is_read = mini::MiniBlock::parse(bytes, 3).is_ok_and(|mini| mini.values(before, &mut out).is_ok());
+        let is_read = mini::MiniBlock::parse(bytes, 3).is_ok_and(|mini| mini.values(&[before], &mut out).is_ok());
         is_read.then_some(out)
     };
     assert_eq!(read(before, &[]), Some(buckets[0].to_vec()));
     assert_eq!(read(bytes, &buckets[0]), Some(buckets[1].to_vec()));
     assert_eq!(read(bytes, &[]), None, "the one before is needed");
+}
+
+#[test]
+fn documented_mini_block_told_from_others_is_what_is_written_and_read() {
+    let documented = bytes_of(fenced(PAGE, "told"));
+    let Ok(mini) = mini::MiniBlock::parse(&documented, 4) else { panic!("the documented bytes are refused") };
+    let (before, before_that) = ([10.0, 20.0, 40.0, 50.0], [5.0, 5.0, 6.0, 7.0]);
+    let mut values = Vec::new();
+    assert!(mini.values(&[&before, &before_that], &mut values).is_ok());
+    assert_eq!(values, [16.0, 26.0, 47.0, 59.0]);
+    assert!(mini.values(&[&before], &mut values).is_err() && mini.values(&[&before, &[1.0]], &mut values).is_err());
+    let prediction = mini.prediction().unwrap();
+    assert_eq!(prediction.references().map(|r| (r.back, r.is_minus)).collect::<Vec<_>>(), [(1, false), (2, false)]);
+    let mut written = Vec::new();
+    mini::put_predicted(&prediction, &[1.0, 1.0, 1.0, 2.0], &mut written);
+    assert_eq!(written, documented, "{written:02x?}");
 }
 
 #[test]

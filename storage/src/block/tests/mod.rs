@@ -15,6 +15,7 @@ use crate::vfs::SimVfs;
 mod crash;
 mod damage;
 mod documented;
+pub(crate) mod related;
 
 /// What a store should hold: label set, then time, then bits of the value.
 pub(crate) type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;
@@ -306,6 +307,27 @@ fn wide_and_long_groups_span_pages_and_spans() {
     }
     let report = verify(&*vfs, &path(ulid)).unwrap();
     assert!(report.timestamp_bytes < 60, "{report:?}");
+}
+
+#[test]
+fn an_index_that_is_too_large_to_be_packed_is_found_through_too() {
+    let text = |i: u64| -> String {
+        let mixed = |k: u64| (i << 9 | k).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (0..128).map(|k| format!("{:08x}", mixed(k))).collect()
+    };
+    let column = |i| (Labels::from_pairs([("__name__", "up".to_owned()), ("text", text(i))]), vec![Some(1.0)]);
+    let vfs = vfs();
+    for (n, is_packed) in [(20, true), (1100, false)] {
+        let group = Group { timestamps: vec![1000], columns: (0..n).map(column).collect() };
+        let ulid = Ulid::new(1, u128::from(n));
+        write_block(&vfs, ulid, &[group]);
+        let index = crate::vfs::read(&*vfs, &path(ulid).join(INDEX_FILE)).unwrap();
+        assert_eq!(index[section::KIND_AT] == section::Kind::Packed as u8, is_packed);
+        let block = BlockReader::open(&*vfs, &path(ulid)).unwrap();
+        let found = read_all(&*block, &[Matcher::equal("text", &text(7))], TimeRange::ALL).unwrap();
+        assert_eq!(found.len(), 1);
+        verify(&*vfs, &path(ulid)).unwrap();
+    }
 }
 
 #[test]
