@@ -8,6 +8,8 @@ use crate::exemplars::ExemplarStatus;
 pub struct Appended {
     /// Stored, or already there with the same bits.
     pub accepted: u64,
+    /// How many of those accepted are native histograms.
+    pub histograms: u64,
     /// Another value is stored at that time.
     pub duplicates: u64,
     /// Older than the series' newest sample, and out-of-order samples are refused.
@@ -22,6 +24,7 @@ impl Appended {
     /// Adds the counts of another append.
     pub fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
+        self.histograms += other.histograms;
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
         self.out_of_bounds += other.out_of_bounds;

@@ -22,7 +22,7 @@ pub(super) type Samples = BTreeMap<(u8, i64), u64>;
 
 /// A histogram that `kind` tells from all others: integers and floats, counters and gauges, custom bounds, markers.
 /// Those of neighbouring kinds continue each other.
-pub(super) fn histogram(kind: u8) -> HistogramSample {
+pub(crate) fn histogram(kind: u8) -> HistogramSample {
     let n = f64::from(kind / 8);
     let counts = if kind % 8 == 1 { Counts::Float } else { Counts::Integer };
     let scale = if counts == Counts::Float { 0.5 } else { 1.0 };
@@ -54,13 +54,13 @@ pub(super) fn histogram(kind: u8) -> HistogramSample {
 }
 
 /// A number that stands for a histogram.
-pub(super) fn histogram_mark(sample: &HistogramSample) -> u64 {
+pub(crate) fn histogram_mark(sample: &HistogramSample) -> u64 {
     let mut bytes = Vec::new();
     put_histogram(&mut bytes, sample);
     u64::from(crc32fast::hash(&bytes)) << 32 | bytes.len() as u64
 }
 
-pub(super) fn small() -> DbOptions {
+pub(crate) fn small() -> DbOptions {
     DbOptions {
         block_ms: 10_000,
         retention_ms: None,
@@ -250,14 +250,15 @@ impl Run {
         self.db.as_ref().unwrap()
     }
 
-    /// What Prometheus' rules say about a row, applied to the model.
-    fn expect_row(&mut self, max_t: Option<i64>, t: i64, cells: &[(u8, u64)]) -> Appended {
+    /// What Prometheus' rules say about a row, of which the first `n_floats` are no histograms, applied to the model.
+    fn expect_row(&mut self, max_t: Option<i64>, t: i64, n_floats: usize, cells: &[(u8, u64)]) -> Appended {
         let floor = self.db().0.head.append_floor();
         let behind = |ms: i64| max_t.map_or(i64::MIN, |m| m - ms).max(floor);
         let (in_order, late) = (behind(self.options.block_ms / 2), behind(self.options.out_of_order_window_ms));
         let window = self.options.out_of_order_window_ms > 0;
         let mut counts = Appended::default();
-        for &(series, bits) in cells {
+        for (i, &(series, bits)) in cells.iter().enumerate() {
+            let accepted = counts.accepted;
             let last = self.model.range((series, i64::MIN)..=(series, i64::MAX)).next_back().map(|(k, v)| (k.1, *v));
             let at = self.model.get(&(series, t)).copied();
             let is_newest = t >= in_order && last.is_none_or(|(l, _)| t >= l);
@@ -277,6 +278,7 @@ impl Run {
             } else {
                 counts.out_of_order += 1;
             }
+            counts.histograms += if i < n_floats { 0 } else { counts.accepted - accepted };
         }
         counts
     }
@@ -318,7 +320,7 @@ impl Run {
             Step::Append(w, t, cells) => {
                 let t = self.now + t;
                 let refs: Vec<_> = cells.iter().map(|&(s, v)| (self.resolve(w, s), f64::from_bits(v))).collect();
-                let expected = self.expect_row(self.db().0.head.max_t(), t, &cells);
+                let expected = self.expect_row(self.db().0.head.max_t(), t, cells.len(), &cells);
                 assert_eq!(self.writers[w].0.append(Timestamp(t), &refs).unwrap(), expected);
             }
             Step::AppendBoth(w, t, mut cells, histograms) => {
@@ -326,7 +328,7 @@ impl Run {
                 let refs: Vec<_> = cells.iter().map(|&(s, v)| (self.resolve(w, s), f64::from_bits(v))).collect();
                 let of: Vec<_> = histograms.iter().map(|&(s, k)| (self.resolve(w, s), histogram(k))).collect();
                 cells.extend(histograms.iter().map(|&(s, k)| (s, histogram_mark(&histogram(k)))));
-                let expected = self.expect_row(self.db().0.head.max_t(), t, &cells);
+                let expected = self.expect_row(self.db().0.head.max_t(), t, refs.len(), &cells);
                 assert_eq!(self.writers[w].0.append_with_histograms(Timestamp(t), &refs, &of).unwrap(), expected);
             }
             Step::AppendAt(w, cells) => self.step(Step::AppendBothAt(w, cells, Vec::new())),
@@ -339,18 +341,20 @@ impl Run {
                     .iter()
                     .map(|&(s, t, k)| (self.resolve(w, s), Timestamp(self.now + t), histogram(k)))
                     .collect();
-                let mut rows: BTreeMap<i64, Vec<(u8, u64)>> = BTreeMap::new();
+                let mut rows: BTreeMap<i64, (usize, Vec<(u8, u64)>)> = BTreeMap::new();
                 for (s, t, v) in cells {
-                    rows.entry(self.now + t).or_default().push((s, v));
+                    let row = rows.entry(self.now + t).or_default();
+                    row.0 += 1;
+                    row.1.push((s, v));
                 }
                 for (s, t, k) in histograms {
-                    rows.entry(self.now + t).or_default().push((s, histogram_mark(&histogram(k))));
+                    rows.entry(self.now + t).or_default().1.push((s, histogram_mark(&histogram(k))));
                 }
                 // Bounds follow the newest time, row by row.
                 let mut max_t = self.db().0.head.max_t();
                 let mut expected = Appended::default();
-                for (t, row) in rows {
-                    let counts = self.expect_row(max_t, t, &row);
+                for (t, (n_floats, row)) in rows {
+                    let counts = self.expect_row(max_t, t, n_floats, &row);
                     if counts.accepted > 0 {
                         max_t = max_t.max(Some(t));
                     }

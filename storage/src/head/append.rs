@@ -95,7 +95,11 @@ pub(crate) fn count_repeat(
     bounds: Bounds,
     counts: &mut Appended,
 ) {
+    let before = counts.accepted;
     judge(head, &lock(&cell.state), column, t, value, bounds).count(counts);
+    if matches!(value, Value::Histogram(_)) {
+        counts.histograms += counts.accepted - before;
+    }
 }
 
 /// Appends `row` and `histograms` of the same time to a group and their records to the WAL. No column is in both.
@@ -124,7 +128,9 @@ pub(crate) fn append_row(
     }
     if !histograms.is_empty() {
         let at = HistogramsAt { t, seq, is_newest, histograms };
+        let floats = counts.accepted;
         append_histograms(head, cell.id, &mut group, at, bounds, counts, records);
+        counts.histograms += counts.accepted - floats;
     }
     if counts.accepted > before {
         head.saw_time(t);
