@@ -17,6 +17,7 @@ use crate::canary::{Bug, is_planted};
 use crate::clock::Clock;
 use crate::error::{OpenError, WriteError};
 use crate::exemplars::SeriesExemplars;
+use crate::feed::Feeds;
 use crate::head::read::HeadSnapshot;
 use crate::head::writer::GroupWriter;
 use crate::head::{Head, lock};
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) progress: Progress,
     pub(crate) counters: maintain::Counters,
     pub(crate) metadata: Metadata,
+    pub(crate) feeds: Feeds,
     /// Taken for no other lock.
     settings: Mutex<DbSettings>,
     /// Stops merges at the end.
@@ -128,6 +130,7 @@ impl Db {
             progress: Progress::default(),
             counters: maintain::Counters::default(),
             metadata: opened.metadata,
+            feeds: Feeds::default(),
             settings: Mutex::new(settings),
             cancel: Cancel::new(),
             random: std::hash::RandomState::new(),
@@ -456,7 +459,7 @@ mod damage_tests;
 #[cfg(test)]
 mod exemplar_tests;
 #[cfg(test)]
-mod model_tests;
+pub(crate) mod model_tests;
 #[cfg(test)]
 mod query_tests;
 #[cfg(test)]

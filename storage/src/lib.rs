@@ -17,6 +17,7 @@ mod db;
 mod documented;
 mod error;
 mod exemplars;
+mod feed;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod head;
@@ -49,6 +50,7 @@ pub use blocks::{Matched, MergeStatus, SnapshotOf};
 pub use db::Db;
 pub use error::{AppendError, OpenError, WriteError};
 pub use exemplars::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar, ExemplarStatus, ExemplarsAppended, SeriesExemplars};
+pub use feed::{Fed, FedBatch, FedSample, FedSeries, FedValue, Feed, FeedPosition};
 pub use head::writer::{GroupWriter, SeriesRef, TimeBounds};
 pub use options::{DbOptions, DbSettings, FsyncPolicy};
 pub use status::{Appended, Cardinality, Count, DbStatus, HeadMemory, Maintenance, Recovery, Start, Timed};

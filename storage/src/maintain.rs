@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::db::Inner;
 use crate::error::WriteError;
 use crate::exemplars;
+use crate::feed;
 use crate::head::read::GroupView;
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, deleted, lock};
@@ -233,7 +234,9 @@ impl Inner {
         let Some(wal) = head.wal() else { return Ok(()) };
         // The order matters. What is open after the rotation needs the WAL from the oldest open row on. What was sealed
         // before that was looked at is within the lengths that the sync gives, and its series in the index.
+        let open_from = feed::needed_now(head).min(wal.segment());
         let mut wal_from = wal.rotate()?;
+        self.feeds.checkpointed(wal_from, open_from);
         for cell in head.all_groups() {
             let group = lock(&cell.state);
             let histograms_wal = group.histograms.as_ref().and_then(|h| h.wal);
@@ -263,7 +266,7 @@ impl Inner {
         head.exemplars.filed(filed_no);
         state.checkpointed_ns = head.clock.monotonic_ns();
         count(&self.counters.checkpoints);
-        wal.remove_before(wal_from)?;
+        wal.remove_before(self.feeds.keep_from(self, wal_from)?)?;
         state.checkpointed_wal_bytes = wal.bytes();
         head.segments.remove_files(&std::mem::take(&mut state.retired))?;
         self.forget_tombstones(state.manifest.floor)?;

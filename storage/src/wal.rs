@@ -157,6 +157,12 @@ impl Wal {
         lock(&self.file).segment
     }
 
+    /// The segment at the end and how much of it the operating system has.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        let tail = lock(&self.file);
+        (tail.segment, tail.len)
+    }
+
     /// Bytes of all segments.
     pub(crate) fn bytes(&self) -> u64 {
         let tail = lock(&self.file);

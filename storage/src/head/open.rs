@@ -246,6 +246,22 @@ impl OpenRows {
         (0..body.n_tiles()).map(|tile| body.read_tile_head(tile).expect("decoded when the row was taken")).collect()
     }
 
+    /// Calls `each` with column and value of the samples of the newest row, which no patch has changed.
+    pub(crate) fn for_each_in_last(&self, mut each: impl FnMut(u32, f64)) {
+        for (tile, mut rest) in self.last_presence().into_iter().enumerate() {
+            while rest != 0 {
+                let column = tile * TILE + rest.trailing_zeros() as usize;
+                each(column as u32, self.state[column]);
+                rest &= rest - 1;
+            }
+        }
+    }
+
+    /// The value that the next one of a column is told from: its newest, once it has one.
+    pub(crate) fn state(&self, column: u32) -> f64 {
+        self.state.get(column as usize).copied().unwrap_or(0.0)
+    }
+
     /// The sample of a column in the row at `index`.
     pub(crate) fn get(&self, index: usize, column: u32) -> Option<f64> {
         let column = column as usize;

@@ -112,6 +112,61 @@ pub(crate) struct Damage {
     pub(crate) torn_at: Option<u64>,
 }
 
+/// Header of a page, for those who read one page at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    /// Bytes behind the header.
+    pub(crate) stored: usize,
+    is_compressed: bool,
+    raw: usize,
+}
+
+impl Header {
+    /// `None` when the checksum is wrong.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (stored, is_compressed, raw) = page_header(bytes)?;
+        Some(Self { stored, is_compressed, raw })
+    }
+
+    /// Sets `out` to the records of the page, whose bytes behind the header are `stored`; false when they are damaged.
+    pub(crate) fn records(&self, stored: &[u8], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        if !self.is_compressed {
+            out.extend_from_slice(stored);
+            return true;
+        }
+        // A claim that the compressed bytes do not back must not reserve memory.
+        if snap::raw::decompress_len(stored).ok() != Some(self.raw) {
+            return false;
+        }
+        out.resize(self.raw, 0);
+        snap::raw::Decoder::new().decompress(stored, out).is_ok_and(|n| n == self.raw)
+    }
+}
+
+/// The record at `at` of a page, unless its checksum is wrong, and where the next begins; `None` at the end.
+pub(crate) fn next_record(page: &[u8], at: usize) -> Option<(Option<Range<usize>>, usize)> {
+    let mut r = Reader::new(page.get(at..)?);
+    let (len, crc) = (r.u32().ok()?, r.u32().ok()?);
+    let body = r.slice(len as usize).ok().filter(|body| !body.is_empty())?;
+    let start = at + RECORD_HEADER_BYTES;
+    let end = start + body.len();
+    Some(((crc32fast::hash(body) == crc).then_some(start..end), end))
+}
+
+/// Offset, from `from` on, of the next good page header; the end when there is none.
+pub(crate) fn next_header(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while at < bytes.len() {
+        at += next_magic(&bytes[at..]);
+        if at < bytes.len() && page_header(&bytes[at..]).is_some() {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
 /// A page header that passes its checksum: stored length, whether compressed, length of the records.
 fn page_header(bytes: &[u8]) -> Option<(usize, bool, usize)> {
     let mut r = Reader::new(bytes.get(..PAGE_HEADER_BYTES)?);
