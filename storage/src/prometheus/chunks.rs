@@ -26,9 +26,12 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// How the samples of a chunk are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub enum Encoding {
+    /// Floats.
     Xor = 1,
+    /// Histograms whose counts are integers.
     Histogram = 2,
+    /// Histograms of floats.
     FloatHistogram = 3,
 }
 

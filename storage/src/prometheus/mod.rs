@@ -26,6 +26,8 @@ mod import;
 mod index;
 mod json;
 mod meta;
+mod runs;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -38,6 +40,7 @@ pub(crate) use folder::{look, remove_leftovers};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use fuzz::fuzz_block;
 pub use import::{Imported, import};
+pub use stream::{ChunkEncoder, ChunkEncoding, ChunkError, ChunkSamples, StreamedChunk, decode_chunk};
 
 /// How far an export or import has come. Reported after every few thousand series.
 #[derive(Debug, Clone, Copy, PartialEq)]
