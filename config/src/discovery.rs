@@ -4,7 +4,7 @@
 mod clouds;
 mod kubernetes;
 mod mechanisms;
-mod settings;
+pub(crate) mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -306,10 +306,7 @@ fn read_headers(field: &Field<'_>) -> Vec<HttpHeader> {
 }
 
 fn read_header(name: &str, field: &Field<'_>) -> Option<HttpHeader> {
-    if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-        field.rule(format!("setting header {name:?} is not allowed"));
-    }
-    check_header_name(name, field);
+    check_header(name, field);
     let fields = field.fields()?;
     let mut values = Vec::new();
     values.extend(fields.list("values").iter().filter_map(|f| header_text(f)).map(HeaderValue::Plain));
@@ -318,6 +315,14 @@ fn read_header(name: &str, field: &Field<'_>) -> Option<HttpHeader> {
     values.extend(fields.list("files").iter().filter_map(Field::path_buf).map(HeaderValue::File));
     fields.finish(&[]);
     Some(HttpHeader { name: name.to_owned(), values })
+}
+
+/// Notes a name that no configured header may have.
+pub(crate) fn check_header(name: &str, field: &Field<'_>) {
+    if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        field.rule(format!("setting header {name:?} is not allowed"));
+    }
+    check_header_name(name, field);
 }
 
 fn check_header_name(name: &str, field: &Field<'_>) {

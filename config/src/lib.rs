@@ -14,6 +14,7 @@ pub mod http_client;
 pub mod kubeconfig;
 pub mod otlp;
 pub mod relabel;
+pub mod remote;
 pub mod scrape;
 pub mod sections;
 pub mod storage;
@@ -35,6 +36,7 @@ pub use global::Global;
 pub use http_client::HttpClientConfig;
 pub use otlp::OtlpConfig;
 pub use relabel::RelabelConfig;
+pub use remote::RemoteWriteConfig;
 pub use scrape::{HistogramModes, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 pub use storage::StorageConfig;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `otlp`.
     pub otlp: OtlpConfig,
+    /// `remote_write`, in the order of the file; names are unique.
+    pub remote_write: Vec<RemoteWriteConfig>,
     /// `cardinality`.
     pub cardinality: CardinalityConfig,
     /// `dashboards`.

@@ -18,7 +18,7 @@ use crate::otlp::{OtlpConfig, Promotion};
 use crate::relabel::RelabelConfig;
 use crate::scrape::{EscapingScheme, HistogramModes, NameValidation, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 use crate::storage::StorageConfig;
-use crate::{Config, Global};
+use crate::{Config, Global, remote};
 
 pub(crate) fn to_yaml(config: &Config) -> String {
     let mut root = Map::default();
@@ -26,6 +26,7 @@ pub(crate) fn to_yaml(config: &Config) -> String {
     root.list("scrape_configs", config.scrape_configs.iter().map(job));
     root.map("storage", storage(&config.storage));
     root.map("otlp", otlp(&config.otlp));
+    root.list("remote_write", config.remote_write.iter().map(|r| remote::print_write(r, relabel)));
     root.map("cardinality", cardinality(&config.cardinality));
     let mut dashboards = Map::default();
     dashboards.list("paths", config.dashboards.paths.iter().map(|p| path(p)));

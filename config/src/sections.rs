@@ -3,7 +3,7 @@
 
 use crate::decode::{Field, Harmless, NotBuilt};
 use crate::yaml::{Kind, Node};
-use crate::{Config, cardinality, dashboards, global, otlp, scrape, storage};
+use crate::{Config, cardinality, dashboards, global, otlp, remote, scrape, storage};
 
 /// A top-level section.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +63,7 @@ pub const SECTIONS: [Section; 13] = [
         "where alerts are sent",
         Read::NotBuilt(Harmless::If(names_no_alertmanager), "this server sends no alerts"),
     ),
-    prometheus(
-        "remote_write",
-        "where samples are copied to",
-        Read::NotBuilt(Harmless::Empty, "samples are not sent on"),
-    ),
+    prometheus("remote_write", "where samples are copied to", Read::With(remote::read_write)),
     prometheus(
         "remote_read",
         "where samples are read from besides",

@@ -67,7 +67,7 @@ fn effective_configuration_reads_back() {
 fn secrets_are_shown_nowhere() {
     let text = "scrape_configs:\n- job_name: a\n  basic_auth: {username: u, password: hunter2}\n  http_headers: {X: \
                 {secrets: [hunter2]}}\n- job_name: b\n  authorization: {credentials: hunter2}\n  tls_config: {cert: c, \
-                key: hunter2}";
+                key: hunter2}\nremote_write: [{url: 'http://u:hunter2@h/w'}]";
     let config = parse(text, Path::new("x.yml")).unwrap();
     assert!(!config.to_yaml().contains("hunter2") && !format!("{config:?}").contains("hunter2"));
 }

@@ -393,7 +393,6 @@ fn sections_of_what_is_not_built_say_so() {
     refused("alerting: {alert_relabel_configs: [{target_label: t}]}", {
         "alerting is not supported: this server sends no alerts"
     });
-    refused("remote_write: [{url: x}]", "remote_write is not supported: samples are not sent on");
     refused("remote_read: [{url: x}]", {
         "remote_read is not supported: samples are read from this server's own storage alone"
     });
@@ -431,6 +430,47 @@ fn fields_of_otlp() {
     const LEGACY: Place = Place("global: {metric_name_validation_scheme: legacy}\notlp:\n  <>");
     check(LEGACY, "translation_strategy: NoUTF8EscapingWithSuffixes", "", {
         "refused: NoUTF8EscapingWithSuffixes needs metric_name_validation_scheme utf8, which global sets to legacy"
+    });
+}
+
+#[test]
+fn fields_of_remote_write() {
+    const REMOTE: Place = Place("remote_write:\n- url: http://h/w\n  <>");
+    check(REMOTE, "name: a", "", "name: a");
+    check(REMOTE, "remote_timeout: 7s", "remote_timeout: 30s", "remote_timeout: 7s");
+    check(REMOTE, "remote_timeout: 0s", "remote_timeout: 30s", "refused: remote_timeout must be positive");
+    let second = "protobuf_message: io.prometheus.write.v2.Request";
+    check(REMOTE, second, "protobuf_message: prometheus.WriteRequest", second);
+    check(REMOTE, "send_exemplars: true", "", "send_exemplars: true");
+    check(REMOTE, "send_native_histograms: true", "", "send_native_histograms: true");
+    check(REMOTE, "round_robin_dns: true", "", "round_robin_dns: true");
+    check(REMOTE, "enable_http2: true", "enable_http2: false", "enable_http2: true");
+    check(REMOTE, "headers: {X-A: b}", "", "http_headers: / X-A: / values: / b");
+    check(REMOTE, "headers: {Host: b}", "", "refused: setting header \"Host\" is not allowed");
+    check(REMOTE, "sigv4: {region: x}", "", "refused: sigv4 is not supported: requests are not signed for Amazon");
+    const QUEUE: Place = Place("remote_write:\n- url: http://h/w\n  queue_config:\n    <>");
+    check(QUEUE, "capacity: 7", "capacity: 10000", "capacity: 7");
+    check(QUEUE, "max_shards: 7", "max_shards: 50", "max_shards: 7");
+    check(QUEUE, "min_shards: 7", "min_shards: 1", "min_shards: 7");
+    check(QUEUE, "min_shards: 77", "min_shards: 1", "refused: min_shards must not be above max_shards");
+    check(QUEUE, "max_samples_per_send: 7", "max_samples_per_send: 2000", "max_samples_per_send: 7");
+    let why = "refused: max_samples_per_send must be from 1 to 1000000";
+    check(QUEUE, "max_samples_per_send: 0", "max_samples_per_send: 2000", why);
+    check(QUEUE, "batch_send_deadline: 7s", "batch_send_deadline: 5s", "batch_send_deadline: 7s");
+    check(QUEUE, "min_backoff: 7ms", "min_backoff: 30ms", "min_backoff: 7ms");
+    check(QUEUE, "max_backoff: 7s", "max_backoff: 5s", "max_backoff: 7s");
+    check(QUEUE, "max_backoff: 7ms", "max_backoff: 5s", "refused: min_backoff must not be above max_backoff");
+    check(QUEUE, "retry_on_http_429: true", "", "retry_on_http_429: true");
+    check(QUEUE, "sample_age_limit: 7h", "", "sample_age_limit: 7h");
+    const METADATA: Place = Place("remote_write:\n- url: http://h/w\n  metadata_config:\n    <>");
+    check(METADATA, "send: false", "send: true", "send: false");
+    check(METADATA, "send_interval: 7m", "send_interval: 1m", "send_interval: 7m");
+    check(METADATA, "max_samples_per_send: 7", "max_samples_per_send: 2000", "max_samples_per_send: 7");
+    let refused = |text: &str, why: &str| check(TOP, text, "", &format!("refused: {why}"));
+    refused("remote_write: [{name: x}]", "required field \"url\" is missing or empty");
+    refused("remote_write: [{url: x}]", "\"x\" is not a URL that begins with http:// or https:// and names a host");
+    refused("remote_write: [{url: http://a, name: x}, {url: http://b, name: x}]", {
+        "found multiple remote write configs with job name \"x\""
     });
 }
 
