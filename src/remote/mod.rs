@@ -1,12 +1,16 @@
 //! Remote read and remote write: other servers' samples in, ours out, as Prometheus 3.14 speaks them.
 //!
-//! Bodies are limited before and after decompression. Samples are acknowledged only after [`Db::commit`]. Knows the
-//! store and the wire; nothing of scraping, configuration or the query API.
+//! Bodies are limited before and after decompression. Samples are acknowledged only after [`Db::commit`], and remembered
+//! as sent only after the destination took them. Knows the store, the wire and the HTTP client; nothing of scraping or
+//! the query API.
 
 mod histogram;
+mod interned;
 mod known;
+mod put;
 mod read;
 mod receiver;
+mod stream;
 mod wire;
 mod write;
 
@@ -37,6 +41,11 @@ pub const WRITE_HISTOGRAM_BYTES_MAX: usize = 8 << 20;
 pub const WRITE_EXEMPLARS_MAX: usize = 100_000;
 /// Metric families of which one write request says type, unit and help.
 pub const WRITE_FAMILIES_MAX: usize = 100_000;
+/// Symbols of one write request of version 2.
+pub const WRITE_SYMBOLS_MAX: usize = 1_000_000;
+/// Bytes of the labels of all series of one write request of version 2, each spelled out: symbols may be named again and
+/// again.
+pub const WRITE_LABELS_BYTES_MAX: usize = 256 << 20;
 /// Write requests that are decoded at once; more wait.
 pub const WRITE_CONCURRENCY_MAX: usize = 8;
 /// Bytes of a buffer for a decompressed write request that is kept for the next one; that of a request as senders make

@@ -1,4 +1,4 @@
-//! `POST /api/v1/read`: raw samples for other servers, in the sampled form.
+//! `POST /api/v1/read`: raw samples for other servers, in the sampled form; the streamed one is that of `stream`.
 
 use std::sync::Arc;
 
@@ -13,12 +13,13 @@ use promontory_model::{Queryable as _, RegexError};
 use prost::Message;
 
 use super::histogram::{self, Histogram};
-use super::{READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding, decompress, read_body};
+use super::{READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding, decompress, read_body, stream};
 
 /// Queries of one request.
 const QUERIES_MAX: usize = 1000;
-/// The sampled form among `accepted_response_types`.
-const SAMPLES: i32 = 0;
+/// Forms of an answer among `accepted_response_types`.
+pub(super) const SAMPLES: i32 = 0;
+pub(super) const STREAMED_XOR_CHUNKS: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ReadRequest {
@@ -89,7 +90,7 @@ pub(super) struct Exemplar {
 }
 
 /// Stops the work when the request's future is dropped.
-struct CancelOnDrop(Cancel);
+pub(super) struct CancelOnDrop(pub(super) Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -111,41 +112,50 @@ pub(super) async fn read(
     let flag = cancel.clone();
     let work = async move {
         let body = read_body(body).await?;
-        let place = worker.read_places.clone().acquire_owned().await;
+        let place = worker.read_places.clone().acquire_owned().await.map_err(internal)?;
+        let mut buffer = Vec::new();
+        let request = ReadRequest::decode(decompress(&body, &mut buffer)?).map_err(Refused::bad)?;
+        if request.queries.len() > QUERIES_MAX {
+            return Err(Refused::bad(format_args!("more than {QUERIES_MAX} queries (queries_max)")));
+        }
+        if is_streamed(&request.accepted_response_types)? {
+            return stream::answer(&worker, request.queries, place);
+        }
         let answer = tokio::task::spawn_blocking(move || {
             let _place = place;
-            answer(&worker, &body, &flag)
+            answer(&worker, &request.queries, &flag)
         });
-        answer.await.unwrap_or_else(|e| Err(internal(format_args!("read samples: {e}"))))
+        let bytes = answer.await.unwrap_or_else(|e| Err(internal(format_args!("read samples: {e}"))))?;
+        let headers = [(header::CONTENT_TYPE, "application/x-protobuf"), (header::CONTENT_ENCODING, "snappy")];
+        Ok((headers, bytes).into_response())
     };
-    let bytes = tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
         cancel.cancel(Cancelled::Timeout);
         Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "remote read timed out (query.timeout)".to_owned()))
-    })?;
-    let headers = [(header::CONTENT_TYPE, "application/x-protobuf"), (header::CONTENT_ENCODING, "snappy")];
-    Ok((headers, bytes).into_response())
+    })
 }
 
-fn internal(reason: impl std::fmt::Display) -> Refused {
+/// Whether the first form that the client accepts and that is known is the streamed one.
+fn is_streamed(accepted: &[i32]) -> Result<bool, Refused> {
+    match accepted.iter().find(|form| matches!(**form, SAMPLES | STREAMED_XOR_CHUNKS)) {
+        Some(form) => Ok(*form == STREAMED_XOR_CHUNKS),
+        None if accepted.is_empty() => Ok(false),
+        None => Err(Refused::bad(format_args!(
+            "none of the response types {accepted:?} is supported; 0 (SAMPLES) and 1 (STREAMED_XOR_CHUNKS) are"
+        ))),
+    }
+}
+
+pub(super) fn internal(reason: impl std::fmt::Display) -> Refused {
     Refused(StatusCode::INTERNAL_SERVER_ERROR, reason.to_string())
 }
 
-fn answer(remote: &Remote, body: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Refused> {
-    let mut buffer = Vec::new();
-    let request = ReadRequest::decode(decompress(body, &mut buffer)?).map_err(Refused::bad)?;
-    let accepted = &request.accepted_response_types;
-    if !accepted.is_empty() && !accepted.contains(&SAMPLES) {
-        let reason = format!("none of the response types {accepted:?} is supported; 0 (SAMPLES) is");
-        return Err(Refused::bad(reason));
-    }
-    if request.queries.len() > QUERIES_MAX {
-        return Err(Refused::bad(format_args!("more than {QUERIES_MAX} queries (queries_max)")));
-    }
+fn answer(remote: &Remote, queries: &[Query], cancel: &Cancel) -> Result<Vec<u8>, Refused> {
     let snapshot = remote.db.snapshot().map_err(internal)?;
     let external = (remote.external_labels)();
     let mut response = Vec::new();
     let mut left = READ_SAMPLES_MAX;
-    for query in &request.queries {
+    for query in queries {
         let matchers = read_matchers(query, &external).map_err(Refused::bad)?;
         let range = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
         let select = Select { range, matchers: &matchers, cancel };
@@ -161,7 +171,7 @@ fn answer(remote: &Remote, body: &[u8], cancel: &Cancel) -> Result<Vec<u8>, Refu
 
 /// The query's matchers. An external label is not stored: a matcher that asks for its value asks for series without
 /// the label, which get it in the answer.
-fn read_matchers(query: &Query, external: &Labels) -> Result<Vec<Matcher>, RegexError> {
+pub(super) fn read_matchers(query: &Query, external: &Labels) -> Result<Vec<Matcher>, RegexError> {
     let read = |m: &LabelMatcher| {
         let op = match m.op {
             1 => MatchOp::NotEqual,
@@ -182,21 +192,7 @@ fn run(
     external: &Labels,
     left: &mut usize,
 ) -> Result<Vec<u8>, ReadError> {
-    let selection = snapshot.select(select)?;
-    let limit = |limit, allowed: usize| {
-        let allowed = allowed as u64;
-        ReadError::Limit { limit, needed: allowed + 1, allowed }
-    };
-    let n_series: usize = selection.batches.iter().map(|batch| batch.n_series()).sum();
-    if n_series > READ_SERIES_MAX {
-        return Err(limit("series limit read_series_max", READ_SERIES_MAX));
-    }
-    let mut found: Vec<(Labels, &dyn SeriesBatch, usize)> = Vec::with_capacity(n_series);
-    for batch in &selection.batches {
-        select.cancel.check()?;
-        found.extend((0..batch.n_series()).map(|i| (with_external(&batch.labels(i), external), &**batch, i)));
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let found = selected(snapshot, select, external)?;
     let mut result = Vec::new();
     let mut columns = Columns::default();
     for (labels, batch, i) in found {
@@ -214,7 +210,7 @@ fn run(
             .collect();
         *left = left
             .checked_sub(samples.len() + histograms.iter().map(weight).sum::<usize>())
-            .ok_or_else(|| limit("sample limit read_samples_max", READ_SAMPLES_MAX))?;
+            .ok_or_else(|| beyond("sample limit read_samples_max", READ_SAMPLES_MAX))?;
         if !samples.is_empty() || !histograms.is_empty() {
             let labels = labels.iter().map(|(n, v)| Label { name: n.to_owned(), value: v.to_owned() }).collect();
             let series = TimeSeries { labels, samples, exemplars: Vec::new(), histograms };
@@ -224,13 +220,43 @@ fn run(
     Ok(result)
 }
 
+fn beyond(limit: &'static str, allowed: usize) -> ReadError {
+    let allowed = allowed as u64;
+    ReadError::Limit { limit, needed: allowed + 1, allowed }
+}
+
+/// A series with external labels: its batch and its place there.
+pub(super) type Selected = (Labels, Arc<dyn SeriesBatch>, usize);
+
+/// The series of a query with external labels, by ascending labels.
+pub(super) fn selected(
+    snapshot: &dyn Snapshot,
+    select: &Select<'_>,
+    external: &Labels,
+) -> Result<Vec<Selected>, ReadError> {
+    let selection = snapshot.select(select)?;
+    let n_series: usize = selection.batches.iter().map(|batch| batch.n_series()).sum();
+    if n_series > READ_SERIES_MAX {
+        return Err(beyond("series limit read_series_max", READ_SERIES_MAX));
+    }
+    let mut found: Vec<Selected> = Vec::with_capacity(n_series);
+    for batch in selection.batches {
+        select.cancel.check()?;
+        let of = |i| (with_external(&batch.labels(i), external), Arc::clone(&batch), i);
+        found.extend((0..batch.n_series()).map(of));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
 /// How many samples a histogram counts for, by what it takes.
 fn weight(h: &Histogram) -> usize {
     let buckets = h.positive_deltas.len() + h.positive_counts.len() + h.negative_deltas.len() + h.negative_counts.len();
     1 + (buckets + h.custom_values.len()) / 2
 }
 
-fn with_external(labels: &Labels, external: &Labels) -> Labels {
+/// The labels with the external ones that are lacking.
+pub(super) fn with_external(labels: &Labels, external: &Labels) -> Labels {
     if external.is_empty() {
         return labels.clone();
     }

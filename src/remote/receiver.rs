@@ -9,13 +9,16 @@ use promontory_model::{HistogramSample, Labels, METRIC_NAME, Timestamp};
 use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended, GroupWriter, SeriesRef};
 
 use super::histogram;
+use super::interned;
 use super::known::{Id, KnownSeries};
-use super::wire::{self, Expected, Limits, Request, ScanError, Series};
+use super::wire::{self, Exemplar as SentExemplar, Expected, Limits, Request, ScanError, Series};
 
 /// Pairs of job and instance with a writer of their own; series of others share one.
 const SOURCES_MAX: usize = 20_000;
 /// Bytes of one series' labels.
-const LABELS_BYTES_MAX: usize = 64 << 10;
+pub(super) const LABELS_BYTES_MAX: usize = 64 << 10;
+/// Series of which it is said what is wrong with them.
+const FAULTS_SHOWN: usize = 10;
 /// A series is forgotten when it was not sent for this long.
 const IDLE_MS: i64 = 15 * 60_000;
 /// Time between two searches for idle series.
@@ -36,9 +39,11 @@ pub(crate) struct Received {
     pub(crate) future: u64,
     /// Samples of new series for which the head has no room.
     pub(crate) no_room: u64,
-    /// Series without a name, with bad or too long labels or a label twice; their samples are left out without an
-    /// error.
+    /// Series without a name, with bad or too long labels or a label twice. Version 1 leaves their samples out without
+    /// an error.
     pub(crate) bad_series: u64,
+    /// What is wrong with the first of them; version 2 tells its senders.
+    pub(crate) faults: Vec<String>,
     /// Native histograms that break a rule, and what is wrong with the first.
     pub(crate) invalid_histograms: u64,
     pub(crate) invalid: Option<String>,
@@ -46,6 +51,16 @@ pub(crate) struct Received {
     pub(crate) exemplars: ExemplarsAppended,
     /// Metric families of which type, unit and help are not kept for want of room.
     pub(crate) families_left_out: usize,
+}
+
+impl Received {
+    /// Counts a series that is left out.
+    fn bad(&mut self, fault: impl FnOnce() -> String) {
+        self.bad_series += 1;
+        if self.faults.len() < FAULTS_SHOWN {
+            self.faults.push(fault());
+        }
+    }
 }
 
 /// Why nothing of a request was appended, or not all that could have been.
@@ -108,7 +123,7 @@ impl Receiver {
         }
     }
 
-    /// Appends all samples of the request in `bytes` that can be appended. They are safe after the next commit.
+    /// Appends all samples of a request of version 1 that can be appended. They are safe after the next commit.
     ///
     /// # Errors
     /// [`ReceiveError::Scan`]: nothing was appended.
@@ -116,6 +131,24 @@ impl Receiver {
         self.sweep(now_ms);
         let mut received = Received::default();
         let staged = self.stage(Request::new(bytes, limits), now_ms, &mut received);
+        self.finish(received, staged)
+    }
+
+    /// As [`Receiver::append`], of a request of version 2.
+    pub(crate) fn append_interned(
+        &mut self,
+        bytes: &[u8],
+        limits: interned::Limits,
+        now_ms: i64,
+    ) -> Result<Received, ReceiveError> {
+        self.sweep(now_ms);
+        let mut received = Received::default();
+        let request = interned::Request::new(bytes, limits).map_err(ReceiveError::from);
+        let staged = request.and_then(|request| self.stage_interned(request, now_ms, &mut received));
+        self.finish(received, staged)
+    }
+
+    fn finish(&mut self, mut received: Received, staged: Result<(), ReceiveError>) -> Result<Received, ReceiveError> {
         let stored = self.store(&mut received, staged.is_ok());
         staged?;
         stored?;
@@ -124,7 +157,6 @@ impl Receiver {
 
     /// Gives every sample to the source of its series.
     fn stage(&mut self, mut request: Request<'_>, now_ms: i64, received: &mut Received) -> Result<(), ReceiveError> {
-        let future = now_ms.saturating_add(FUTURE_MS);
         let mut series = Series::default();
         // The series before, and its labels.
         let mut last: Option<(Id, &[u8])> = None;
@@ -138,65 +170,132 @@ impl Receiver {
             if samples.is_empty() && histograms.is_empty() && series.exemplars.is_empty() {
                 continue;
             }
-            let id = match expected {
-                Some(id) => id,
-                None => match self.look_up(series.labels, now_ms) {
-                    Ok(Some(id)) => id,
-                    Ok(None) | Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
-                        received.bad_series += 1;
-                        continue;
-                    }
-                    // The series that are there already go on.
-                    Err(AppendError::IndexFull) => {
-                        received.no_room += (samples.len() + histograms.len()) as u64;
-                        continue;
-                    }
-                    Err(e) => return Err(e.into()),
-                },
-            };
+            let n_samples = samples.len() + histograms.len();
+            let Some(id) = self.identify(expected, series.labels, n_samples, now_ms, received)? else { continue };
             if let Some(last) = last
                 && expected.is_none()
             {
                 self.series.set_after(last, (id, series.labels));
             }
             last = Some((id, series.labels));
-            let known = self.series.value(id);
-            known.used_ms = now_ms;
-            let at = known.source as usize;
-            let source = &mut self.sources[at];
-            if !std::mem::replace(&mut source.is_touched, true) {
-                self.touched.push(at);
-                source.pending = self.spare.pop().unwrap_or_default();
-            }
-            for &(t, v) in samples {
-                if t > future {
-                    received.future += 1;
-                } else {
-                    source.pending.push((known.series, Timestamp(t), v));
-                }
-            }
-            for message in histograms {
-                match histogram::read(message) {
-                    Ok((t, _)) if t.0 > future => received.future += 1,
-                    Ok((t, sample)) => source.pending_histograms.push((known.series, t, sample)),
-                    Err(e) => {
-                        received.invalid_histograms += 1;
-                        received.invalid.get_or_insert_with(|| e.to_string());
-                    }
-                }
-            }
-            // One far ahead would keep out all that follow.
             let exemplars = series.exemplars.iter().filter_map(|bytes| wire::exemplar(bytes));
-            let exemplars = exemplars.filter(|e| e.t <= future);
-            source.pending_exemplars.extend(exemplars.map(|e| {
-                let (labels, timestamp) = (Labels::from_pairs(e.labels), Timestamp(e.t));
-                (known.series, Exemplar { labels, value: e.value, timestamp, has_timestamp: true })
-            }));
+            self.stage_series(id, samples, histograms, exemplars, now_ms, received);
         }
         received.n_samples = request.n_samples();
         let families = request.families().iter().filter_map(|bytes| wire::family(bytes));
         received.families_left_out = self.db.learn_metadata(families);
         Ok(())
+    }
+
+    /// As [`Receiver::stage`]; says what is wrong with series that are left out.
+    fn stage_interned(
+        &mut self,
+        mut request: interned::Request<'_>,
+        now_ms: i64,
+        received: &mut Received,
+    ) -> Result<(), ReceiveError> {
+        let mut series = interned::Series::default();
+        let mut last = None;
+        let mut last_labels = Vec::new();
+        while request.next(&mut series)? {
+            if let Some(fault) = series.fault.take() {
+                received.bad(|| fault);
+                continue;
+            }
+            if series.samples.is_empty() && series.histograms.is_empty() {
+                let labels = || shown_labels(&series.labels);
+                received.bad(|| {
+                    format!("TimeSeries must contain at least one sample or histogram for series {}", labels())
+                });
+                continue;
+            }
+            let expected = last.and_then(|id| self.series.after(id, &last_labels));
+            let expected = expected.filter(|(_, labels)| labels.is(&series.labels)).map(|(id, _)| id);
+            let n_samples = series.samples.len() + series.histograms.len();
+            let Some(id) = self.identify(expected, &series.labels, n_samples, now_ms, received)? else { continue };
+            if let Some(last) = last
+                && expected.is_none()
+            {
+                self.series.set_after((last, &last_labels), (id, &series.labels));
+            }
+            last = Some(id);
+            let exemplars = series.exemplars.drain(..);
+            self.stage_series(id, &series.samples, &series.histograms, exemplars, now_ms, received);
+            std::mem::swap(&mut last_labels, &mut series.labels);
+        }
+        received.n_samples = request.n_samples();
+        received.families_left_out = self.db.learn_metadata(request.take_families());
+        Ok(())
+    }
+
+    /// The series with these labels, where it is not the expected one; `None`, and counted, when it cannot be stored.
+    fn identify(
+        &mut self,
+        expected: Option<Id>,
+        labels: &[u8],
+        n_samples: usize,
+        now_ms: i64,
+        received: &mut Received,
+    ) -> Result<Option<Id>, ReceiveError> {
+        if expected.is_some() {
+            return Ok(expected);
+        }
+        match self.look_up(labels, now_ms) {
+            Ok(Some(id)) => Ok(Some(id)),
+            Ok(None) | Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
+                received.bad(|| format!("invalid metric name or labels, got {}", shown_labels(labels)));
+                Ok(None)
+            }
+            // The series that are there already go on.
+            Err(AppendError::IndexFull) => {
+                received.no_room += n_samples as u64;
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Gives what came of a series to its source.
+    fn stage_series<'a>(
+        &mut self,
+        id: Id,
+        samples: &[(i64, f64)],
+        histograms: &[&[u8]],
+        exemplars: impl Iterator<Item = SentExemplar<'a>>,
+        now_ms: i64,
+        received: &mut Received,
+    ) {
+        let future = now_ms.saturating_add(FUTURE_MS);
+        let known = self.series.value(id);
+        known.used_ms = now_ms;
+        let at = known.source as usize;
+        let source = &mut self.sources[at];
+        if !std::mem::replace(&mut source.is_touched, true) {
+            self.touched.push(at);
+            source.pending = self.spare.pop().unwrap_or_default();
+        }
+        for &(t, v) in samples {
+            if t > future {
+                received.future += 1;
+            } else {
+                source.pending.push((known.series, Timestamp(t), v));
+            }
+        }
+        for message in histograms {
+            match histogram::read(message) {
+                Ok((t, _)) if t.0 > future => received.future += 1,
+                Ok((t, sample)) => source.pending_histograms.push((known.series, t, sample)),
+                Err(e) => {
+                    received.invalid_histograms += 1;
+                    received.invalid.get_or_insert_with(|| e.to_string());
+                }
+            }
+        }
+        // One far ahead would keep out all that follow.
+        source.pending_exemplars.extend(exemplars.filter(|e| e.t <= future).map(|e| {
+            let (labels, timestamp) = (Labels::from_pairs(e.labels), Timestamp(e.t));
+            (known.series, Exemplar { labels, value: e.value, timestamp, has_timestamp: true })
+        }));
     }
 
     /// Appends what is pending, or drops it.
@@ -317,6 +416,18 @@ impl Receiver {
     pub(crate) fn n_known(&self) -> (usize, usize) {
         (self.series.len(), self.source_of.len())
     }
+}
+
+/// Labels as they are shown to who sent them.
+fn shown_labels(bytes: &[u8]) -> String {
+    const SHOWN_MAX: usize = 20;
+    let pairs = wire::labels(bytes).unwrap_or_default();
+    let pair = |(name, value): &(&str, &str)| {
+        let short: String = value.chars().take(100).collect();
+        format!("{name}={short:?}")
+    };
+    let dots = if pairs.len() > SHOWN_MAX { ", …" } else { "" };
+    format!("{{{}{dots}}}", pairs.iter().take(SHOWN_MAX).map(pair).collect::<Vec<_>>().join(", "))
 }
 
 /// The label set, when it has a name, every label has one too and none comes twice.

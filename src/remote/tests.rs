@@ -37,6 +37,8 @@ pub(super) mod messages {
     }
 }
 
+use super::interned::tests::messages as interned;
+use interned::Symbols;
 use messages::{WriteRequest, series};
 use read::{LabelMatcher, Query, ReadRequest, TimeSeries};
 
@@ -206,8 +208,8 @@ async fn requests_that_are_not_understood_say_why() {
     let w = World::new(true);
     let gzip = w.send("/write", &[("content-encoding", "gzip")], Vec::new()).await;
     check_refused(&gzip, 415, "gzip encoding (compression) is not accepted by this server; only snappy is acceptable");
-    let v2 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
-    check_refused(&w.send("/write", &v2, vec![1]).await, 415, "io.prometheus.write.v2.Request");
+    let unknown = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v3.Request")];
+    check_refused(&w.send("/write", &unknown, vec![1]).await, 415, "io.prometheus.write.v3.Request protobuf message");
     check_refused(&w.send("/write", &[("content-type", "text/plain")], vec![1]).await, 415, "application/x-protobuf");
     check_refused(&w.send("/write", &[], vec![0xff; 9]).await, 400, "snappy: ");
     check_refused(&w.send("/write", &[], pack(&[0x0a, 9])).await, 400, "proto: unexpected end at byte 2");
@@ -266,7 +268,7 @@ struct QueryResult {
 
 impl World {
     async fn read(&self, queries: Vec<Query>) -> Vec<QueryResult> {
-        let request = ReadRequest { queries, accepted_response_types: vec![1, 0] };
+        let request = ReadRequest { queries, accepted_response_types: vec![0, 1] };
         let (status, headers, body) = self.send("/read", &[], pack(&request.encode_to_vec())).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         assert_eq!(headers["content-type"], "application/x-protobuf");
@@ -303,13 +305,15 @@ async fn reads_that_are_not_understood_say_why() {
     let w = World::new(false);
     check_refused(&w.send("/read", &[], vec![0xff; 9]).await, 400, "snappy: ");
     check_refused(&w.send("/read", &[], pack(&[0x0a, 9])).await, 400, "");
-    let streamed = ReadRequest { queries: vec![], accepted_response_types: vec![1] };
-    check_refused(&w.send("/read", &[], pack(&streamed.encode_to_vec())).await, 400, "SAMPLES");
+    let unknown = ReadRequest { queries: vec![], accepted_response_types: vec![7] };
+    check_refused(&w.send("/read", &[], pack(&unknown.encode_to_vec())).await, 400, "STREAMED_XOR_CHUNKS");
+    let bad = ReadRequest { queries: vec![query(0, 1, &[(2, "a", "(")])], accepted_response_types: vec![1] };
+    check_refused(&w.send("/read", &[], pack(&bad.encode_to_vec())).await, 400, "error parsing regexp");
     let bad = ReadRequest { queries: vec![query(0, 1, &[(2, "a", "(")])], accepted_response_types: vec![] };
     check_refused(&w.send("/read", &[], pack(&bad.encode_to_vec())).await, 400, "error parsing regexp");
 }
 
-fn histogram_at(t: i64, n: u64) -> histogram::Histogram {
+pub(super) fn histogram_at(t: i64, n: u64) -> histogram::Histogram {
     let spans = vec![histogram::BucketSpan { offset: -1, length: 2 }];
     histogram::Histogram {
         count: Some(histogram::Count::Int(4 * n)),
@@ -427,4 +431,197 @@ async fn what_senders_say_of_families_survives_a_restart() {
     let options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
     let (db, _) = Db::open(Arc::new(RealVfs), clock, dir.path(), options).unwrap();
     assert_eq!(db.metadata(), expected);
+}
+
+const SECOND: (&str, &str) = ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+
+impl World {
+    /// Writes by version 2: status, samples, histograms and exemplars written, and the body.
+    async fn write_interned(&self, symbols: Symbols, timeseries: Vec<interned::TimeSeries>) -> (u16, [u64; 3], String) {
+        let request = interned::Request { symbols: symbols.0, timeseries };
+        let (status, headers, body) = self.send("/write", &[SECOND], pack(&request.encode_to_vec())).await;
+        let written = ["samples", "histograms", "exemplars"].map(|what| {
+            headers[format!("x-prometheus-remote-write-{what}-written")].to_str().unwrap().parse().unwrap()
+        });
+        (status, written, String::from_utf8(body).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn interned_requests_are_stored_and_counted() {
+    let w = World::with_window(true, 30 * 60_000);
+    let mut s = Symbols::default();
+    let mut histogram = s.series(&[("__name__", "h"), ("job", "j")], &[]);
+    let custom = histogram::Histogram {
+        count: Some(histogram::Count::Int(3)),
+        zero_count: Some(histogram::ZeroCount::Int(0)),
+        schema: -53,
+        positive_spans: vec![histogram::BucketSpan { offset: 0, length: 2 }],
+        positive_deltas: vec![1, 1],
+        custom_values: vec![0.5, 2.5],
+        sum: 2.0,
+        timestamp: NOW_MS,
+        ..histogram::Histogram::default()
+    };
+    histogram.histograms = vec![histogram_at(NOW_MS - 1000, 1), custom.clone()];
+    let mut counter = s.series(&[("job", "j"), ("__name__", "c_total")], &[(NOW_MS - 1000, 1.0), (NOW_MS, 2.0)]);
+    counter.metadata = Some(interned::Metadata { kind: 1, help_ref: s.number("Counts."), unit_ref: 0 });
+    let labels_refs = vec![s.number("trace_id"), s.number("1")];
+    counter.exemplars = vec![interned::Exemplar { labels_refs, value: 1.0, timestamp: NOW_MS }];
+    let all = vec![histogram, counter];
+    for times in ["once", "the same again"] {
+        let symbols = Symbols(s.0.clone());
+        let got = w.write_interned(symbols, all.clone()).await;
+        assert_eq!(got, (204, [2, 2, 1], String::new()), "{times}");
+    }
+    let read = w.read(vec![query(NOW_MS - 1000, NOW_MS, &[(2, "__name__", ".+")])]).await;
+    let labels = [("__name__", "c_total"), ("cl", "x"), ("job", "j")];
+    let histograms = vec![histogram_at(NOW_MS - 1000, 1), custom];
+    let expected = [
+        series(&labels, &[(NOW_MS - 1000, 1.0), (NOW_MS, 2.0)]),
+        TimeSeries { histograms, ..series(&[("__name__", "h"), ("cl", "x"), ("job", "j")], &[]) },
+    ];
+    assert_eq!(read[0].timeseries, expected);
+    let kept = w.db.exemplars(&[vec![]], TimeRange::ALL);
+    assert_eq!(kept.iter().map(|s| s.exemplars.len()).collect::<Vec<_>>(), [1]);
+    let help = MetricMetadata { kind: MetricType::Counter, unit: String::new(), help: "Counts.".to_owned() };
+    assert_eq!(w.db.metadata(), BTreeMap::from([("c_total".to_owned(), vec![help])]));
+    // Both versions know the same series.
+    let first = series(&[("__name__", "c_total"), ("job", "j")], &[(NOW_MS, 2.0)]);
+    assert_eq!(w.write(vec![first]).await, (204, String::new()));
+    assert_eq!(w.stored().len(), 2);
+}
+
+#[tokio::test]
+async fn of_interned_requests_the_good_part_is_stored_and_the_rest_named() {
+    let w = World::new(true);
+    let mut s = Symbols::default();
+    let good = s.series(&[("__name__", "good")], &[(NOW_MS, 1.0)]);
+    let late = s.series(&[("__name__", "good")], &[(NOW_MS - 1000, 1.0)]);
+    let mut invalid = s.series(&[("__name__", "h")], &[]);
+    invalid.histograms = vec![histogram_at(NOW_MS, 1), histogram_at(NOW_MS + 1, 1)];
+    invalid.histograms[1].count = Some(histogram::Count::Int(9));
+    let bad = vec![
+        s.series(&[("job", "x")], &[(NOW_MS, 1.0)]),
+        s.series(&[("__name__", "empty")], &[]),
+        s.series(&[("__name__", "a"), ("b", "1"), ("b", "2")], &[(NOW_MS, 1.0)]),
+        interned::TimeSeries { labels_refs: vec![1, 77], ..good.clone() },
+    ];
+    let symbols = Symbols(s.0.clone());
+    assert_eq!(w.write_interned(symbols, vec![good.clone()]).await, (204, [1, 0, 0], String::new()));
+    let (status, written, text) = w.write_interned(s, [vec![late, invalid], bad].concat()).await;
+    assert_eq!((status, written), (400, [0, 1, 0]), "{text}");
+    for reason in [
+        "out of order sample (1 of 6)",
+        "(1 of 6)",
+        "invalid metric name or labels, got {job=\"x\"}",
+        "TimeSeries must contain at least one sample or histogram for series {__name__=\"empty\"}",
+        "invalid metric name or labels, got {__name__=\"a\", b=\"1\", b=\"2\"}",
+        "label of symbols 1 and 77 is outside the table",
+    ] {
+        assert!(text.contains(reason), "{reason} in {text}");
+    }
+    assert_eq!(w.stored().len(), 2);
+    let damaged = w.send("/write", &[SECOND], pack(&[0x2a, 9])).await;
+    check_refused(&damaged, 400, "proto: unexpected end at byte 2");
+    assert_eq!(damaged.1["x-prometheus-remote-write-samples-written"], "0");
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChunkedReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<ChunkedSeries>,
+    #[prost(int64, tag = "2")]
+    query_index: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChunkedSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<read::Label>,
+    #[prost(message, repeated, tag = "2")]
+    chunks: Vec<SentChunk>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SentChunk {
+    #[prost(int64, tag = "1")]
+    mint: i64,
+    #[prost(int64, tag = "2")]
+    maxt: i64,
+    #[prost(int32, tag = "3")]
+    encoding: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    data: Vec<u8>,
+}
+
+/// The frames of a streamed answer.
+fn frames(mut body: &[u8]) -> Vec<ChunkedReadResponse> {
+    let mut out = Vec::new();
+    while !body.is_empty() {
+        let len = prost::decode_length_delimiter(&mut body).unwrap();
+        let (crc, rest) = body.split_at(4);
+        let (message, rest) = rest.split_at(len);
+        assert_eq!(crc, crc32c::crc32c(message).to_be_bytes());
+        assert!(len < 2 << 20, "frame of {len} bytes");
+        out.push(ChunkedReadResponse::decode(message).unwrap());
+        body = rest;
+    }
+    out
+}
+
+#[tokio::test]
+async fn chunks_are_streamed_with_histograms_and_external_labels() {
+    let w = World::with_window(true, 30 * 60_000);
+    let t = NOW_MS - 1_000_000;
+    let samples: Vec<(i64, f64)> = (0..300).map(|i| (t + 1000 * i, (i * i) as f64 / 3.0)).collect();
+    let histograms: Vec<_> = (0..130).map(|i| histogram_at(t + 1000 * i, 1 + i as u64)).collect();
+    let of = |histograms| TimeSeries { histograms, ..series(&[("__name__", "h")], &[]) };
+    let written = vec![series(&[("__name__", "a"), ("i", "2")], &samples), of(histograms.clone())];
+    assert_eq!(w.write(written).await, (204, String::new()));
+    let end = t + 1000 * 250;
+    let queries = vec![query(t, end, &[(2, "__name__", "a|h")]), query(t, t, &[(0, "__name__", "a")])];
+    let request = ReadRequest { queries, accepted_response_types: vec![9, 1, 0] };
+    let (status, headers, body) = w.send("/read", &[], pack(&request.encode_to_vec())).await;
+    assert_eq!((status, headers.get("content-encoding")), (200, None));
+    let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+    assert_eq!(headers["content-type"], content_type);
+    let frames = frames(&body);
+    let shape = |f: &ChunkedReadResponse| {
+        let labels: Vec<_> = f.series[0].labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect();
+        (f.query_index, labels.join(" "), f.series[0].chunks.iter().map(|c| c.encoding).collect::<Vec<_>>())
+    };
+    let expected = [
+        (0, "__name__=a cl=x i=2".to_owned(), vec![1, 1, 1]),
+        (0, "__name__=h cl=x".to_owned(), vec![2, 2]),
+        (1, "__name__=a cl=x i=2".to_owned(), vec![1]),
+    ];
+    assert_eq!(frames.iter().map(shape).collect::<Vec<_>>(), expected);
+    let mut read = promontory_storage::prometheus::ChunkSamples::default();
+    for chunk in frames[0].series[0].chunks.iter().chain(&frames[1].series[0].chunks) {
+        promontory_storage::prometheus::decode_chunk(chunk.encoding, &chunk.data, &mut read).unwrap();
+    }
+    let floats: Vec<_> = read.times.iter().copied().zip(read.values.iter().copied()).collect();
+    assert_eq!(floats, samples[..=250]);
+    let got: Vec<_> =
+        read.histograms.iter().map(|(t, h)| histogram::message(*t, h)).map(|h| (h.timestamp, h.sum)).collect();
+    assert_eq!(got, histograms.iter().map(|h| (h.timestamp, h.sum)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_long_series_is_streamed_in_several_frames() {
+    let w = World::with_window(true, 30 * 60_000);
+    let t = NOW_MS - 1_000_000;
+    let noise = |i: i64| f64::from_bits((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+    let samples: Vec<(i64, f64)> = (0..200_000).map(|i| (t + i, noise(i))).collect();
+    assert_eq!(w.write(vec![series(&[("__name__", "a")], &samples)]).await, (204, String::new()));
+    let request = ReadRequest { queries: vec![query(t, NOW_MS, &[])], accepted_response_types: vec![1] };
+    let (_, _, body) = w.send("/read", &[], pack(&request.encode_to_vec())).await;
+    let frames = frames(&body);
+    assert!(frames.len() > 1 && frames.iter().all(|f| f.series[0].labels == frames[0].series[0].labels));
+    let mut read = promontory_storage::prometheus::ChunkSamples::default();
+    for chunk in frames.iter().flat_map(|f| &f.series[0].chunks) {
+        promontory_storage::prometheus::decode_chunk(chunk.encoding, &chunk.data, &mut read).unwrap();
+    }
+    assert_eq!(read.times.iter().copied().zip(read.values.iter().copied()).collect::<Vec<_>>(), samples);
 }

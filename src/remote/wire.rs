@@ -21,7 +21,7 @@ pub(crate) struct WireError {
 
 /// Value of one field.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -29,21 +29,22 @@ enum Value<'a> {
 }
 
 /// Reads the fields of one message.
-struct Scanner<'a> {
+pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    fn error(&self, what: &'static str) -> WireError {
+    pub(super) fn error(&self, what: &'static str) -> WireError {
         WireError { what, offset: self.at }
     }
 
-    fn varint(&mut self) -> Result<u64, WireError> {
+    /// A number without a key.
+    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = *self.bytes.get(self.at).ok_or_else(|| self.error("unexpected end"))?;
@@ -64,9 +65,13 @@ impl<'a> Scanner<'a> {
         Ok(bytes)
     }
 
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
     /// The next field: its number and value.
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, WireError> {
-        if self.at == self.bytes.len() {
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, WireError> {
+        if self.is_at_end() {
             return Ok(None);
         }
         let key = self.varint()?;
@@ -159,30 +164,72 @@ pub(crate) enum ScanError {
     Limit { what: &'static str, max: usize, limit: &'static str },
 }
 
+/// What a request holds so far, against its limits.
+#[derive(Debug)]
+pub(super) struct Counted {
+    limits: Limits,
+    n_series: usize,
+    pub(super) n_samples: usize,
+    pub(super) n_histograms: usize,
+    histogram_bytes: usize,
+    n_exemplars: usize,
+    n_families: usize,
+}
+
+impl Counted {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, n_series: 0, n_samples: 0, n_histograms: 0, histogram_bytes: 0, n_exemplars: 0, n_families: 0 }
+    }
+
+    pub(super) fn series(&mut self) -> Result<(), ScanError> {
+        count(&mut self.n_series, self.limits.series, "series", "write_series_max")
+    }
+
+    pub(super) fn sample(&mut self) -> Result<(), ScanError> {
+        count(&mut self.n_samples, self.limits.samples, "samples", "write_samples_max")
+    }
+
+    pub(super) fn histogram(&mut self, bytes: usize) -> Result<(), ScanError> {
+        self.sample()?;
+        self.n_histograms += 1;
+        self.histogram_bytes += bytes;
+        let max = self.limits.histogram_bytes;
+        if self.histogram_bytes > max {
+            let (what, limit) = ("bytes of native histograms", "write_histogram_bytes_max");
+            return Err(ScanError::Limit { what, max, limit });
+        }
+        Ok(())
+    }
+
+    pub(super) fn exemplar(&mut self) -> Result<(), ScanError> {
+        count(&mut self.n_exemplars, self.limits.exemplars, "exemplars", "write_exemplars_max")
+    }
+
+    pub(super) fn family(&mut self) -> Result<(), ScanError> {
+        count(&mut self.n_families, self.limits.families, "metric families", "write_families_max")
+    }
+}
+
+fn count(n: &mut usize, max: usize, what: &'static str, limit: &'static str) -> Result<(), ScanError> {
+    if *n == max {
+        return Err(ScanError::Limit { what, max, limit });
+    }
+    *n += 1;
+    Ok(())
+}
+
 /// Takes a write request apart, series by series; all of it is checked but the texts of labels and what is in
 /// histograms.
 pub(crate) struct Request<'a> {
     fields: Scanner<'a>,
-    limits: Limits,
-    n_series: usize,
-    n_samples: usize,
-    n_exemplars: usize,
-    histogram_bytes: usize,
+    counted: Counted,
     /// Messages that say what families mean.
     families: Vec<&'a [u8]>,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(bytes: &'a [u8], limits: Limits) -> Self {
-        Self {
-            fields: Scanner::new(bytes),
-            limits,
-            n_series: 0,
-            n_samples: 0,
-            n_exemplars: 0,
-            histogram_bytes: 0,
-            families: Vec::new(),
-        }
+        Self { fields: Scanner::new(bytes), counted: Counted::new(limits), families: Vec::new() }
     }
 
     /// Messages for [`family`] so far.
@@ -192,7 +239,7 @@ impl<'a> Request<'a> {
 
     /// Samples so far, histograms included.
     pub(crate) fn n_samples(&self) -> usize {
-        self.n_samples
+        self.counted.n_samples
     }
 
     /// Reads the next series into `out`; false when there is none. Where it has the labels `expected` and one sample,
@@ -202,22 +249,19 @@ impl<'a> Request<'a> {
             let message = match (number, value) {
                 (1, Value::Bytes(message)) => message,
                 (3, Value::Bytes(family)) => {
-                    self.family(family)?;
+                    self.counted.family()?;
+                    self.families.push(family);
                     continue;
                 }
                 _ => continue,
             };
-            if self.n_series == self.limits.series {
-                let (what, limit) = ("series", "write_series_max");
-                return Err(ScanError::Limit { what, max: self.limits.series, limit });
-            }
-            self.n_series += 1;
+            self.counted.series()?;
             out.samples.clear();
             out.histograms.clear();
             out.exemplars.clear();
             match expected_sample(message, expected) {
                 Some((labels, sample)) => {
-                    self.count_sample()?;
+                    self.counted.sample()?;
                     out.labels = labels;
                     out.is_expected = true;
                     out.samples.push(sample);
@@ -230,15 +274,6 @@ impl<'a> Request<'a> {
             return Ok(true);
         }
         Ok(false)
-    }
-
-    fn family(&mut self, message: &'a [u8]) -> Result<(), ScanError> {
-        let max = self.limits.families;
-        if self.families.len() == max {
-            return Err(ScanError::Limit { what: "metric families", max, limit: "write_families_max" });
-        }
-        self.families.push(message);
-        Ok(())
     }
 
     fn series(&mut self, message: &'a [u8], out: &mut Series<'a>) -> Result<(), ScanError> {
@@ -254,41 +289,21 @@ impl<'a> Request<'a> {
                     labels = if labels.is_empty() { start..fields.at } else { labels.start..fields.at };
                 }
                 (2, Value::Bytes(sample)) => {
-                    self.count_sample()?;
+                    self.counted.sample()?;
                     out.samples.push(scan_sample(sample)?);
                 }
                 (4, Value::Bytes(histogram)) => {
-                    self.count_sample()?;
-                    self.histogram_bytes += histogram.len();
-                    let max = self.limits.histogram_bytes;
-                    if self.histogram_bytes > max {
-                        let (what, limit) = ("bytes of native histograms", "write_histogram_bytes_max");
-                        return Err(ScanError::Limit { what, max, limit });
-                    }
+                    self.counted.histogram(histogram.len())?;
                     out.histograms.push(histogram);
                 }
                 (3, Value::Bytes(exemplar)) => {
-                    let max = self.limits.exemplars;
-                    if self.n_exemplars == max {
-                        let (what, limit) = ("exemplars", "write_exemplars_max");
-                        return Err(ScanError::Limit { what, max, limit });
-                    }
-                    self.n_exemplars += 1;
+                    self.counted.exemplar()?;
                     out.exemplars.push(exemplar);
                 }
                 _ => {}
             }
         }
         out.labels = &message[labels];
-        Ok(())
-    }
-
-    fn count_sample(&mut self) -> Result<(), ScanError> {
-        let max = self.limits.samples;
-        if self.n_samples == max {
-            return Err(ScanError::Limit { what: "samples", max, limit: "write_samples_max" });
-        }
-        self.n_samples += 1;
         Ok(())
     }
 }
@@ -315,7 +330,8 @@ fn expected_sample<'a>(message: &'a [u8], expected: Expected<'_>) -> Option<(&'a
     (time.at == time.bytes.len()).then_some((labels, (t as i64, v)))
 }
 
-fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
+/// Time and value of a sample, of either version.
+pub(super) fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
     let mut fields = Scanner::new(bytes);
     let (mut t, mut v) = (0, 0.0);
     while let Some((number, value)) = fields.next()? {
@@ -351,6 +367,11 @@ pub(crate) fn exemplar(bytes: &[u8]) -> Option<Exemplar<'_>> {
     Some(out)
 }
 
+/// The type of a metric family with this number.
+pub(super) fn metric_type(n: u64) -> MetricType {
+    usize::try_from(n).ok().and_then(|n| TYPES.get(n).copied()).unwrap_or_default()
+}
+
 /// Types of metric families by their number.
 const TYPES: [MetricType; 8] = [
     MetricType::Unknown,
@@ -370,9 +391,7 @@ pub(crate) fn family(bytes: &[u8]) -> Option<(String, MetricMetadata)> {
     let mut fields = Scanner::new(bytes);
     while let Some((number, value)) = fields.next().ok()? {
         match (number, value) {
-            (1, Value::Varint(n)) => {
-                metadata.kind = usize::try_from(n).ok().and_then(|n| TYPES.get(n).copied()).unwrap_or_default();
-            }
+            (1, Value::Varint(n)) => metadata.kind = metric_type(n),
             (2, Value::Bytes(bytes)) => name = text(bytes)?,
             (4, Value::Bytes(bytes)) => metadata.help = text(bytes)?,
             (5, Value::Bytes(bytes)) => metadata.unit = text(bytes)?,

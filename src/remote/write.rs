@@ -1,15 +1,17 @@
-//! `POST /api/v1/write`: remote write 1.0.
+//! `POST /api/v1/write`: remote write 1.0 and 2.0.
 
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
-use super::receiver::{ReceiveError, Received};
+use super::receiver::{LABELS_BYTES_MAX, ReceiveError, Received};
 use super::{
     BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_EXEMPLARS_MAX, WRITE_FAMILIES_MAX,
-    WRITE_HISTOGRAM_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, check_encoding, decompress, read_body, wire,
+    WRITE_HISTOGRAM_BYTES_MAX, WRITE_LABELS_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, WRITE_SYMBOLS_MAX,
+    check_encoding, decompress, interned, read_body, wire,
 };
 
 const LIMITS: wire::Limits = wire::Limits {
@@ -20,17 +22,45 @@ const LIMITS: wire::Limits = wire::Limits {
     families: WRITE_FAMILIES_MAX,
 };
 
+const INTERNED_LIMITS: interned::Limits = interned::Limits {
+    wire: LIMITS,
+    symbols: WRITE_SYMBOLS_MAX,
+    series_bytes: LABELS_BYTES_MAX,
+    labels_bytes: WRITE_LABELS_BYTES_MAX,
+};
+
+/// What was stored of a request of version 2, in every answer to one.
+pub(super) const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+pub(super) const HISTOGRAMS_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+pub(super) const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+/// Versions of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    First,
+    Second,
+}
+
+/// How many of each were stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+}
+
 /// Stores the samples of a request and answers 204 once they are safe.
 pub(super) async fn write(
     State(remote): State<Arc<Remote>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Refused> {
+) -> Result<Response, Refused> {
     if !remote.enable_write {
         let reason = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
         return Err(Refused(StatusCode::NOT_FOUND, reason.to_owned()));
     }
-    check_type(&headers)?;
+    let version = version(&headers)?;
     check_encoding(&headers)?;
     let place = remote.write_places.acquire().await;
     // A place is held while the body comes in, which bounds memory; a slow sender must not keep it.
@@ -40,13 +70,26 @@ pub(super) async fn write(
     })?;
     let worker = remote.clone();
     // Not cancelled when the sender goes away: what was appended is committed in any case.
-    let result = tokio::task::spawn_blocking(move || store(&worker, &body)).await;
+    let result = tokio::task::spawn_blocking(move || store(&worker, version, &body)).await;
     drop(place);
-    result.unwrap_or_else(|e| Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, format!("store samples: {e}"))))
+    let (stored, result) = result.unwrap_or_else(|e| {
+        let reason = format!("store samples: {e}");
+        (Stored::default(), Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, reason)))
+    });
+    let mut response = result.map_or_else(Refused::into_response, StatusCode::into_response);
+    if version == Version::Second {
+        let counts = [
+            (SAMPLES_WRITTEN, stored.samples),
+            (HISTOGRAMS_WRITTEN, stored.histograms),
+            (EXEMPLARS_WRITTEN, stored.exemplars),
+        ];
+        response.headers_mut().extend(counts.map(|(name, n)| (name, HeaderValue::from(n))));
+    }
+    Ok(response)
 }
 
-/// The message of version 1, which is also assumed where nothing is said.
-fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
+/// Which message it is; the first where nothing is said.
+fn version(headers: &HeaderMap) -> Result<Version, Refused> {
     let text = headers.get(header::CONTENT_TYPE).map_or("", |v| v.to_str().unwrap_or("?"));
     let refuse = |reason: String| Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
     let mut parts = text.split(';').map(str::trim);
@@ -55,33 +98,48 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
         return refuse(format!("expected application/x-protobuf as the first (media) part, got {text:?} content-type"));
     }
     match parts.find_map(|p| p.strip_prefix("proto=")) {
-        None | Some("prometheus.WriteRequest") => Ok(()),
+        None | Some("prometheus.WriteRequest") => Ok(Version::First),
+        Some("io.prometheus.write.v2.Request") => Ok(Version::Second),
         Some(proto) => refuse(format!(
-            "{proto} protobuf message is not accepted by this server; only prometheus.WriteRequest is acceptable"
+            "{proto} protobuf message is not accepted by this server; only prometheus.WriteRequest and \
+             io.prometheus.write.v2.Request are acceptable"
         )),
     }
 }
 
-fn store(remote: &Remote, body: &[u8]) -> Result<StatusCode, Refused> {
+fn store(remote: &Remote, version: Version, body: &[u8]) -> (Stored, Result<StatusCode, Refused>) {
     let lock = || remote.buffers.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffer = lock().pop().unwrap_or_default();
-    let result = decompress(body, &mut buffer).and_then(|bytes| store_message(remote, bytes));
+    let mut stored = Stored::default();
+    let bytes = decompress(body, &mut buffer);
+    let result = bytes.and_then(|bytes| store_message(remote, version, bytes, &mut stored));
     if buffer.len() <= BUFFER_BYTES_KEPT {
         lock().push(buffer);
     }
-    result
+    (stored, result)
 }
 
-fn store_message(remote: &Remote, bytes: &[u8]) -> Result<StatusCode, Refused> {
+fn store_message(remote: &Remote, version: Version, bytes: &[u8], stored: &mut Stored) -> Result<StatusCode, Refused> {
     let now_ms = remote.clock.now().0;
     // A panic while appending leaves writers that the head keeps consistent by itself, so going on is safe.
-    let appended = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner).append(bytes, LIMITS, now_ms);
+    let mut receiver = remote.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+    let appended = match version {
+        Version::First => receiver.append(bytes, LIMITS, now_ms),
+        Version::Second => receiver.append_interned(bytes, INTERNED_LIMITS, now_ms),
+    };
+    drop(receiver);
     let received = appended.map_err(|e| match e {
         ReceiveError::Scan(e) => Refused::bad(e),
         ReceiveError::Append(e) => Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
     })?;
     // Senders repeat a request that failed with 5xx, and the store accepts equal samples again.
     remote.db.commit().map_err(|e| Refused(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    *stored = Stored {
+        samples: received.appended.accepted - received.appended.histograms,
+        histograms: received.appended.histograms,
+        // What was there already was written, by this request or the one that it repeats.
+        exemplars: received.exemplars.accepted + received.exemplars.repeated,
+    };
     if received.bad_series > 0 {
         tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
     }
@@ -89,14 +147,14 @@ fn store_message(remote: &Remote, bytes: &[u8]) -> Result<StatusCode, Refused> {
         let families = received.families_left_out;
         tracing::warn!(families, "types and help texts of a remote write are not kept: there are too many");
     }
-    match refusal(&received) {
+    match refusal(&received, version) {
         Some(reason) => Err(Refused::bad(reason)),
         None => Ok(StatusCode::NO_CONTENT),
     }
 }
 
 /// What to answer when samples were refused. The others are stored: senders do not repeat what they get 400 for.
-fn refusal(received: &Received) -> Option<String> {
+fn refusal(received: &Received, version: Version) -> Option<String> {
     let a = received.appended;
     let reasons = [
         (a.out_of_order, "out of order sample"),
@@ -108,7 +166,12 @@ fn refusal(received: &Received) -> Option<String> {
         (received.invalid_histograms, received.invalid.as_deref().unwrap_or_default()),
     ];
     let n_samples = received.n_samples;
-    let texts: Vec<_> =
+    let mut texts: Vec<_> =
         reasons.iter().filter(|(n, _)| *n > 0).map(|(n, reason)| format!("{reason} ({n} of {n_samples})")).collect();
+    if version == Version::Second {
+        texts.extend(received.faults.iter().cloned());
+        let more = received.bad_series - received.faults.len() as u64;
+        texts.extend((more > 0).then(|| format!("and {more} more series")));
+    }
     (!texts.is_empty()).then(|| texts.join("; "))
 }
