@@ -36,6 +36,7 @@ use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
 use crate::ingest::Ingest;
 use crate::listener::{LimitedListener, ListenError};
+use crate::remote::{SendParts, Senders};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
@@ -232,6 +233,7 @@ struct Shared {
     memory: Arc<MemoryPool>,
     telemetry: Telemetry,
     manager: Manager,
+    senders: Arc<Senders>,
     growth: Arc<growth::Growth>,
     ingest: Arc<Ingest>,
     dashboards: Arc<DashboardSettings>,
@@ -285,6 +287,7 @@ impl Shared {
             "configuration loaded"
         );
         self.ingest.set(config.otlp.clone());
+        self.senders.apply(&config.remote_write, &config.global.external_labels);
         self.dashboards.set(dashboard_options(&self.args, &config));
         // Nobody waits for it: a hundred files take longer to read than all else of a start.
         let (dashboards, now_ms) = (self.dashboards.clone(), self.clock.now().ms());
@@ -377,6 +380,14 @@ impl Server {
         let ingest = Ingest::new(db.clone(), clock.clone(), ingest::options(args)?);
         let taken_in = ingest.clone();
         telemetry.register(move || ingest::figures(&taken_in));
+        let senders = Arc::new(Senders::new(SendParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            vfs: Arc::new(RealVfs),
+            data_dir: args.storage_path.clone(),
+        }));
+        let sending = senders.clone();
+        telemetry.register(move || sending.figures());
         let shared = Arc::new(Shared {
             args: args.clone(),
             start_ms: clock.now().ms(),
@@ -386,6 +397,7 @@ impl Server {
             memory,
             telemetry,
             manager,
+            senders,
             growth: Arc::default(),
             ingest,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
@@ -458,6 +470,7 @@ impl Server {
             tracing::error!("what targets say of their metrics is not kept");
         }
         shared.manager.stop().await;
+        shared.senders.stop().await;
         maintenance.stop();
         let db = shared.db.clone();
         let closed = tokio::task::spawn_blocking(move || db.close()).await;

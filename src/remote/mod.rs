@@ -10,6 +10,7 @@ mod known;
 mod put;
 mod read;
 mod receiver;
+mod send;
 mod stream;
 mod wire;
 mod write;
@@ -28,6 +29,7 @@ use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 
 use receiver::Receiver;
+pub use send::{SendParts, Senders};
 
 /// Bytes of a request's body, before and after decompression.
 pub const BODY_BYTES_MAX: usize = 32 << 20;

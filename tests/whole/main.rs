@@ -18,6 +18,7 @@ mod prometheus_blocks;
 mod promtool;
 mod python;
 mod reload;
+mod remote_send;
 mod scraped;
 mod server;
 mod tsdb;
