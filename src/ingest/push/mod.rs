@@ -218,23 +218,22 @@ impl Ingest {
             let max = PUSHED_SERIES_MAX;
             return Err(no_room(format!("more than {max} series of all groups (pushed_series_max); delete some")));
         }
-        let group = groups.entry(key.clone()).or_default();
-        let mut gone = Vec::new();
-        let is_replaced = |name: &String| replaces == Replaces::Group || families.contains_key(name);
-        let replaced: Vec<String> = group.families.keys().filter(|n| is_replaced(n)).cloned().collect();
-        for name in replaced {
-            gone.extend(group.families.remove(&name).into_iter().flatten());
-        }
-        if group.n_series() + n_more > GROUP_SERIES_MAX {
+        let is_kept = |name: &str| replaces == Replaces::Families && !families.contains_key(name);
+        let kept = groups.get(&key).into_iter().flat_map(|g| &g.families).filter(|(name, _)| is_kept(name));
+        if kept.map(|(_, series)| series.len()).sum::<usize>() + n_more > GROUP_SERIES_MAX {
             let max = GROUP_SERIES_MAX;
             return Err(no_room(format!("more than {max} series of a group (group_series_max)")));
         }
+        let group = groups.entry(key.clone()).or_default();
+        let (kept, replaced) = std::mem::take(&mut group.families).into_iter().partition(|(name, _)| is_kept(name));
+        let gone = BTreeMap::into_values(replaced).flatten();
+        group.families = kept;
         group.families.extend(families);
         (group.pushed_ms, group.ttl_ms) = (now_ms, ttl_ms);
         let mut batch = Batch { metadata, ..Batch::default() };
         group.write(&key, now_ms, &mut batch);
         let present: BTreeSet<&Labels> = group.families.values().flatten().map(|(labels, _)| labels).collect();
-        for (labels, value) in gone.into_iter().filter(|(labels, _)| !present.contains(labels)) {
+        for (labels, value) in gone.filter(|(labels, _)| !present.contains(labels)) {
             end_series(labels, &value, group.written_ms, &mut batch);
         }
         let stored = self.store.append(Protocol::Push, batch).map_err(Refused::later)?;
@@ -390,6 +389,9 @@ mod tests {
             assert_eq!(send(&f, "PUT", path, body).await, (400, why.to_owned()));
         }
         assert_eq!(send(&f, "PUT", path, "a b\n").await.0, 400);
+        let many = |n: usize| (0..n).map(|i| format!("b{{i=\"{i}\"}} 1\n")).collect::<String>();
+        assert_eq!(send(&f, "POST", path, &many(GROUP_SERIES_MAX)).await.0, 429, "with a they are one too many");
+        assert_eq!(send(&f, "PUT", "/metrics/job/k", &many(GROUP_SERIES_MAX + 1)).await.0, 400);
         f.ingest.repeat_pushed();
         assert!(f.values("push_failure_time_seconds")[0].ends_with(&format!(
             "{}:{}",
