@@ -414,6 +414,11 @@ impl Bulk<'_> {
         self.index
     }
 
+    /// For strings and pairs; the series that were pushed are not to be found yet.
+    pub(crate) fn index_mut(&mut self) -> &mut Index {
+        self.index
+    }
+
     /// Adds a series with these pairs at this place, known or not; `None` when numbers ran out.
     pub(crate) fn push(&mut self, ids: &[u32], place: Place) -> Option<u32> {
         let series = self.index.series.push(ids, place)?;

@@ -116,6 +116,8 @@ pub(crate) fn load(bytes: &[u8], index: &mut Index, mut each: impl FnMut(u32, Pl
         loaded.damage.push((0, "header of the series file"));
     }
     let mut maps = Maps::default();
+    // One for all batches: a table that grows with each of them is filled as often.
+    let mut bulk = index.bulk();
     let mut at = FILE_HEADER_BYTES.min(bytes.len());
     while at < bytes.len() {
         let mut r = Reader::new(&bytes[at..]);
@@ -126,11 +128,12 @@ pub(crate) fn load(bytes: &[u8], index: &mut Index, mut each: impl FnMut(u32, Pl
         };
         if crc32fast::hash(body) != crc && !is_planted(Bug::SeriesCrcIgnored) {
             loaded.damage.push((at as u64, "checksum of a batch"));
-        } else if let Err(e) = load_batch(body, index, &mut maps, &mut each) {
+        } else if let Err(e) = load_batch(body, &mut bulk, &mut maps, &mut each) {
             loaded.damage.push(((at + 8 + e.offset) as u64, e.what));
         }
         at += 8 + body.len();
     }
+    bulk.finish(&mut each);
     let is_identity = |map: &[u32]| map.iter().enumerate().all(|(i, &id)| i as u32 == id);
     loaded.is_exact = loaded.damage.is_empty() && is_identity(&maps.strings) && is_identity(&maps.pairs);
     loaded
@@ -158,7 +161,7 @@ fn fill_to(map: &mut Vec<u32>, first: u64, r: &Reader<'_>) -> Result<(), WireErr
 
 fn load_batch(
     body: &[u8],
-    index: &mut Index,
+    bulk: &mut Bulk<'_>,
     maps: &mut Maps,
     each: &mut impl FnMut(u32, Place),
 ) -> Result<(), WireError> {
@@ -167,7 +170,7 @@ fn load_batch(
     fill_to(&mut maps.strings, first, &r)?;
     for _ in 0..r.count(r.remaining())? {
         let text = r.str()?;
-        maps.strings.push(index.intern_string(text).ok_or(r.error("too many strings"))?);
+        maps.strings.push(bulk.index_mut().intern_string(text).ok_or(r.error("too many strings"))?);
     }
     let known = |map: &[u32], id: u32| map.get(id as usize).copied().filter(|&id| id != UNKNOWN);
     let first = r.varint()?;
@@ -176,16 +179,13 @@ fn load_batch(
         let (name, value) = (r.varint_u32()?, r.varint_u32()?);
         let pair = known(&maps.strings, name).zip(known(&maps.strings, value));
         let id = match pair {
-            Some((name, value)) => index.intern_pair(name, value).ok_or(r.error("too many pairs"))?,
+            Some((name, value)) => bulk.index_mut().intern_pair(name, value).ok_or(r.error("too many pairs"))?,
             None => UNKNOWN,
         };
         maps.pairs.push(id);
     }
     let n = r.count(r.remaining())?;
-    let mut bulk = index.bulk();
-    let read = read_series(&mut r, n, maps, &mut bulk, each);
-    bulk.finish(each);
-    read
+    read_series(&mut r, n, maps, bulk, each)
 }
 
 fn read_series(
