@@ -11,6 +11,7 @@ mod ingest;
 mod maintenance;
 mod pages;
 mod profiles;
+mod render;
 mod self_metrics;
 mod source;
 
@@ -42,6 +43,7 @@ use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
 use backend::ServerBackend;
 use maintenance::Maintenance;
+pub use render::{RenderError, render};
 use source::EngineSource;
 
 /// How long answers that have begun may take when the server stops.
@@ -328,6 +330,7 @@ impl Shared {
 fn dashboard_options(args: &ServeArgs, config: &Config) -> DashboardOptions {
     DashboardOptions {
         folders: args.dashboards_path.iter().chain(&config.dashboards.paths).cloned().collect(),
+        read_only: args.dashboards_read_only,
         scrape_interval_ms: config.global.scrape_interval.ms(),
         timeout_ms: u64::try_from(args.query_timeout.ms()).unwrap_or(0),
         concurrency: args.query_max_concurrency as usize,

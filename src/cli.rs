@@ -9,9 +9,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use promontory_model::Duration;
 
 mod query;
+mod render;
 mod tsdb;
 
 pub use query::{InstantArgs, LabelsArgs, QueryCommand, QueryOutput, RangeArgs, SeriesArgs, ServerArgs};
+pub use render::{RenderArgs, RenderCommand, RenderFormat, RenderTheme};
 pub use tsdb::{
     AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, RepairArgs, SelectArgs, TextFormat,
     TsdbCommand, VerifyArgs,
@@ -53,6 +55,9 @@ pub enum Command {
     /// Ask a server that has Prometheus' API
     #[command(subcommand)]
     Query(QueryCommand),
+    /// Draw a dashboard or a panel into a file: PNG, SVG, or HTML that needs no server
+    #[command(subcommand)]
+    Render(RenderCommand),
     /// Look into a data folder, check and repair it, take samples in and out
     #[command(subcommand)]
     Tsdb(TsdbCommand),
@@ -211,9 +216,12 @@ pub struct ServeArgs {
     #[arg(long = "storage.tsdb.compaction-rate", value_name = "SIZE", default_value = "64MB", value_parser = parse_bytes)]
     pub compaction_rate: u64,
 
-    /// Folder with Grafana dashboards (*.json); read again when files change
+    /// Folder with Grafana dashboards (*.json); read again when files change, and written when one is saved
     #[arg(long = "dashboards.path", value_name = "FOLDER")]
     pub dashboards_path: Option<PathBuf>,
+    /// Refuse to save, import and delete dashboards, by page and API alike
+    #[arg(long = "dashboards.read-only")]
+    pub dashboards_read_only: bool,
 
     /// How far an instant selector looks back for a sample
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
@@ -311,6 +319,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("storage.tsdb.wal-fsync", value_name(args.wal_fsync)),
         ("storage.tsdb.compaction-rate", format!("{}B", args.compaction_rate)),
         ("dashboards.path", path(&args.dashboards_path)),
+        ("dashboards.read-only", args.dashboards_read_only.to_string()),
         ("query.lookback-delta", args.lookback_delta.to_string()),
         ("query.timeout", args.query_timeout.to_string()),
         ("query.max-concurrency", args.query_max_concurrency.to_string()),

@@ -52,6 +52,10 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 true
             }
         },
+        Some(Command::Render(command)) => {
+            app::render(&command)?;
+            true
+        }
         Some(Command::Tsdb(command)) => return tsdb(&command, &mut out),
     };
     out.flush()?;

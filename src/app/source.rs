@@ -40,7 +40,7 @@ impl EngineSource {
 }
 
 /// The matchers of a selector; none selects everything.
-fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
+pub(super) fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
     let Some(text) = selector else { return Ok(Vec::new()) };
     match parser::parse(text)? {
         Expr::Vector(selector) => Ok(selector.matchers),

@@ -30,6 +30,8 @@ pub(crate) struct Event {
     /// What happened, in words.
     pub(crate) text: String,
     pub(crate) tags: Vec<String>,
+    /// The one panel that shows it; 0 for all.
+    pub(crate) panel: i64,
 }
 
 /// Asks for all events of the window. What fails is left out; `errors` says why.
@@ -68,8 +70,14 @@ fn one(def: &AnnotationDef, context: &QueryContext<'_>) -> Result<Vec<Event>, St
         let text = if text.is_empty() { title } else { format!("{title}: {text}") };
         let tags: Vec<String> =
             def.tag_keys.iter().filter_map(|k| s.labels.get(k)).filter(|v| !v.is_empty()).map(str::to_owned).collect();
-        let event =
-            |from_ms, to_ms| Event { from_ms, to_ms, color: def.color.clone(), text: text.clone(), tags: tags.clone() };
+        let event = |from_ms, to_ms| Event {
+            from_ms,
+            to_ms,
+            color: def.color.clone(),
+            text: text.clone(),
+            tags: tags.clone(),
+            panel: 0,
+        };
         let mut last: Option<i64> = None;
         for (t, v) in s.floats.iter().filter(|(_, v)| *v != 0.0 && !v.is_nan()) {
             if out.len() >= EVENTS_MAX {

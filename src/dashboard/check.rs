@@ -62,24 +62,21 @@ fn dashboard_remarks(dashboard: &Dashboard, say: &mut dyn FnMut(String)) {
 /// Properties, and values of them, that have no effect here: name, what of its values has none, how it is told.
 type Rule = (&'static str, fn(&Value) -> bool, &'static str);
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 8] = [
     ("custom.fillBelowTo", |v| v.as_str().is_some_and(|s| !s.is_empty()), "the area between two series is not filled"),
-    ("custom.gradientMode", |v| v == "hue", "the gradient by hue is drawn plain"),
     ("custom.axisBorderShow", |v| v == true, "the border of the axis is not drawn"),
     ("custom.axisColorMode", |v| v == "series", "the axis has the colour of its text"),
     ("custom.insertNulls", |v| v.as_f64().is_some(), "gaps are not cut at this length"),
     ("custom.showValues", |v| v == true, "values are not written at points"),
     ("custom.barMaxWidth", |v| v.as_f64().is_some(), "bars have no greatest width"),
     ("custom.inspect", |v| v == true, "cells cannot be inspected"),
-    ("custom.scaleDistribution.type", |v| v == "symlog" || v == "ordinal", "the axis is linear"),
+    ("custom.scaleDistribution.type", |v| v == "ordinal", "the axis is linear"),
 ];
 
 /// Options of panels, told likewise.
-const OPTION_RULES: [Rule; 7] = [
+const OPTION_RULES: [Rule; 5] = [
     ("showPercentChange", |v| v == true, "the change in percent is not shown"),
     ("showValue", |v| v == "always", "values are not written into cells"),
-    ("text.valueSize", |v| v.as_f64().is_some(), "values have the size that fits"),
-    ("text.titleSize", |v| v.as_f64().is_some(), "names have the usual size"),
     ("yAxis.reverse", |v| v == true, "the axis is not reversed"),
     ("annotations.multiLane", |v| v == true, "events stand in one line"),
     ("timezone", |v| v.as_array().is_some_and(|a| a.len() > 1), "one time zone is shown"),
@@ -143,11 +140,11 @@ mod tests {
         expect(
             r#"{"id": 3, "transformations": [{"id": "magic"}, {"id": "other", "disabled": true}, {"id": "merge"}],
                 "options": {"showPercentChange": true},
-                "fieldConfig": {"defaults": {"custom": {"gradientMode": "hue"}}, "overrides": [{"matcher": {"id": "byMagic"}, "properties": []}]}}"#,
+                "fieldConfig": {"defaults": {"custom": {"axisColorMode": "series"}}, "overrides": [{"matcher": {"id": "byMagic"}, "properties": []}]}}"#,
             (1, 1),
             &[
                 "panel 3 \"\" (timeseries): transformation \"magic\" is not applied",
-                "panel 3 \"\" (timeseries): custom.gradientMode: the gradient by hue is drawn plain",
+                "panel 3 \"\" (timeseries): custom.axisColorMode: the axis has the colour of its text",
                 "panel 3 \"\" (timeseries): options.showPercentChange: the change in percent is not shown",
                 "panel 3 \"\" (timeseries): overrides by \"byMagic\" are not applied",
             ],

@@ -172,6 +172,28 @@ impl Rgb {
         format!("#{:02x}{:02x}{:02x}", c(self.0), c(self.1), c(self.2))
     }
 
+    /// The colour with its hue turned by degrees and its lightness changed.
+    fn turned(self, degrees: f64, lighter: f64) -> Self {
+        let (r, g, b) = (self.0 / 255.0, self.1 / 255.0, self.2 / 255.0);
+        let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+        let (lightness, chroma) = ((max + min) / 2.0, max - min);
+        let hue = match chroma {
+            0.0 => 0.0,
+            c if max == r => 60.0 * ((g - b) / c),
+            c if max == g => 60.0 * ((b - r) / c + 2.0),
+            c => 60.0 * ((r - g) / c + 4.0),
+        };
+        let saturation = if chroma == 0.0 { 0.0 } else { chroma / (1.0 - (2.0 * lightness - 1.0).abs()) };
+        let hue = (hue + degrees).rem_euclid(360.0);
+        let lightness = (lightness + lighter).clamp(0.0, 1.0);
+        let chroma = (1.0 - (2.0 * lightness - 1.0).abs()) * saturation;
+        let channel = |n: f64| {
+            let k = (n + hue / 30.0) % 12.0;
+            (lightness - chroma / 2.0 * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0)) * 255.0
+        };
+        Self(channel(0.0), channel(8.0), channel(4.0))
+    }
+
     fn luminance(self) -> f64 {
         let c = |v: f64| {
             let v = v / 255.0;
@@ -184,6 +206,16 @@ impl Rgb {
         let (a, b) = (self.luminance(), other.luminance());
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
+}
+
+/// The ends of a gradient by hue: the colour turned a little to one side, and to the other and lighter.
+pub(crate) fn hue_neighbours(color: &str, theme: Theme) -> (String, String) {
+    let Some(rgb) = Rgb::parse(color) else { return (color.to_owned(), color.to_owned()) };
+    let (top, bottom) = match theme {
+        Theme::Dark => ((-15.0, -0.05), (20.0, 0.10)),
+        Theme::Light => ((15.0, 0.0), (-15.0, 0.10)),
+    };
+    (rgb.turned(top.0, top.1).hex(), rgb.turned(bottom.0, bottom.1).hex())
 }
 
 /// Black or white, whichever reads better on `background`.
@@ -289,6 +321,16 @@ mod tests {
         ] {
             assert_eq!(resolve(text, Theme::Dark), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn hues_turn_and_come_back() {
+        let blue = Rgb::parse("#5794F2").unwrap();
+        assert_eq!(blue.turned(0.0, 0.0).hex(), "#5794f2");
+        assert_eq!(blue.turned(360.0, 0.0).hex(), "#5794f2");
+        assert_eq!(blue.turned(120.0, 0.0).hex(), "#f25794");
+        assert_eq!(hue_neighbours("#808080", Theme::Light), ("#808080".to_owned(), "#9a9a9a".to_owned()));
+        assert_eq!(hue_neighbours("tomato", Theme::Dark).0, "tomato");
     }
 
     #[test]

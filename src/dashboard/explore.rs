@@ -302,6 +302,7 @@ fn graph(ask: &Ask, value: &Value, steps: Steps) -> String {
         hidden: &Default::default(),
         lookup: &|_| None,
         key: "x",
+        panel: 0,
         events: &[],
         page: None,
     };

@@ -52,7 +52,7 @@ pub(crate) fn interpolate(text: &str, context: Context, lookup: &Lookup<'_>) -> 
         rest = &rest[start..];
         match reference(rest) {
             Some((length, name, format)) => {
-                match lookup(name).and_then(|binding| render(&binding, name, format, context)) {
+                match lookup(name).and_then(|binding| render(&binding, name, format, context, &out)) {
                     Some(value) => out.push_str(&value),
                     None => out.push_str(&rest[..length]),
                 }
@@ -120,13 +120,14 @@ fn split_format(inner: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn render(binding: &Binding, name: &str, format: Option<&str>, context: Context) -> Option<String> {
+/// The text of a reference; `before` is what the result has so far.
+fn render(binding: &Binding, name: &str, format: Option<&str>, context: Context, before: &str) -> Option<String> {
     let Some(format) = format else {
         return Some(match (&binding.raw_all, context) {
             (Some(all), _) => all.clone(),
             (None, Context::PromQl) => promql(binding),
             (None, Context::Text) => glob(&binding.values),
-            (None, Context::Url) => percent_encode(&glob(&binding.values)),
+            (None, Context::Url) => url_part(&glob(&binding.values), before),
         });
     };
     if format == "text" {
@@ -167,6 +168,7 @@ fn render(binding: &Binding, name: &str, format: Option<&str>, context: Context)
         "singlequote" => each(&quoted('\''), ","),
         "sqlstring" => each(&|v| format!("'{}'", v.replace('\'', "''")), ","),
         "percentencode" => percent_encode(&glob(values)),
+        "uriencode" => uri_encode(&glob(values)),
         "queryparam" => query_params(name, binding),
         "html" => super::html::escape(&glob(values)),
         "lucene" => match values.as_slice() {
@@ -256,6 +258,33 @@ fn escape_lucene(value: &str) -> String {
     out
 }
 
+/// Encodes a value for the place that it has in an address: at the beginning it is an address itself, up to the query
+/// it may hold folders, behind that it is the value of a parameter.
+fn url_part(value: &str, before: &str) -> String {
+    if before.trim().is_empty() {
+        uri_encode(value)
+    } else if before.contains(['?', '#']) {
+        percent_encode(value)
+    } else {
+        uri_encode(value).replace('?', "%3F").replace('#', "%23")
+    }
+}
+
+/// Encodes what cannot stand in an address, and leaves what gives it its form.
+fn uri_encode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let is_encoded = |i: usize| bytes.get(i + 1..i + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    let mut out = String::with_capacity(text.len());
+    for (i, byte) in text.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || b"-_.~!*'();/?:@&=+$,#".contains(&byte) || byte == b'%' && is_encoded(i) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
 /// Encodes a value for an address.
 pub(crate) fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -340,6 +369,30 @@ mod tests {
         ] {
             check(text, Context::Text, expected);
         }
+    }
+
+    #[test]
+    fn addresses_are_encoded_by_place() {
+        let lookup = |name: &str| {
+            Some(Binding::plain(match name {
+                "base" => "https://wiki.example/runbooks?x=1",
+                "path" => "team a/db#1?",
+                "value" => "a&b=c/d",
+                "run" => "javascript:alert(1)",
+                _ => return None,
+            }))
+        };
+        for (text, expected) in [
+            ("${base}&q=${value}", "https://wiki.example/runbooks?x=1&q=a%26b%3Dc%2Fd"),
+            ("https://h/${path}?v=$value#$path", "https://h/team%20a/db%231%3F?v=a%26b%3Dc%2Fd#team%20a%2Fdb%231%3F"),
+            ("/d/x?var-a=${value}", "/d/x?var-a=a%26b%3Dc%2Fd"),
+            ("${run}", "javascript:alert(1)"),
+            ("${value:uriencode}", "a&b=c/d"),
+        ] {
+            let got = interpolate(text, Context::Url, &lookup);
+            assert_eq!(got, expected, "{text}");
+        }
+        assert!(!super::super::html::is_safe_url(&interpolate("${run}", Context::Url, &lookup)));
     }
 
     #[test]

@@ -58,6 +58,55 @@ pub(crate) fn load(source: &str, fallback_uid: &str) -> Result<Dashboard, LoadEr
     Ok(dashboard(&root, fallback_uid))
 }
 
+/// What a file asks of whoever imports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) label: String,
+    pub(crate) description: String,
+    /// What it is without an answer.
+    pub(crate) value: String,
+    /// Kind of a data source; empty for a plain value.
+    pub(crate) source_kind: String,
+}
+
+/// What `root` asks.
+pub(crate) fn inputs(root: &Value) -> Vec<Input> {
+    let input = |input: &Value| {
+        let name = text(input, "name")?.to_owned();
+        let is_source = text(input, "type") == Some("datasource");
+        Some(Input {
+            label: text(input, "label").filter(|l| !l.is_empty()).unwrap_or(&name).to_owned(),
+            description: string(input, "description"),
+            value: at(input, "value").and_then(json::scalar_text).unwrap_or_default(),
+            source_kind: if is_source {
+                text(input, "pluginId").unwrap_or("prometheus").to_owned()
+            } else {
+                String::new()
+            },
+            name,
+        })
+    };
+    list(root, "__inputs").iter().filter_map(input).collect()
+}
+
+/// Answers what a file asks, and takes the questions out of it.
+pub(crate) fn with_inputs(root: &mut Value, answer: &dyn Fn(&str) -> Option<String>) {
+    if let Some(all) = root.get_mut("__inputs").and_then(Value::as_array_mut) {
+        for input in all.iter_mut().filter(|i| text(i, "type") != Some("datasource")) {
+            if let Some(value) = text(input, "name").and_then(answer) {
+                json::set(input, "value", Value::String(value));
+            }
+        }
+    }
+    resolve_inputs(root);
+    if let Some(members) = root.as_object_mut() {
+        for name in ["__inputs", "__requires", "__elements"] {
+            members.remove(name);
+        }
+    }
+}
+
 /// Puts the values of `__inputs` in the place of their `${NAME}`; data sources become ours.
 fn resolve_inputs(root: &mut Value) {
     let inputs: Vec<(String, String)> = list(root, "__inputs")
@@ -95,6 +144,7 @@ fn dashboard(root: &Value, fallback_uid: &str) -> Dashboard {
         title,
         description: string(root, "description"),
         tags: strings(root, "tags"),
+        version: integer(root, "version").unwrap_or(0).clamp(0, 1 << 40),
         timezone: text(root, "timezone").unwrap_or("browser").to_owned(),
         refresh,
         from: time_text(root, "time.from").unwrap_or_else(|| "now-6h".to_owned()),

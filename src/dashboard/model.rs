@@ -11,6 +11,8 @@ pub(crate) struct Dashboard {
     pub(crate) title: String,
     pub(crate) description: String,
     pub(crate) tags: Vec<String>,
+    /// How often it was saved, as far as the file says.
+    pub(crate) version: i64,
     /// `browser`, `utc` or the name of a zone.
     pub(crate) timezone: String,
     /// Interval of the automatic refresh, as written; empty for none.

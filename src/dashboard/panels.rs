@@ -43,6 +43,8 @@ pub(crate) struct DrawContext<'a> {
     pub(crate) lookup: &'a dyn Fn(&str) -> Option<Binding>,
     /// Unique on the page.
     pub(crate) key: &'a str,
+    /// The panel's id in its file.
+    pub(crate) panel: i64,
     /// What happened meanwhile.
     pub(crate) events: &'a [Event],
     /// Where the page lives and what its address says, when panels may add to it.
@@ -188,7 +190,9 @@ fn no_data(panel: &Panel, out: &mut String) {
 fn mark_events(plot: &mut Plot, window: &Window, context: &DrawContext<'_>) {
     let length = window.length_ms().max(1) as f64;
     let share = |t: i64| ((t - window.from_ms) as f64 / length).clamp(0.0, 1.0);
+    let is_here = |e: &&Event| e.panel == 0 || e.panel == context.panel;
     let inside = context.events.iter().filter(|e| e.to_ms >= window.from_ms && e.from_ms <= window.to_ms);
+    let inside = inside.filter(is_here);
     plot.events.extend(inside.map(|e| {
         EventMark {
             from: share(e.from_ms),
@@ -291,10 +295,20 @@ pub(super) fn boxes_per_row(n: usize, width_px: f64, height_px: f64, ratio: f64)
     best.unwrap_or(1)
 }
 
+/// The size of text that a panel names, `valueSize` or `titleSize`, CSS pixels.
+pub(super) fn text_px(panel: &Panel, name: &str) -> Option<f64> {
+    json::number(&panel.options, &format!("text.{name}")).filter(|v| *v > 0.0).map(|v| v.round().clamp(6.0, 120.0))
+}
+
+/// The class that gives text its size, where the panel names one; ends with a blank before it.
+pub(super) fn text_class(panel: &Panel, name: &str) -> String {
+    text_px(panel, name).map(|px| format!(" px{px:.0}")).unwrap_or_default()
+}
+
 /// Boxes in a row, as many as the style has classes for.
 const BOXES_MAX: usize = 25;
 
-/// Opens the box around single values, which stand as the panel's orientation says.
+/// Opens the box around single values, which stand as the panel's orientation says; answers with the size of each.
 pub(super) fn open_boxes(
     panel: &Panel,
     n: usize,
@@ -302,13 +316,14 @@ pub(super) fn open_boxes(
     ratio: f64,
     context: &DrawContext<'_>,
     out: &mut String,
-) {
+) -> (f64, f64) {
     let columns = match json::text(&panel.options, "orientation").unwrap_or("auto") {
         "horizontal" => 1,
         "vertical" => n.clamp(1, BOXES_MAX),
         _ => boxes_per_row(n, context.width_px, context.height_px, ratio),
     };
     out.push_str(&format!("<div class=\"stats {class} c{columns}\">"));
+    (context.width_px / columns as f64, context.height_px / n.div_ceil(columns).max(1) as f64)
 }
 
 /// Values that a panel shows at most.

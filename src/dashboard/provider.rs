@@ -1,6 +1,6 @@
 //! The dashboards there are: those of folders, read again when files change, and the ones that come with us.
 //!
-//! A file that cannot be read stays listed with its error; the others are not affected.
+//! A file that cannot be read stays listed with its error; the others are not affected. Nothing is written here.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::builtin::BUILTIN;
 use super::load::load;
 use super::model::{Dashboard, slug};
+use super::store::FolderInfo;
 
 /// Largest dashboard file, bytes.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -26,9 +27,17 @@ const POLL_MS: i64 = 3_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) dashboard: Arc<Dashboard>,
-    /// Name of the folder; empty for the root.
+    /// Title of the folder; empty for the root.
     pub(crate) folder: String,
+    /// Uid of the folder; empty for the root.
+    pub(crate) folder_uid: String,
     pub(crate) is_builtin: bool,
+    /// Where it was read; none for one that comes with us.
+    pub(crate) path: Option<PathBuf>,
+    /// As the file says; 0 when it does not.
+    pub(crate) version: i64,
+    /// When the file was changed, ms since the epoch.
+    pub(crate) modified_ms: i64,
     /// The file as it is, for `/api/dashboards/uid`.
     pub(crate) source: Arc<str>,
 }
@@ -46,6 +55,8 @@ pub(crate) struct Catalog {
     /// By title.
     pub(crate) entries: Vec<Entry>,
     pub(crate) broken: Vec<Broken>,
+    /// By title; the roots are none.
+    pub(crate) folders: Vec<FolderInfo>,
     by_uid: HashMap<String, usize>,
 }
 
@@ -68,35 +79,51 @@ pub(crate) struct Provider {
 #[derive(Debug, Default)]
 struct Seen {
     polled_ms: Option<i64>,
-    files: Vec<FileStamp>,
+    tree: Tree,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     path: PathBuf,
-    folder: String,
+    folder: Option<FolderInfo>,
     modified: Option<SystemTime>,
     bytes: u64,
+}
+
+/// Everything below the roots.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Tree {
+    files: Vec<FileStamp>,
+    folders: Vec<FolderInfo>,
 }
 
 impl Provider {
     /// Reads the folders for the first time.
     pub(crate) fn new(folders: Vec<PathBuf>) -> Self {
-        let files = scan(&folders);
-        let catalog = ArcSwap::from_pointee(read(&files));
-        Self { folders, catalog, seen: Mutex::new(Seen { polled_ms: None, files }) }
+        let tree = scan(&folders);
+        let catalog = ArcSwap::from_pointee(read(&tree));
+        Self { folders, catalog, seen: Mutex::new(Seen { polled_ms: None, tree }) }
     }
 
     /// The dashboards as of now. Blocks on the file system every few seconds.
     pub(crate) fn catalog(&self, now_ms: i64) -> Arc<Catalog> {
+        let is_fresh = |t: i64| (0..POLL_MS).contains(&(now_ms - t));
+        self.look(now_ms, &is_fresh)
+    }
+
+    /// The dashboards as the folders hold them at this moment.
+    pub(crate) fn fresh_catalog(&self, now_ms: i64) -> Arc<Catalog> {
+        self.look(now_ms, &|_| false)
+    }
+
+    fn look(&self, now_ms: i64, is_fresh: &dyn Fn(i64) -> bool) -> Arc<Catalog> {
         if !self.folders.is_empty() {
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let is_fresh = seen.polled_ms.is_some_and(|t| (0..POLL_MS).contains(&(now_ms - t)));
-            if !is_fresh {
-                let files = scan(&self.folders);
-                if files != seen.files {
-                    self.catalog.store(Arc::new(read(&files)));
-                    seen.files = files;
+            if !seen.polled_ms.is_some_and(is_fresh) {
+                let tree = scan(&self.folders);
+                if tree != seen.tree {
+                    self.catalog.store(Arc::new(read(&tree)));
+                    seen.tree = tree;
                 }
                 seen.polled_ms = Some(now_ms);
             }
@@ -106,23 +133,27 @@ impl Provider {
 }
 
 /// All JSON files below the folders, sorted.
-fn scan(folders: &[PathBuf]) -> Vec<FileStamp> {
-    let mut out = Vec::new();
+fn scan(folders: &[PathBuf]) -> Tree {
+    let mut out = Tree::default();
     for folder in folders {
         scan_into(folder, folder, 0, &mut out);
     }
-    out.sort_by(|a, b| a.path.cmp(&b.path));
-    out.truncate(FILES_MAX);
+    out.files.sort_by(|a, b| a.path.cmp(&b.path));
+    out.files.truncate(FILES_MAX);
+    out.folders.sort_by(|a, b| a.title.cmp(&b.title).then(a.path.cmp(&b.path)));
     out
 }
 
-fn scan_into(root: &Path, here: &Path, depth: usize, out: &mut Vec<FileStamp>) {
+fn scan_into(root: &Path, here: &Path, depth: usize, out: &mut Tree) {
     let Ok(entries) = std::fs::read_dir(here) else {
         if depth == 0 {
-            out.push(FileStamp { path: here.to_owned(), folder: String::new(), modified: None, bytes: 0 });
+            out.files.push(FileStamp { path: here.to_owned(), folder: None, modified: None, bytes: 0 });
         }
         return;
     };
+    let relative = here.strip_prefix(root).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = (!relative.is_empty()).then(|| FolderInfo::read(here, &relative));
+    out.folders.extend(folder.clone());
     for entry in entries.flatten() {
         let path = entry.path();
         // Kubernetes mounts files as links, so what a link points to counts.
@@ -130,16 +161,20 @@ fn scan_into(root: &Path, here: &Path, depth: usize, out: &mut Vec<FileStamp>) {
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
         if meta.is_dir() && depth < DEPTH_MAX && !hidden {
             scan_into(root, &path, depth + 1, out);
-        } else if meta.is_file() && path.extension().is_some_and(|e| e == "json") && out.len() < FILES_MAX {
-            let folder = here.strip_prefix(root).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-            out.push(FileStamp { path, folder, modified: meta.modified().ok(), bytes: meta.len() });
+        } else if meta.is_file()
+            && !hidden
+            && path.extension().is_some_and(|e| e == "json")
+            && out.files.len() < FILES_MAX
+        {
+            let (folder, modified) = (folder.clone(), meta.modified().ok());
+            out.files.push(FileStamp { path, folder, modified, bytes: meta.len() });
         }
     }
 }
 
-fn read(files: &[FileStamp]) -> Catalog {
-    let mut catalog = Catalog::default();
-    for file in files {
+fn read(tree: &Tree) -> Catalog {
+    let mut catalog = Catalog { folders: tree.folders.clone(), ..Catalog::default() };
+    for file in &tree.files {
         let name = file.path.to_string_lossy().into_owned();
         let mut broken = |error: String| catalog.broken.push(Broken { file: name.clone(), error });
         if file.path.is_dir() || file.modified.is_none() {
@@ -159,7 +194,7 @@ fn read(files: &[FileStamp]) -> Catalog {
         };
         let stem = file.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         match load(&text, &slug(&stem)) {
-            Ok(dashboard) => add(&mut catalog, dashboard, &file.folder, false, &text, &name),
+            Ok(dashboard) => add(&mut catalog, dashboard, Some(file), &text, &name),
             Err(e) => broken(e.to_string()),
         }
     }
@@ -167,7 +202,7 @@ fn read(files: &[FileStamp]) -> Catalog {
         match load(text, name) {
             // A file with the same uid stands in for ours.
             Ok(d) if catalog.by_uid.contains_key(&d.uid) => {}
-            Ok(d) => add(&mut catalog, d, "", true, text, name),
+            Ok(d) => add(&mut catalog, d, None, text, name),
             Err(e) => catalog.broken.push(Broken { file: (*name).to_owned(), error: e.to_string() }),
         }
     }
@@ -176,17 +211,27 @@ fn read(files: &[FileStamp]) -> Catalog {
     catalog
 }
 
-fn add(catalog: &mut Catalog, dashboard: Dashboard, folder: &str, is_builtin: bool, source: &str, file: &str) {
+/// Adds a dashboard of `file`, or one that comes with us.
+fn add(catalog: &mut Catalog, dashboard: Dashboard, file: Option<&FileStamp>, source: &str, name: &str) {
     if let Some(first) = catalog.by_uid.get(&dashboard.uid) {
         let title = &catalog.entries[*first].dashboard.title;
         let error = format!("uid {:?} is taken by the dashboard {title:?}", dashboard.uid);
-        catalog.broken.push(Broken { file: file.to_owned(), error });
+        catalog.broken.push(Broken { file: name.to_owned(), error });
         return;
     }
     catalog.by_uid.insert(dashboard.uid.clone(), catalog.entries.len());
-    let entry =
-        Entry { dashboard: Arc::new(dashboard), folder: folder.to_owned(), is_builtin, source: Arc::from(source) };
-    catalog.entries.push(entry);
+    let folder = file.and_then(|f| f.folder.as_ref());
+    let modified = file.and_then(|f| f.modified?.duration_since(SystemTime::UNIX_EPOCH).ok());
+    catalog.entries.push(Entry {
+        version: dashboard.version,
+        dashboard: Arc::new(dashboard),
+        folder: folder.map(|f| f.title.clone()).unwrap_or_default(),
+        folder_uid: folder.map(|f| f.uid.clone()).unwrap_or_default(),
+        is_builtin: file.is_none(),
+        path: file.map(|f| f.path.clone()),
+        modified_ms: modified.and_then(|d| i64::try_from(d.as_millis()).ok()).unwrap_or(0),
+        source: Arc::from(source),
+    });
 }
 
 #[cfg(test)]

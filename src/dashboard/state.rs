@@ -11,12 +11,15 @@ use tokio::sync::Semaphore;
 
 use super::provider::{Catalog, Provider};
 use super::source::SharedSource;
+use super::store::Store;
 
 /// Settings of the dashboards.
 #[derive(Debug, Clone)]
 pub struct DashboardOptions {
-    /// Folders with dashboard files; may be empty.
+    /// Folders with dashboard files; may be empty. Changes go to the first.
     pub folders: Vec<PathBuf>,
+    /// Whether readers may not change dashboards.
+    pub read_only: bool,
     /// The usual interval between samples, ms; the smallest step of a panel.
     pub scrape_interval_ms: i64,
     /// Time that all queries of one request may take together, ms.
@@ -30,6 +33,7 @@ pub struct DashboardOptions {
 pub struct DashboardSettings {
     options: ArcSwap<DashboardOptions>,
     provider: ArcSwap<Provider>,
+    store: ArcSwap<Store>,
 }
 
 impl DashboardSettings {
@@ -37,13 +41,18 @@ impl DashboardSettings {
     #[must_use]
     pub fn new(options: DashboardOptions) -> Self {
         let provider = ArcSwap::from_pointee(Provider::new(options.folders.clone()));
-        Self { options: ArcSwap::from_pointee(options), provider }
+        let store = ArcSwap::from_pointee(Store::new(&options.folders, options.read_only));
+        Self { options: ArcSwap::from_pointee(options), provider, store }
     }
 
     /// Takes other settings; reads the folders when they are others. Of `concurrency` the first value stays.
     pub fn set(&self, options: DashboardOptions) {
-        if self.options.load().folders != options.folders {
+        let before = self.options.load();
+        if before.folders != options.folders {
             self.provider.store(Arc::new(Provider::new(options.folders.clone())));
+        }
+        if before.folders != options.folders || before.read_only != options.read_only {
+            self.store.store(Arc::new(Store::new(&options.folders, options.read_only)));
         }
         self.options.store(Arc::new(options));
     }
@@ -57,6 +66,16 @@ impl DashboardSettings {
     /// The dashboards as of now. Blocks on the file system every few seconds.
     pub(crate) fn catalog(&self, now_ms: i64) -> Arc<Catalog> {
         self.provider.load_full().catalog(now_ms)
+    }
+
+    /// The dashboards as the folders hold them at this moment. Blocks on the file system.
+    pub(crate) fn fresh_catalog(&self, now_ms: i64) -> Arc<Catalog> {
+        self.provider.load_full().fresh_catalog(now_ms)
+    }
+
+    /// What changes dashboards.
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.store.load_full()
     }
 
     pub(crate) fn scrape_interval_ms(&self) -> i64 {

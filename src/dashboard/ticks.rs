@@ -15,17 +15,23 @@ pub(crate) struct Scale {
     pub(crate) max: f64,
     /// Base of a logarithmic scale.
     pub(crate) log: Option<f64>,
+    /// Below this size a logarithmic scale is linear, so that it has room for zero and what is below.
+    pub(crate) linear: Option<f64>,
 }
 
 impl Scale {
     /// Position of `v` from the bottom, 0–1 inside.
     pub(crate) fn position(self, v: f64) -> f64 {
-        match self.log {
-            Some(base) => {
+        match (self.log, self.linear) {
+            (Some(_), Some(linear)) => {
+                let at = |x: f64| (x / linear).asinh();
+                (at(v) - at(self.min)) / (at(self.max) - at(self.min))
+            }
+            (Some(base), None) => {
                 let at = |x: f64| x.max(f64::MIN_POSITIVE).log(base);
                 (at(v) - at(self.min)) / (at(self.max) - at(self.min))
             }
-            None => (v - self.min) / (self.max - self.min),
+            (None, _) => (v - self.min) / (self.max - self.min),
         }
     }
 }
@@ -39,13 +45,18 @@ pub(crate) struct RangeConfig {
     pub(crate) soft_max: Option<f64>,
     pub(crate) centered_zero: bool,
     pub(crate) log: Option<f64>,
+    /// As of [`Scale`].
+    pub(crate) linear: Option<f64>,
     pub(crate) whole: bool,
 }
 
 /// The scale that shows data from `low` to `high`.
 pub(crate) fn scale(data: Option<(f64, f64)>, config: RangeConfig) -> Scale {
     if let Some(base) = config.log {
-        return log_scale(data, config, base);
+        return match config.linear {
+            Some(linear) => symmetric_scale(data, config, base, linear),
+            None => log_scale(data, config, base),
+        };
     }
     let (low, high) = match data {
         Some(bounds) => bounds,
@@ -73,7 +84,7 @@ pub(crate) fn scale(data: Option<(f64, f64)>, config: RangeConfig) -> Scale {
     if min >= max || !(max - min).is_finite() {
         (min, max) = if config.max.is_some() && config.min.is_none() { (max - 1.0, max) } else { (min, min + 1.0) };
     }
-    Scale { min, max, log: None }
+    Scale { min, max, log: None, linear: None }
 }
 
 /// A tenth of room on both sides, but not across zero.
@@ -91,7 +102,22 @@ fn log_scale(data: Option<(f64, f64)>, config: RangeConfig, base: f64) -> Scale 
     let low = positive(config.min.unwrap_or(low), high / base.powi(4)).min(high);
     let min = if config.min.is_some() { low } else { base.powf(low.log(base).floor()) };
     let max = if config.max.is_some() { high } else { base.powf(high.log(base).ceil()) };
-    Scale { min, max: if max > min { max } else { min * base }, log: Some(base) }
+    Scale { min, max: if max > min { max } else { min * base }, log: Some(base), linear: None }
+}
+
+/// Logarithmic away from zero on both sides, and linear around it. The ends are powers of the base, or zero.
+fn symmetric_scale(data: Option<(f64, f64)>, config: RangeConfig, base: f64, linear: f64) -> Scale {
+    let (low, high) = data.unwrap_or((0.0, 100.0));
+    let outwards = |v: f64| if v.abs() <= linear { linear } else { base.powf((v.abs().log(base) - 1e-9).ceil()) };
+    let end = |v: f64, is_low: bool| match v {
+        0.0 => 0.0,
+        v if (v < 0.0) == is_low => outwards(v) * v.signum(),
+        // The end that looks towards zero is zero.
+        _ => 0.0,
+    };
+    let min = config.min.unwrap_or_else(|| end(low, true));
+    let max = config.max.unwrap_or_else(|| end(high, false));
+    Scale { min, max: if max > min { max } else { min + linear }, log: Some(base), linear: Some(linear) }
 }
 
 /// Ticks that any axis shows at most.
@@ -99,6 +125,9 @@ const TICKS_MAX: usize = 60;
 
 /// Values and the step of the ticks of `scale` on `px` pixels.
 pub(crate) fn value_ticks(scale: Scale, px: f64, binary: bool, whole: bool) -> (Vec<f64>, f64) {
+    if let (Some(base), Some(linear)) = (scale.log, scale.linear) {
+        return (symmetric_ticks(scale, base, linear, px), 0.0);
+    }
     if let Some(base) = scale.log {
         // The logarithm of a power is a hair off its exponent at times.
         let (first, last) = ((scale.min.log(base) - 1e-9).ceil() as i32, (scale.max.log(base) + 1e-9).floor() as i32);
@@ -119,6 +148,20 @@ pub(crate) fn value_ticks(scale: Scale, px: f64, binary: bool, whole: bool) -> (
         out.push(if v.abs() < step * 1e-9 { 0.0 } else { v });
     }
     (out, step)
+}
+
+/// Zero, and powers of the base on both sides of it.
+fn symmetric_ticks(scale: Scale, base: f64, linear: f64, px: f64) -> Vec<f64> {
+    let first = (linear.log(base) - 1e-9).ceil() as i32;
+    let last = (scale.min.abs().max(scale.max.abs()).log(base) + 1e-9).floor().clamp(-400.0, 400.0) as i32;
+    let sides = if scale.min < 0.0 && scale.max > 0.0 { 2.0 } else { 1.0 };
+    let room = (px / 20.0 / sides).max(1.0);
+    let every = (f64::from((last - first + 1).max(1)) / room).ceil().max(1.0) as usize;
+    let powers: Vec<f64> = (first..=last).rev().step_by(every).take(TICKS_MAX / 2).map(|e| base.powi(e)).collect();
+    let below = powers.iter().map(|p| -p);
+    let all = below.chain(std::iter::once(0.0)).chain(powers.iter().rev().copied());
+    let (least, greatest) = (scale.min - scale.min.abs() * 1e-9, scale.max + scale.max.abs() * 1e-9);
+    all.filter(|v| (least..=greatest).contains(v)).collect()
 }
 
 /// The smallest readable step that is at least `least`.
@@ -286,11 +329,15 @@ mod tests {
         check_scale(Some((3.0, 70.0)), RangeConfig { log: Some(10.0), ..auto }, (1.0, 100.0));
         check_scale(Some((5.0, 6.0)), RangeConfig { min: Some(10.0), ..auto }, (10.0, 11.0));
         check_scale(Some((0.0, 0.0)), RangeConfig { log: Some(2.0), ..auto }, (0.0625, 1.0));
+        let symlog = RangeConfig { log: Some(10.0), linear: Some(1.0), ..auto };
+        check_scale(Some((-30.0, 700.0)), symlog, (-100.0, 1000.0));
+        check_scale(Some((0.0, 0.3)), symlog, (0.0, 1.0));
+        check_scale(Some((5.0, 2000.0)), symlog, (0.0, 10_000.0));
     }
 
     #[track_caller]
     fn check_ticks(min: f64, max: f64, px: f64, binary: bool, whole: bool, expected: &[f64]) {
-        let (ticks, _) = value_ticks(Scale { min, max, log: None }, px, binary, whole);
+        let (ticks, _) = value_ticks(Scale { min, max, log: None, linear: None }, px, binary, whole);
         assert_eq!(ticks.len(), expected.len(), "{ticks:?}");
         assert!(ticks.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{ticks:?}");
     }
@@ -303,9 +350,12 @@ mod tests {
         check_ticks(0.0, 2.0, 300.0, false, true, &[0.0, 1.0, 2.0]);
         check_ticks(-1.0, 1.0, 130.0, false, false, &[-1.0, -0.5, 0.0, 0.5, 1.0]);
         assert_eq!(
-            value_ticks(Scale { min: 1.0, max: 1000.0, log: Some(10.0) }, 200.0, false, false).0,
+            value_ticks(Scale { min: 1.0, max: 1000.0, log: Some(10.0), linear: None }, 200.0, false, false).0,
             [1.0, 10.0, 100.0, 1000.0]
         );
+        let symmetric = Scale { min: -100.0, max: 1000.0, log: Some(10.0), linear: Some(1.0) };
+        assert_eq!(value_ticks(symmetric, 400.0, false, false).0, [-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0, 1000.0]);
+        assert!((symmetric.position(0.0) - 0.41).abs() < 0.01, "{}", symmetric.position(0.0));
     }
 
     #[track_caller]

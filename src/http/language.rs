@@ -147,7 +147,8 @@ impl Catalog for Known<'_> {
     }
 }
 
-/// `/api/v1/complete`: what belongs at byte `at` of `query` (its end when absent).
+/// `/api/v1/complete`: what belongs at byte `at` of `query` (its end when absent), among the series of the last hour
+/// or from `start` to `end`.
 pub(crate) async fn completion(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
     let settings = Settings::read(&http, &params)?;
     let text = params.query()?.to_owned();
@@ -156,14 +157,15 @@ pub(crate) async fn completion(State(http): State<Arc<Http>>, params: Params) ->
         at => at.parse().map_err(|_| ApiError::parameter("at", format_args!("{at:?} is not a number of bytes")))?,
     };
     let limit = params.limit("limit")?.unwrap_or(CANDIDATES_MAX).min(CANDIDATES_MAX);
-    let now_ms = http.clock.now().0;
+    let end_ms = params.time("end")?.unwrap_or_else(|| http.clock.now().0);
+    let start_ms = params.time("start")?.unwrap_or_else(|| end_ms.saturating_sub(RECENT_MS)).min(end_ms);
     let found = complete(&text, at);
     let begun = text[found.replace.start as usize..found.replace.end as usize].to_owned();
     let run = http.clone();
     let ran = http
         .run(settings.timeout_ms, move |cancel| {
             let snapshot = run.data.snapshot()?;
-            let range = TimeRange::new(now_ms.saturating_sub(RECENT_MS), now_ms);
+            let range = TimeRange::new(start_ms, end_ms);
             let lookup = Lookup { snapshot: &*snapshot, range, cancel, begun: &begun, limit };
             let metadata = run.backend.metadata();
             let (wanted, mut candidates) = lookup.stored(&found.wanted, &metadata)?;

@@ -25,7 +25,7 @@ const GRID_ROWS: usize = 400;
 
 /// The style with one class per place and size in the dashboard grid. Pages hold no inline style, so the places are
 /// spelled out here.
-fn style() -> String {
+fn whole_style() -> String {
     let mut out = include_str!("static/style.css").to_owned();
     out.push_str("@media (min-width: 701px) {\n");
     for x in 0..24 {
@@ -42,6 +42,10 @@ fn style() -> String {
         out.push_str(&format!(".legend.lw{share}{{width:{share}%}}"));
     }
     out.push_str("}\n");
+    // Sizes of text that panels name.
+    for px in 6..=120 {
+        out.push_str(&format!(".px{px}.px{px}{{font-size:{px}px;height:auto;line-height:1.3}}"));
+    }
     // Boxes side by side.
     for n in 1..=25 {
         out.push_str(&format!(".stats.c{n}{{grid-template-columns:repeat({n},minmax(0,1fr))}}"));
@@ -54,7 +58,7 @@ fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-static STYLE: LazyLock<Asset> = LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", style()));
+static STYLE: LazyLock<Asset> = LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", whole_style()));
 static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("static/app.js").to_owned())
 });
@@ -75,6 +79,16 @@ pub(crate) fn urls() -> &'static AssetUrls {
         icon: format!("/static/{}", ICON.name),
     });
     &URLS
+}
+
+/// The text of the style, for a file that must hold everything.
+pub(crate) fn style() -> &'static str {
+    &STYLE.content
+}
+
+/// The text of the script.
+pub(crate) fn script() -> &'static str {
+    &SCRIPT.content
 }
 
 /// Serves the static files.

@@ -12,6 +12,7 @@ use super::discovery::label_lines;
 use super::{Pairs, pairs, param, seconds, span};
 use crate::app::{Shared, visible};
 use crate::scrape::TargetStatus;
+use crate::ui::shell::is_own_page;
 use crate::ui::targets::{self, PoolView, TargetDetails, TargetView, TargetsView};
 
 /// How far back the series of a target are looked for, ms.
@@ -116,9 +117,4 @@ pub(super) async fn scrape_now(State(shared): State<Arc<Shared>>, Query(query): 
     }
     let from = headers.get(header::REFERER).and_then(|v| v.to_str().ok()).and_then(|from| from.split_once("/target?"));
     Redirect::to(&from.map_or_else(|| "/targets".to_owned(), |(_, rest)| format!("/target?{rest}"))).into_response()
-}
-
-/// Whether a browser says that the request comes from a page of this server; other clients say nothing.
-fn is_own_page(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }

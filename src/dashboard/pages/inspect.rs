@@ -20,8 +20,9 @@ use crate::dashboard::timerange::local;
 use crate::dashboard::transform;
 use crate::ui::{Shell, page};
 
+use super::request::{Request, understand};
 use super::view::InspectPage;
-use super::{Pairs, Request, body_size, only, understand};
+use super::{Pairs, body_size, only};
 
 /// Rows of a frame that the page shows; a file has all.
 const ROWS_SHOWN: usize = 200;
@@ -52,7 +53,7 @@ async fn data_of(
                 window: &request.window,
                 tz: &request.tz,
                 now_ms: request.now_ms,
-                width_px: body_size(&request.params, &copy, false).0 as i64,
+                width_px: body_size(&request, &copy, false).0 as i64,
                 scrape_interval_ms: request.state.settings.scrape_interval_ms(),
                 cancel: &cancel,
             };

@@ -8,12 +8,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::dashboard::model::slug;
+use crate::dashboard::interpolate::percent_encode;
 use crate::dashboard::params::Params;
 use crate::dashboard::provider::{Catalog, Entry};
 use crate::dashboard::state::Dashboards;
+use crate::dashboard::timerange::local;
 use crate::ui::{ThemeChoice, page as html_page};
 
+use super::api::numeric_id;
+use super::request::not_found;
 use super::view::{ListItem, ListPage, TagCount, tag_url};
 
 type Pairs = Query<Vec<(String, String)>>;
@@ -37,14 +40,52 @@ fn is_match(entry: &Entry, query: &str, tags: &[String]) -> bool {
         && tags.iter().all(|t| entry.dashboard.tags.contains(t))
 }
 
-pub(super) async fn page(State(state): State<Dashboards>, Query(pairs): Pairs, headers: HeaderMap) -> Response {
+pub(super) async fn page(state: State<Dashboards>, Query(pairs): Pairs, headers: HeaderMap) -> Response {
+    list(state, None, pairs, headers).await
+}
+
+/// `GET /dashboards/f/<folder>`: the dashboards of one folder.
+pub(super) async fn folder_page(
+    state: State<Dashboards>,
+    Path(uid): Path<String>,
+    Query(pairs): Pairs,
+    headers: HeaderMap,
+) -> Response {
+    list(state, Some(uid), pairs, headers).await
+}
+
+pub(super) async fn folder_page_with_slug(
+    state: State<Dashboards>,
+    Path((uid, _)): Path<(String, String)>,
+    pairs: Pairs,
+    headers: HeaderMap,
+) -> Response {
+    folder_page(state, Path(uid), pairs, headers).await
+}
+
+async fn list(
+    State(state): State<Dashboards>,
+    folder: Option<String>,
+    pairs: Vec<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     let params = Params::new(pairs);
     let catalog = catalog(&state).await;
+    let only = match &folder {
+        None => String::new(),
+        Some(uid) => match catalog.folders.iter().find(|f| f.uid == *uid) {
+            Some(found) => found.title.clone(),
+            None => return not_found(uid, ThemeChoice::choose(params.get("theme"), &headers)),
+        },
+    };
     let query = params.get("query").unwrap_or("").to_owned();
     let tags: Vec<String> = params.all("tag").into_iter().filter(|t| !t.is_empty()).collect();
     let mut by_folder: BTreeMap<&str, Vec<ListItem>> = BTreeMap::new();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in &catalog.entries {
+        if folder.as_ref().is_some_and(|uid| entry.folder_uid != *uid) {
+            continue;
+        }
         for tag in &entry.dashboard.tags {
             *counts.entry(tag).or_default() += 1;
         }
@@ -70,8 +111,17 @@ pub(super) async fn page(State(state): State<Dashboards>, Query(pairs): Pairs, h
         let is_on = name == tag;
         TagCount { url: if is_on { "/dashboards".to_owned() } else { tag_url(&name) }, name, n, is_on }
     };
+    // A folder shows where there is nothing in it yet, too.
+    if query.is_empty() && tags.is_empty() {
+        for found in catalog.folders.iter().filter(|f| folder.as_ref().is_none_or(|uid| f.uid == *uid)) {
+            by_folder.entry(&found.title).or_default();
+        }
+    }
     let view = ListPage {
         shell: ListPage::shell(theme),
+        action: folder
+            .map_or_else(|| "/dashboards".to_owned(), |uid| format!("/dashboards/f/{}", percent_encode(&uid))),
+        only,
         query,
         tags: tag_counts.into_iter().map(count).collect(),
         tag: tag.clone(),
@@ -97,36 +147,35 @@ pub(super) async fn search(State(state): State<Dashboards>, Query(pairs): Pairs)
     let folder_uids = params.all("folderUIDs");
     let uids = params.all("dashboardUIDs");
     let mut out = Vec::new();
-    let mut folders: Vec<&str> = catalog.entries.iter().map(|e| e.folder.as_str()).filter(|f| !f.is_empty()).collect();
-    folders.dedup();
     if wants("dash-folder") && tags.is_empty() && folder_uids.is_empty() && uids.is_empty() {
-        for (i, folder) in folders.iter().enumerate().filter(|(_, f)| f.to_lowercase().contains(&query.to_lowercase()))
-        {
+        for f in catalog.folders.iter().filter(|f| f.title.to_lowercase().contains(&query.to_lowercase())) {
             out.push(json!({
-                "id": i + 1, "uid": slug(folder), "title": folder, "uri": format!("db/{}", slug(folder)),
-                "url": format!("/dashboards?query={}", crate::dashboard::interpolate::percent_encode(folder)), "slug": "", "type": "dash-folder",
+                "id": numeric_id(&f.uid), "uid": f.uid, "title": f.title, "uri": format!("db/{}", f.uid),
+                "url": format!("/dashboards/f/{}", percent_encode(&f.uid)), "slug": "", "type": "dash-folder",
                 "tags": [], "isStarred": false, "sortMeta": 0,
             }));
         }
     }
     if wants("dash-db") {
-        for (i, entry) in catalog.entries.iter().enumerate().filter(|(_, e)| is_match(e, query, &tags)) {
+        for entry in catalog.entries.iter().filter(|e| is_match(e, query, &tags)) {
             let d = &entry.dashboard;
-            let folder_uid = slug(&entry.folder);
+            let folder_uid = &entry.folder_uid;
             if !uids.is_empty() && !uids.contains(&d.uid) {
                 continue;
             }
-            if !folder_uids.is_empty() && (entry.folder.is_empty() || !folder_uids.contains(&folder_uid)) {
+            let is_root = entry.folder.is_empty() && folder_uids.iter().any(|f| f == "general");
+            if !(folder_uids.is_empty() || folder_uids.contains(folder_uid) || is_root) {
                 continue;
             }
             let mut item = json!({
-                "id": 1000 + i, "uid": d.uid, "title": d.title, "uri": format!("db/{}", d.slug()),
+                "id": numeric_id(&d.uid), "uid": d.uid, "title": d.title, "uri": format!("db/{}", d.slug()),
                 "url": format!("/d/{}/{}", d.uid, d.slug()), "slug": "", "type": "dash-db", "tags": d.tags,
                 "isStarred": false, "sortMeta": 0,
             });
             if !entry.folder.is_empty() {
                 item["folderUid"] = json!(folder_uid);
                 item["folderTitle"] = json!(entry.folder);
+                item["folderUrl"] = json!(format!("/dashboards/f/{}", percent_encode(folder_uid)));
             }
             out.push(item);
         }
@@ -148,12 +197,26 @@ pub(super) async fn source(State(state): State<Dashboards>, Path(uid): Path<Stri
     }
     if let Some(object) = dashboard.as_object_mut() {
         object.insert("uid".to_owned(), json!(d.uid));
+        object.insert("id".to_owned(), json!(numeric_id(&d.uid)));
+        object.insert("version".to_owned(), json!(entry.version));
     }
+    let can_save = state.0.settings.store().root().is_ok();
     let meta = json!({
-        "type": "db", "slug": d.slug(), "url": format!("/d/{}/{}", d.uid, d.slug()), "version": 1, "canSave": false,
-        "canEdit": false, "canAdmin": false, "canDelete": false, "provisioned": true, "isFolder": false,
-        "folderUid": if entry.folder.is_empty() { String::new() } else { slug(&entry.folder) },
+        "type": "db", "slug": d.slug(), "url": format!("/d/{}/{}", d.uid, d.slug()), "version": entry.version,
+        "canSave": can_save, "canEdit": can_save, "canAdmin": can_save, "canDelete": can_save && !entry.is_builtin,
+        "provisioned": !can_save, "isFolder": false, "folderUid": entry.folder_uid,
         "folderTitle": if entry.folder.is_empty() { "General" } else { &entry.folder },
+        "updated": local(entry.modified_ms, &jiff::tz::TimeZone::UTC).replace(' ', "T") + "Z",
     });
     json_response(StatusCode::OK, &json!({"meta": meta, "dashboard": dashboard}))
+}
+
+/// `GET /api/dashboards/tags`.
+pub(super) async fn tags(State(state): State<Dashboards>) -> Response {
+    let catalog = catalog(&state).await;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for tag in catalog.entries.iter().flat_map(|e| &e.dashboard.tags) {
+        *counts.entry(tag).or_default() += 1;
+    }
+    json_response(StatusCode::OK, &counts.iter().map(|(term, n)| json!({"term": term, "count": n})).collect())
 }

@@ -18,7 +18,8 @@ const NOW: i64 = 1_700_000_000_000;
 
 fn state(folders: Vec<PathBuf>) -> Dashboards {
     let clock = Arc::new(ManualClock::new(Timestamp(NOW)));
-    let options = DashboardOptions { folders, scrape_interval_ms: 15_000, timeout_ms: 60_000, concurrency: 2 };
+    let options =
+        DashboardOptions { folders, read_only: false, scrape_interval_ms: 15_000, timeout_ms: 60_000, concurrency: 2 };
     Dashboards::new(Arc::new(Synthetic), clock, Arc::new(DashboardSettings::new(options)))
 }
 
@@ -127,6 +128,23 @@ fn pages_of_public_dashboards_are_whole() {
     }
 }
 
+/// For a look with a browser: where `DASHBOARD_SERVE` names an address, all public dashboards stand there, drawn from
+/// made-up series, until the test is stopped.
+#[test]
+fn made_up_pages_are_served_for_a_look() {
+    let Ok(address) = std::env::var("DASHBOARD_SERVE") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for (i, file) in corpus().iter().enumerate() {
+        std::fs::copy(file, dir.path().join(format!("{i}.json"))).unwrap();
+    }
+    let router = router(state(vec![dir.path().to_owned()])).merge(crate::ui::assets::router());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(&address).await.unwrap();
+        axum::serve(listener, router).await.unwrap();
+    });
+}
+
 #[test]
 fn requests_get_what_they_ask_for() {
     let dir = tempfile::tempdir().unwrap();
@@ -170,7 +188,7 @@ fn requests_get_what_they_ask_for() {
     check(&router, "/dashboards", 200, &["A &#60;b&#62;", "b.json", "1:1: EOF"], &[]);
     check(&router, "/dashboards?query=zzz", 200, &["Nothing found"], &["A &#60;b&#62;"]);
     check(&router, "/api/search?query=a&type=dash-db", 200, &["\"uid\":\"u\"", "\"url\":\"/d/u/a-b\""], &[]);
-    check(&router, "/api/dashboards/uid/u", 200, &["\"provisioned\":true", "\"title\":\"A <b>\""], &[]);
+    check(&router, "/api/dashboards/uid/u", 200, &["\"canSave\":true", "\"title\":\"A <b>\""], &[]);
     check(&router, "/api/dashboards/uid/zz", 404, &["Dashboard not found"], &[]);
     check(&router, "/d/u/panel/1/csv?var-v=x", 200, &["Time,\"{job=\"\"alpha\"\"}\"", "\r\n2023-11-14"], &["<"]);
     check(
@@ -240,6 +258,155 @@ fn bars_by_category_and_calculated_cells_are_drawn() {
 }
 
 #[test]
+fn every_public_dashboard_is_drawn_as_a_picture() {
+    // All of them, and kept for a look, where this names a folder.
+    let keep = std::env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);
+    let wanted = ["ml-model-monitoring.json", "tgi_grafana.json", "dcgm-exporter-dashboard.json", "grafana.json"];
+    let files = corpus();
+    let chosen =
+        files.iter().filter(|f| keep.is_some() || wanted.iter().any(|w| f.file_name().is_some_and(|n| n == *w)));
+    let dir = tempfile::tempdir().unwrap();
+    for (i, file) in chosen.enumerate() {
+        std::fs::copy(file, dir.path().join(format!("{i}.json"))).unwrap();
+    }
+    let state = state(vec![dir.path().to_owned()]);
+    let router = router(state.clone());
+    for entry in &state.0.settings.catalog(NOW).entries {
+        let uid = &entry.dashboard.uid;
+        let (status, svg) = get(&router, &format!("/render/d/{uid}?from=now-15m&to=now&format=svg&width=1200"));
+        assert_eq!(status, 200, "{uid}: {svg}");
+        if let Err(e) = roxmltree::Document::parse(&svg) {
+            let at = svg.lines().nth(e.pos().row as usize - 1).unwrap_or("");
+            let from = (e.pos().col as usize).saturating_sub(200);
+            panic!("{uid}: {e}: {}", at.chars().skip(from).take(300).collect::<String>());
+        }
+        assert!(!svg.contains("NaN") && !svg.contains("currentColor"), "{uid}");
+        if let Some(folder) = &keep {
+            let name = entry.dashboard.title.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            std::fs::write(folder.join(format!("{name}.svg")), &svg).unwrap();
+        }
+    }
+}
+
+#[test]
+fn pictures_and_snapshots_are_had_by_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = include_str!("../testdata/golden.json");
+    std::fs::write(dir.path().join("golden.json"), json).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    #[track_caller]
+    fn check(router: &Router, uri: &str, status: u16, has: &[&str]) {
+        let (got, body) = get(router, uri);
+        assert_eq!(got, status, "{uri}: {body}");
+        for text in has {
+            assert!(body.contains(text), "{uri} lacks {text:?} in {body}");
+        }
+    }
+    let panel = "/render/d-solo/golden/x?panelId=1&format=svg";
+    check(
+        &router,
+        &format!("{panel}&width=600&height=300&theme=light"),
+        200,
+        &["width=\"600\" height=\"300\"", "#ffffff"],
+    );
+    check(&router, &format!("{panel}&width=9000&height=9000"), 400, &["32 million pixels"]);
+    check(&router, "/render/d-solo/golden?format=svg", 400, &["panelId is missing"]);
+    check(&router, "/render/d-solo/golden?format=svg&panelId=99", 404, &["no panel 99"]);
+    check(&router, "/render/d/none?format=svg", 404, &[]);
+    check(&router, "/render/d/golden/x?format=svg&viewPanel=panel-1", 200, &["width=\"1000\" height=\"500\""]);
+    check(&router, "/render/d/golden/x?format=svg&width=800&height=-1&tz=Asia/Tokyo", 200, &["width=\"800\""]);
+    let inside = ["<style>", "script-src &#39;sha256-", "data-path=\"\"", "class=\"marks\"", "</html>"];
+    check(&router, "/dashboard/snapshot/golden", 200, &[]);
+    let snapshot = get(&router, "/dashboard/snapshot/golden").1.replace("&#x27;", "&#39;");
+    for text in inside {
+        assert!(snapshot.contains(text), "{text:?}");
+    }
+    assert!(!snapshot.contains("href=\"/") && !snapshot.contains("src=\"/"));
+    check(
+        &router,
+        "/dashboard/share/golden?share-panel=1",
+        200,
+        &["/d-solo/golden/", "&#60;iframe", "/render/d-solo/"],
+    );
+}
+
+/// Status and JSON of a request with a body.
+fn send(router: &Router, method: &str, uri: &str, headers: &[(&str, &str)], body: &str) -> (u16, serde_json::Value) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut request = axum::http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = call(router, request.body(axum::body::Body::from(body.to_owned())).unwrap()).await;
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null))
+    })
+}
+
+#[test]
+fn tools_manage_dashboards_folders_and_annotations() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    let ask = |method: &str, uri: &str, body: &str| send(&router, method, uri, &[], body);
+    let (status, folder) = ask("POST", "/api/folders", r#"{"title": "Team"}"#);
+    assert_eq!((status, folder["uid"].as_str()), (200, Some("team")));
+    assert_eq!(ask("GET", "/api/folders/team", "").1["title"], "Team");
+
+    let body = r#"{"dashboard": {"id": null, "uid": "tf", "title": "From a tool", "panels": []}, "folderUid": "team", "message": "m"}"#;
+    let (status, saved) = ask("POST", "/api/dashboards/db", body);
+    assert_eq!((status, saved["status"].as_str(), saved["version"].as_i64()), (200, Some("success"), Some(1)));
+    assert_eq!(saved["url"], "/d/tf/from-a-tool");
+    let (_, got) = ask("GET", "/api/dashboards/uid/tf", "");
+    assert_eq!(
+        (got["meta"]["folderUid"].as_str(), got["dashboard"]["id"].as_i64()),
+        (Some("team"), saved["id"].as_i64())
+    );
+    let (status, conflict) = ask("POST", "/api/dashboards/db", body);
+    assert_eq!((status, conflict["status"].as_str()), (412, Some("version-mismatch")));
+    let again = body.replace("\"folderUid\"", "\"overwrite\": true, \"folderUid\"");
+    assert_eq!(ask("POST", "/api/dashboards/db", &again).1["version"], 2);
+    assert_eq!(ask("GET", "/api/dashboards/uid/tf/versions", "").1["versions"].as_array().unwrap().len(), 2);
+    assert_eq!(ask("GET", "/api/dashboards/uid/tf/versions/1", "").1["data"]["title"], "From a tool");
+    assert_eq!(ask("POST", "/api/dashboards/uid/tf/restore", r#"{"version": 1}"#).1["version"], 3);
+    assert_eq!(ask("GET", "/api/search?folderUIDs=team&type=dash-db", "").1[0]["folderTitle"], "Team");
+
+    let import = r#"{"dashboard": {"uid": "imp", "title": "I", "__inputs": [{"name": "VAR_X", "type": "constant", "value": "a"}],
+        "panels": [{"targets": [{"expr": "m{x=\"${VAR_X}\"}"}]}]}, "inputs": [{"name": "VAR_X", "type": "constant", "value": "b"}]}"#;
+    assert_eq!(ask("POST", "/api/dashboards/import", import).1["importedUrl"], "/d/imp/i");
+    let (_, got) = ask("GET", "/api/dashboards/uid/imp", "");
+    assert_eq!(got["dashboard"]["panels"][0]["targets"][0]["expr"], "m{x=\"b\"}");
+    assert!(got["dashboard"].get("__inputs").is_none());
+
+    let note = format!(r#"{{"dashboardUID": "tf", "time": {}, "text": "Deploy", "tags": ["ci"]}}"#, NOW - 60_000);
+    let (_, added) = ask("POST", "/api/annotations", &note);
+    assert_eq!(added["id"], 1);
+    assert_eq!(ask("GET", "/api/annotations?dashboardUID=tf&tags=ci", "").1[0]["text"], "Deploy");
+    assert_eq!(ask("PATCH", "/api/annotations/1", r#"{"text": "Rollback"}"#).0, 200);
+    assert_eq!(ask("GET", "/api/annotations/1", "").1["text"], "Rollback");
+    assert_eq!(ask("DELETE", "/api/annotations/1", "").0, 200);
+    assert_eq!(ask("DELETE", "/api/annotations/1", "").0, 404);
+    assert_eq!(ask("POST", "/api/datasources", "{}").0, 403);
+    assert_eq!(ask("GET", "/api/datasources/name/Promontory", "").1["type"], "prometheus");
+
+    // A page of another server may not; what is no JSON is said to be none.
+    let cross = [("sec-fetch-site", "cross-site"), ("content-type", "application/json")];
+    assert_eq!(send(&router, "POST", "/api/dashboards/db", &cross, &again).0, 403);
+    let origin = [("origin", "http://evil.example"), ("host", "localhost:9090")];
+    assert_eq!(send(&router, "DELETE", "/api/dashboards/uid/tf", &origin, "").0, 403);
+    assert_eq!(send(&router, "POST", "/dashboard/delete/tf", &cross[..1], "").0, 403);
+    let own = [("origin", "http://localhost:9090"), ("host", "localhost:9090")];
+    assert_eq!(send(&router, "POST", "/api/dashboards/db", &own, &again).0, 200);
+    assert_eq!(ask("POST", "/api/dashboards/db", "{").0, 400);
+
+    assert_eq!(ask("DELETE", "/api/dashboards/uid/tf", "").1["title"], "From a tool");
+    assert_eq!(ask("DELETE", "/api/dashboards/uid/tf", "").0, 404);
+    assert_eq!(ask("DELETE", "/api/folders/team", "").0, 200);
+    assert_eq!(ask("GET", "/api/folders", "").1.as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn panels_match_their_pictures() {
     let dir = tempfile::tempdir().unwrap();
     let json = include_str!("../testdata/golden.json");
@@ -264,6 +431,7 @@ fn panels_match_their_pictures() {
 fn step_of_panels_follows_the_scrape_interval() {
     let options = |scrape_interval_ms| DashboardOptions {
         folders: Vec::new(),
+        read_only: false,
         scrape_interval_ms,
         timeout_ms: 60_000,
         concurrency: 2,

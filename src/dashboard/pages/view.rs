@@ -130,6 +130,12 @@ pub(crate) struct DashboardPage {
     sections: Vec<SectionView>,
     back_url: String,
     path: String,
+    /// The dashboard and its present window, for the links of its menu.
+    uid: String,
+    query: String,
+    can_change: bool,
+    /// Whether there is a file of it, with versions.
+    has_file: bool,
 }
 
 /// What is behind a panel.
@@ -152,7 +158,9 @@ pub(crate) struct InspectPage {
 }
 
 /// What the script reads from the page.
+#[derive(Default)]
 pub(crate) struct DashAttributes {
+    /// Empty where panels cannot be fetched one by one.
     pub(crate) path: String,
     pub(crate) from_ms: i64,
     pub(crate) to_ms: i64,
@@ -183,7 +191,7 @@ fn refresh_text(request: &Request) -> String {
 }
 
 impl DashAttributes {
-    fn of(request: &Request) -> Self {
+    pub(crate) fn of(request: &Request) -> Self {
         let refresh_ms = parse_interval(&refresh_text(request)).map_or(0, |ms| ms.max(REFRESH_MS_MIN));
         Self {
             path: format!("/d/{}", request.entry.dashboard.uid),
@@ -195,6 +203,11 @@ impl DashAttributes {
             zone: request.tz_name.clone(),
             zone_is_browsers: request.tz_is_browsers,
         }
+    }
+
+    /// For a page that stays as it is.
+    pub(crate) fn detached(self) -> Self {
+        Self { path: String::new(), refresh_ms: 0, is_live: false, zone_is_browsers: false, ..self }
     }
 }
 
@@ -228,7 +241,7 @@ pub(crate) fn toggle_url(request: &Request, key: &str) -> String {
 }
 
 impl DashboardPage {
-    pub(crate) fn new(request: &Request, sections: Vec<SectionView>, alone: Option<String>) -> Self {
+    pub(crate) fn new(request: &Request, sections: Vec<SectionView>, alone: Option<String>, can_change: bool) -> Self {
         let d = &request.entry.dashboard;
         let params = &request.params;
         let mut shell = Shell::new(&d.title, "dashboards", request.theme_choice);
@@ -265,7 +278,7 @@ impl DashboardPage {
             refresh: refresh_options(&refresh_text(request)),
             title: d.title.clone(),
             folder: request.entry.folder.clone(),
-            folder_url: format!("/dashboards?query={}", percent_encode(&request.entry.folder)),
+            folder_url: format!("/dashboards/f/{}", percent_encode(&request.entry.folder_uid)),
             window_text: request.window.describe(&request.tz),
             zone: request.tz_name.clone(),
             from: input(&request.window.from, request.window.from_ms),
@@ -277,6 +290,10 @@ impl DashboardPage {
             kept,
             quick,
             sections,
+            uid: percent_encode(&d.uid),
+            query: params.without(&["w", "h", "hide"]).query(),
+            can_change,
+            has_file: request.entry.path.is_some(),
             path,
         }
     }
@@ -396,6 +413,10 @@ pub(crate) struct ListItem {
 pub(crate) struct ListPage {
     pub(crate) shell: Shell,
     pub(crate) query: String,
+    /// Where the search form leads.
+    pub(crate) action: String,
+    /// Title of the one folder that is shown.
+    pub(crate) only: String,
     pub(crate) tag: String,
     pub(crate) tags: Vec<TagCount>,
     /// Folder and its dashboards.

@@ -10,7 +10,7 @@ use crate::dashboard::query::PanelData;
 use crate::dashboard::scene::percent;
 
 use super::stat::shown;
-use super::{DrawContext, Single, no_data, singles, styled};
+use super::{DrawContext, Single, no_data, singles, styled, text_class};
 
 /// Parts of a bar that is drawn as lamps.
 const LAMPS: usize = 40;
@@ -52,7 +52,11 @@ fn bar(panel: &Panel, single: &Single<'_>, i: usize, is_upright: bool, context: 
         s.settings.value_color(min + (max - min) * share, s.range, s.index, &s.name, context.theme)
     };
     let name = escape(&context.text(&single.name));
-    let _ = write!(out, "<div class=\"bar\"><span class=\"n\" title=\"{name}\">{name}</span>");
+    let _ = write!(
+        out,
+        "<div class=\"bar\"><span class=\"n{}\" title=\"{name}\">{name}</span>",
+        text_class(panel, "titleSize")
+    );
     out.push_str("<svg class=\"track\" aria-hidden=\"true\">");
     if flag(&panel.options, "showUnfilled").unwrap_or(true) {
         out.push_str("<rect class=\"rest\" width=\"100%\" height=\"100%\" rx=\"2\"/>");
@@ -103,7 +107,8 @@ fn bar(panel: &Panel, single: &Single<'_>, i: usize, is_upright: bool, context: 
         if text(&panel.options, "valueMode") == Some("text") { color::resolve("text", context.theme) } else { ink };
     out.push_str("</svg>");
     if text(&panel.options, "valueMode") != Some("hidden") {
-        let _ = write!(out, "<span class=\"v\"><font color=\"{ink}\">{}</font></span>", escape(&shown.text));
+        let (size, text) = (text_class(panel, "valueSize"), escape(&shown.text));
+        let _ = write!(out, "<span class=\"v{size}\"><font color=\"{ink}\">{text}</font></span>");
     }
     out.push_str("</div>");
 }

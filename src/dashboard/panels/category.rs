@@ -153,7 +153,7 @@ fn write(
     let Some(look) = bars.first().map(|b| &b.styled.settings) else { return no_data(panel, out) };
     let soft = RangeConfig { min: look.min, max: look.max, soft_min: Some(0.0), ..RangeConfig::default() };
     let scale = scale(bounds, soft);
-    let legend = Legend::of(&panel.options);
+    let legend = Legend::of(&panel.options).in_width(context.width_px);
     let legend_names: Vec<&str> = all.iter().map(|s| s.name.as_str()).collect();
     let height = context.height_px - legend.height_px(&legend_names, context.width_px, context.height_px) - 22.0;
     let width = context.width_px * (1.0 - legend.right_share(&legend_names, context.width_px)) - 50.0;

@@ -11,7 +11,7 @@ use crate::dashboard::query::PanelData;
 use crate::dashboard::scene::short;
 
 use super::stat::shown;
-use super::{DrawContext, Single, no_data, open_boxes, singles, styled};
+use super::{DrawContext, Single, no_data, open_boxes, singles, styled, text_px};
 
 /// The arc opens at the bottom: from 215° over the top to −35°.
 const START_DEG: f64 = 210.0;
@@ -19,6 +19,8 @@ const SWEEP_DEG: f64 = 240.0;
 const CENTER: (f64, f64) = (100.0, 96.0);
 const RADIUS: f64 = 74.0;
 const WIDTH: f64 = 22.0;
+/// Size of the drawing in its own units.
+const VIEW: (f64, f64) = (200.0, 166.0);
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, out: &mut String) {
     let fields = styled(panel, &data.frames, "thresholds", context);
@@ -27,9 +29,11 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         no_data(panel, out);
         return;
     }
-    open_boxes(panel, values.len(), "gauges", 1.2, context, out);
+    let (width, height) = open_boxes(panel, values.len(), "gauges", 1.2, context, out);
     let many = values.len() > 1;
-    values.iter().for_each(|single| one(panel, single, many, context, out));
+    // How large a unit of the drawing is on the page.
+    let scale = (width / VIEW.0).min(height / VIEW.1).max(0.05);
+    values.iter().for_each(|single| one(panel, single, many, scale, context, out));
     out.push_str("</div>");
 }
 
@@ -46,7 +50,7 @@ fn arc(from: f64, to: f64, radius: f64) -> String {
     format!("M{} {}A{r} {r} 0 {large} 1 {} {}", short(a.0), short(a.1), short(b.0), short(b.1))
 }
 
-fn one(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_>, out: &mut String) {
+fn one(panel: &Panel, single: &Single<'_>, many: bool, scale: f64, context: &DrawContext<'_>, out: &mut String) {
     let shown = shown(panel, single, context);
     let (min, max) = single.styled.range;
     let share = |v: f64| if max > min { ((v - min) / (max - min)).clamp(0.0, 1.0) } else { 0.0 };
@@ -91,7 +95,8 @@ fn one(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_>
             );
         }
     }
-    let size = (200.0 / shown.text.chars().count().max(4) as f64).min(36.0);
+    let fitting = (200.0 / shown.text.chars().count().max(4) as f64).min(36.0);
+    let size = text_px(panel, "valueSize").map_or(fitting, |px| (px / scale).clamp(4.0, 60.0));
     let _ = write!(
         out,
         "<text class=\"value\" x=\"100\" y=\"108\" font-size=\"{}\" text-anchor=\"middle\" fill=\"{}\">",
@@ -100,8 +105,10 @@ fn one(panel: &Panel, single: &Single<'_>, many: bool, context: &DrawContext<'_>
     );
     escape_into(&shown.text, out);
     out.push_str("</text>");
-    if many || !single.name.is_empty() && crate::dashboard::json::text(&panel.options, "text.titleSize").is_some() {
-        let size = (330.0 / name.chars().count().max(12) as f64).min(16.0);
+    let title_px = text_px(panel, "titleSize");
+    if many || !single.name.is_empty() && title_px.is_some() {
+        let fitting = (330.0 / name.chars().count().max(12) as f64).min(16.0);
+        let size = title_px.map_or(fitting, |px| (px / scale).clamp(4.0, 30.0));
         let _ = write!(
             out,
             "<text x=\"100\" y=\"156\" font-size=\"{}\" text-anchor=\"middle\" fill=\"currentColor\">",

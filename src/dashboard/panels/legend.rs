@@ -46,6 +46,12 @@ impl Legend {
         }
     }
 
+    /// The legend as it is in a panel of this width: beside a narrow plot it would leave that no room.
+    pub(crate) fn in_width(self, width_px: f64) -> Self {
+        const BESIDE_PX: f64 = 324.0;
+        Self { is_right: self.is_right && width_px >= BESIDE_PX, ..self }
+    }
+
     /// Height that the legend will take under a plot of this width, CSS pixels.
     pub(crate) fn height_px(&self, names: &[&str], width_px: f64, space_px: f64) -> f64 {
         if !self.shown || self.is_right || names.is_empty() {
@@ -91,7 +97,7 @@ impl Legend {
         if self.is_table {
             let _ = write!(out, "<div class=\"legend table {place}\"><table><thead><tr><th>Name</th>");
             for calc in &self.calcs {
-                let _ = write!(out, "<th class=\"num\">{}</th>", title(calc));
+                let _ = write!(out, "<th class=\"num\">{}</th>", escape(title(calc)));
             }
             out.push_str("</tr></thead><tbody>");
             for entry in entries.iter() {
@@ -114,7 +120,7 @@ impl Legend {
                 let _ = write!(
                     out,
                     "<span class=\"calc\">{}: {}</span>",
-                    title(calc),
+                    escape(title(calc)),
                     escape(&calc_text(entry, calc, context))
                 );
             }

@@ -12,12 +12,14 @@ use crate::dashboard::json::{string, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
 use crate::dashboard::reduce::is_unitless;
-use crate::dashboard::scene::{BOX, coordinate};
+use crate::dashboard::scene::{BOX, coordinate, short};
 use crate::dashboard::ticks::{RangeConfig, scale};
 
 use super::paths::{self, Interpolation, Point, SpanNulls};
-use super::{DrawContext, Single, no_data, open_boxes, singles, styled};
+use super::{DrawContext, Single, no_data, open_boxes, singles, styled, text_class, text_px};
 
+/// In a box lower than this a name and its number stand side by side, CSS pixels.
+const LOW_PX: f64 = 52.0;
 /// Width of a character as a share of the font size, on average.
 const CHAR_EM: f64 = 0.58;
 
@@ -30,20 +32,21 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         return;
     }
     let n = if texts.is_empty() { values.len() } else { texts.len() };
-    open_boxes(panel, n, "", 2.2, context, out);
+    let (_, height) = open_boxes(panel, n, "", 2.2, context, out);
+    let is_low = height < LOW_PX;
     if texts.is_empty() {
         let shown: Vec<Shown> = values.iter().map(|single| shown(panel, single, context)).collect();
         // Numbers side by side have one size.
         let widest = shown.iter().map(|s| width_em(&s.text)).fold(0.0, f64::max);
         for (single, shown) in values.iter().zip(shown) {
-            cell(panel, single, shown, (values.len() > 1, widest), context, out);
+            cell(panel, single, shown, (values.len() > 1, is_low, widest), context, out);
         }
     } else {
         let widest = texts.iter().map(|t| width_em(t)).fold(0.0, f64::max);
         let ink = color::resolve("text", context.theme);
         for shown in texts {
             out.push_str("<div class=\"stat\">");
-            big_text(&shown, &ink, widest, out);
+            big_text(&shown, &ink, widest, text_px(panel, "valueSize"), out);
             out.push_str("</div>");
         }
     }
@@ -85,7 +88,7 @@ fn cell(
     panel: &Panel,
     single: &Single<'_>,
     shown: Shown,
-    (many, widest): (bool, f64),
+    (many, is_low, widest): (bool, bool, f64),
     context: &DrawContext<'_>,
     out: &mut String,
 ) {
@@ -119,16 +122,16 @@ fn cell(
         let line = if is_background { "#ffffff".to_owned() } else { shown.color.clone() };
         spark(single, &line, out);
     }
-    out.push_str("<div class=\"words\">");
+    out.push_str(if is_low { "<div class=\"words line\">" } else { "<div class=\"words\">" });
     if with_name {
-        let name = escape(&name);
+        let (name, size) = (escape(&name), text_class(panel, "titleSize"));
         let _ = match is_background {
-            true => write!(out, "<div class=\"name\" title=\"{name}\"><font color=\"{ink}\">{name}</font></div>"),
-            false => write!(out, "<div class=\"name\" title=\"{name}\">{name}</div>"),
+            true => write!(out, "<div class=\"name{size}\" title=\"{name}\"><font color=\"{ink}\">{name}</font></div>"),
+            false => write!(out, "<div class=\"name{size}\" title=\"{name}\">{name}</div>"),
         };
     }
     if with_value {
-        big_text(&shown.text, &ink, widest, out);
+        big_text(&shown.text, &ink, widest, text_px(panel, "valueSize"), out);
     }
     let _ = write!(out, "</div><span class=\"sr\">{}: {}</span></div>", escape(&name), escape(&shown.text));
 }
@@ -139,12 +142,13 @@ fn width_em(text: &str) -> f64 {
     text.chars().map(|c| if narrow(c) { 0.55 * CHAR_EM } else { CHAR_EM }).sum()
 }
 
-/// One line of text in a box that has room for `widest` times its font size.
-fn big_text(text: &str, color: &str, widest: f64, out: &mut String) {
+/// One line of text in a box that has room for `widest` times its font size; `px` is a size that the panel names.
+fn big_text(text: &str, color: &str, widest: f64, px: Option<f64>, out: &mut String) {
     let width = (widest * 100.0 + 10.0).max(140.0).ceil();
+    let fixed = px.map(|px| format!(" fixed\" height=\"{}", short(px * 1.1))).unwrap_or_default();
     let _ = write!(
         out,
-        "<svg class=\"big\" viewBox=\"0 0 {width} 110\" aria-hidden=\"true\"><text x=\"50%\" y=\"90\" \
+        "<svg class=\"big{fixed}\" viewBox=\"0 0 {width} 110\" aria-hidden=\"true\"><text x=\"50%\" y=\"90\" \
          text-anchor=\"middle\" font-size=\"100\" fill=\"{color}\">"
     );
     escape_into(text, out);

@@ -60,7 +60,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
         no_data(panel, out);
         return;
     }
-    let legend = Legend::of(&panel.options);
+    let legend = Legend::of(&panel.options).in_width(context.width_px);
     let names: Vec<&str> = fields.iter().map(|s| s.name.as_str()).collect();
     let legend_px = legend.height_px(&names, context.width_px, context.height_px);
     let mut drawn: Vec<Drawn<'_>> = fields
@@ -127,11 +127,18 @@ fn plan_axes(drawn: &mut [Drawn<'_>], context: &DrawContext<'_>) -> Vec<AxisPlan
             soft_min: number(&s.custom, "axisSoftMin"),
             soft_max: number(&s.custom, "axisSoftMax"),
             centered_zero: s.custom_flag("axisCenteredZero"),
-            log: (s.custom_text("scaleDistribution.type", "linear") == "log")
+            log: matches!(s.custom_text("scaleDistribution.type", "linear"), "log" | "symlog")
                 .then(|| if s.custom_number("scaleDistribution.log", 10.0) == 2.0 { 2.0 } else { 10.0 }),
+            linear: (s.custom_text("scaleDistribution.type", "linear") == "symlog")
+                .then(|| s.custom_number("scaleDistribution.linearThreshold", 1.0))
+                .filter(|v| (1e-12..1e12).contains(v)),
             whole: s.decimals == Some(0),
         };
-        let config = if percent { RangeConfig { min: Some(0.0), max: Some(1.0), log: None, ..config } } else { config };
+        let config = if percent {
+            RangeConfig { min: Some(0.0), max: Some(1.0), log: None, linear: None, ..config }
+        } else {
+            config
+        };
         let placement = s.custom_text("axisPlacement", "auto");
         let label = context.text(s.custom_text("axisLabel", ""));
         let key = format!("{} {config:?} {placement} {label} {percent}", s.unit_id);
@@ -318,7 +325,8 @@ fn series_marks(
     let opacity = s.custom_number("fillOpacity", 0.0).clamp(0.0, 100.0) / 100.0;
     let how = Interpolation::of(s.custom_text("lineInterpolation", "linear"));
     let point = |t: i64, v: f64| -> Point { (x_of(t) * BOX, (1.0 - scale.position(v)) * BOX) };
-    let zero = if scale.log.is_some() { scale.min } else { 0.0_f64.clamp(scale.min, scale.max) };
+    let is_log = scale.log.is_some() && scale.linear.is_none();
+    let zero = if is_log { scale.min } else { 0.0_f64.clamp(scale.min, scale.max) };
     let base_at = |t: i64| match &d.base {
         Some(base) => d.times.binary_search(&t).ok().map_or(0.0, |k| base[k]),
         None => zero,
@@ -387,6 +395,16 @@ fn paint(d: &Drawn<'_>, scale: Scale, opacity: f64, context: &DrawContext<'_>, g
         "opacity" => {
             let stops = vec![(0.0, d.color.clone(), opacity), (1.0, d.color.clone(), 0.0)];
             gradients.push(Gradient { id: id.clone(), stops, over_plot: false });
+            Paint { fill: Some(format!("url(#{id})")), opacity: 1.0, line: d.color.clone() }
+        }
+        "hue" => {
+            // From a neighbouring hue at the top to a lighter one at the bottom, as Grafana has it.
+            let (top, bottom) = color::hue_neighbours(&d.color, context.theme);
+            gradients.push(Gradient {
+                id: id.clone(),
+                stops: vec![(0.0, top, opacity), (1.0, bottom, opacity)],
+                over_plot: false,
+            });
             Paint { fill: Some(format!("url(#{id})")), opacity: 1.0, line: d.color.clone() }
         }
         "scheme" => {
@@ -520,10 +538,11 @@ fn write_data(panel: &Panel, drawn: &[Drawn<'_>], axes: &[AxisPlan], window: &Wi
         .iter()
         .map(|a| {
             format!(
-                "[{},{},{}]",
+                "[{},{},{}{}]",
                 data_number(Some(a.scale.min)),
                 data_number(Some(a.scale.max)),
-                data_number(Some(a.scale.log.unwrap_or(0.0)))
+                data_number(Some(a.scale.log.unwrap_or(0.0))),
+                a.scale.linear.map(|v| format!(",{}", data_number(Some(v)))).unwrap_or_default()
             )
         })
         .collect();

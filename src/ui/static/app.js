@@ -83,7 +83,11 @@
     return best;
   };
   const height = (axis, v) => {
-    const [min, max, base] = axis;
+    const [min, max, base, linear] = axis;
+    if (base && linear) {
+      const at = (x) => Math.asinh(x / linear);
+      return (at(v) - at(min)) / (at(max) - at(min));
+    }
     if (base) return Math.log(Math.max(v, 1e-300) / min) / Math.log(max / min);
     return (v - min) / (max - min);
   };
@@ -238,7 +242,7 @@
   // Panels: fetch their inside anew.
   const busy = new Map();
   const load = async (panel) => {
-    if (!state || state.path === "/explore" || !panel.dataset.key) return;
+    if (!state?.path || state.path === "/explore" || !panel.dataset.key) return;
     busy.get(panel)?.abort();
     const abort = new AbortController();
     busy.set(panel, abort);
@@ -446,52 +450,59 @@
     else if (pair === "tArrowRight") shift(0.5);
   });
 
-  // PromQL: names of metrics, labels and functions while typing.
+  // PromQL: the server's own parser says what belongs at the cursor.
   const editor = $("[data-promql]");
   if (editor) complete(editor);
   function complete(area) {
-    const functions = ("abs absent avg_over_time ceil changes clamp clamp_max clamp_min count_over_time delta deriv floor histogram_quantile " +
-      "idelta increase irate label_join label_replace last_over_time max_over_time min_over_time predict_linear quantile_over_time rate " +
-      "resets round scalar sort sort_desc sum_over_time time timestamp vector sum avg min max count topk bottomk quantile stddev by without on ignoring group_left").split(" ");
-    let metrics = null;
+    const bytes = new TextEncoder();
+    const length = (text) => bytes.encode(text).length;
     let box = null;
     let at = 0;
-    const names = async () => {
-      if (!metrics) {
-        metrics = [];
-        try { metrics = (await (await fetch("/api/v1/label/__name__/values")).json()).data ?? []; } catch { /* no names, no help */ }
-      }
-      return metrics;
-    };
-    const word = () => area.value.slice(0, area.selectionStart).match(/[a-zA-Z_:][\w:]*$/)?.[0] ?? "";
-    const close = () => { box?.remove(); box = null; };
+    let place = [0, 0];
+    let asked = null;
+    const close = () => { asked?.abort(); box?.remove(); box = null; };
     const insert = (text) => {
-      const end = area.selectionStart;
-      area.setRangeText(text, end - word().length, end, "end");
+      area.setRangeText(text, place[0], place[1], "end");
       close();
       area.focus();
+      area.dispatchEvent(new Event("change"));
     };
+    // Places are told in bytes; the text counts otherwise.
+    const index = (text, at) => new TextDecoder().decode(bytes.encode(text).slice(0, at)).length;
     const update = async () => {
-      const typed = word().toLowerCase();
-      if (typed.length < 2) return close();
-      const found = (list, kind) => list.filter((n) => n.toLowerCase().includes(typed)).map((n) => [n, kind]);
-      const rank = ([n]) => (n.toLowerCase().startsWith(typed) ? 0 : 1);
-      const all = [...found(functions, "function"), ...found(await names(), "metric")].sort((a, b) => rank(a) - rank(b)).slice(0, 40);
-      if (!all.length || (all.length === 1 && all[0][0] === word())) return close();
+      const text = area.value;
+      asked?.abort();
+      asked = new AbortController();
+      const params = { query: text, at: length(text.slice(0, area.selectionStart)), limit: 60 };
+      if (area.dataset.from) Object.assign(params, { start: area.dataset.from / 1000, end: area.dataset.to / 1000 });
+      let found;
+      try {
+        const response = await fetch("/api/v1/complete?" + new URLSearchParams(params), { signal: asked.signal });
+        found = response.ok && (await response.json()).data;
+      } catch { return; }
+      if (!found || text !== area.value) return close();
+      place = found.replace.map((b) => index(text, b));
+      const typed = text.slice(...place);
+      const isName = found.wanted === "label" || found.wanted === "value";
+      const all = found.candidates.slice(0, 60);
+      if (!all.length || typed.length < (isName ? 0 : found.wanted === "expression" ? 2 : 1) || (all.length === 1 && all[0].text === typed)) return close();
       if (!box) {
         box = element("div", "complete");
+        box.setAttribute("role", "listbox");
         area.after(box);
         area.parentElement.style.position = "relative";
       }
       at = 0;
       box.style.top = area.offsetTop + area.offsetHeight + "px";
       box.style.left = area.offsetLeft + "px";
-      box.replaceChildren(...all.map(([n, kind], i) => {
-        const line = element("div", "", n);
-        line.append(element("span", "", kind));
-        line.dataset.value = n;
+      box.replaceChildren(...all.map((c, i) => {
+        const line = element("div", "", c.text);
+        line.append(element("span", "", c.usage || c.kind));
+        if (c.doc) line.title = c.doc;
+        line.dataset.value = c.text;
+        line.setAttribute("role", "option");
         line.setAttribute("aria-selected", i === 0);
-        line.addEventListener("pointerdown", (e) => { e.preventDefault(); insert(n); });
+        line.addEventListener("pointerdown", (e) => { e.preventDefault(); insert(c.text); });
         return line;
       }));
     };
@@ -512,12 +523,71 @@
     });
   }
 
+  // Files go into the text beside them; addresses into the clipboard.
+  document.addEventListener("change", async (event) => {
+    const file = event.target.matches("input[type=file][data-into]") && event.target.files[0];
+    if (!file) return;
+    const form = event.target.form;
+    form.elements[event.target.dataset.into].value = await file.text();
+    form.requestSubmit($("button.primary", form));
+  });
+  document.addEventListener("click", (event) => {
+    const field = event.target.closest("[data-copy]") && $(event.target.closest("[data-copy]").dataset.copy);
+    if (!field) return;
+    field.select();
+    navigator.clipboard?.writeText(field.value);
+  });
+
+  // The editor: verdict and picture follow the text.
+  const live = $("form[data-live]");
+  if (live && dash) {
+    let timer = 0;
+    let last = null;
+    const draw = async () => {
+      last?.abort();
+      last = new AbortController();
+      dash.classList.add("busy");
+      try {
+        const response = await fetch(live.dataset.live, { method: "POST", body: new URLSearchParams(new FormData(live)), signal: last.signal });
+        if (!response.ok) return;
+        const html = await response.text();
+        const scrolled = dash.scrollTop;
+        clearAll();
+        plots.clear();
+        // What cannot be read leaves the picture of the text before it.
+        const next = element("div");
+        next.innerHTML = html;
+        const isWrong = !!$("#verdict [role=alert]", next);
+        if (isWrong) $("#verdict", dash).replaceWith($("#verdict", next));
+        else dash.replaceChildren(...next.childNodes);
+        $$(".panel", dash).forEach(setUp);
+        dash.scrollTop = scrolled;
+      } catch (error) {
+        if (error.name !== "AbortError") throw error;
+      } finally {
+        dash.classList.remove("busy");
+      }
+    };
+    live.addEventListener("input", (event) => {
+      if (event.target.name !== "json") return;
+      clearTimeout(timer);
+      timer = setTimeout(draw, 350);
+    });
+    // A tab belongs to the text.
+    live.elements.json.addEventListener("keydown", (event) => {
+      if (event.key !== "Tab" || event.shiftKey || event.ctrlKey) return;
+      event.preventDefault();
+      const area = event.target;
+      area.setRangeText("  ", area.selectionStart, area.selectionEnd, "end");
+    });
+  }
+
   if (!dash) return;
   $$(".panel", dash).forEach(setUp);
   if (state.zoneIsBrowsers && state.zone !== zone) {
     state.zone = zone;
     refresh();
-  } else if (state.path !== "/explore") {
+  } else if (state.path && state.path !== "/explore") {
     // The first drawing was for a page of usual width; where a plot's true width is far from that, ask again.
     for (const panel of $$(".panel", dash)) {
       const marks = $(".graph", panel);
