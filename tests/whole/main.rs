@@ -19,6 +19,7 @@ mod prometheus_blocks;
 mod promtool;
 mod python;
 mod reload;
+mod remote_receive;
 mod remote_send;
 mod render;
 mod scraped;
