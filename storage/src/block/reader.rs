@@ -27,6 +27,8 @@ use crate::wire::{Reader, WireError};
 
 /// Series whose labels are read together, at least.
 const SERIES_AT_ONCE: usize = 256;
+/// Columns that may be told one from another.
+const TOLD_MAX: usize = 2;
 /// Columns that others are told from whose values are kept, beside the two that are in use.
 const REFERENCES_MAX: usize = 6;
 
@@ -310,29 +312,34 @@ impl<'a> SpanReader<'a> {
             }
             Some((base, mini)) => {
                 let start = out.len();
-                self.own_values(column, base, &mini, out)?;
+                self.own_values(column, base, &mini, TOLD_MAX, out)?;
                 self.remember(column, &out[start..])?;
                 Ok(Some((base, mini)))
             }
         }
     }
 
-    /// The values of a column that is not relative, and of those that it is told from as far as they are not known.
+    /// The values of a column that is not relative, and of those that it is told from as far as they are not known; so
+    /// many of them may be told from others in turn, one from another.
     fn own_values(
         &mut self,
         column: usize,
         base: usize,
         mini: &MiniBlock<'_>,
+        told_max: usize,
         out: &mut Vec<f64>,
     ) -> Result<(), ReadError> {
         let file = self.block.data_file();
         let Some(prediction) = mini.prediction() else {
             return mini.values(&[], out).map_err(|e| file.malformed(base, e));
         };
+        let Some(told_max) = told_max.checked_sub(1) else {
+            return Err(file.malformed(base, WireError { what: "chain of predictions", offset: 0 }));
+        };
         let mut others = Vec::with_capacity(2);
         for reference in prediction.references() {
             let of = self.with_samples_before(column, reference.back)?;
-            others.push((of, self.take_reference(of)?));
+            others.push((of, self.take_reference(of, told_max)?));
         }
         let slices: Vec<&[f64]> = others.iter().map(|(_, values)| values.as_slice()).collect();
         let done = mini.values(&slices, out).map_err(|e| file.malformed(base, e));
@@ -342,7 +349,7 @@ impl<'a> SpanReader<'a> {
     }
 
     /// The values of a column that others are told from.
-    fn take_reference(&mut self, column: usize) -> Result<Vec<f64>, ReadError> {
+    fn take_reference(&mut self, column: usize, told_max: usize) -> Result<Vec<f64>, ReadError> {
         if let Some(at) = self.references.iter().position(|(of, _)| *of == column) {
             return Ok(self.references.swap_remove(at).1);
         }
@@ -350,11 +357,11 @@ impl<'a> SpanReader<'a> {
         let Some((base, mini)) = self.mini_block(column)? else {
             return Ok(Vec::new());
         };
-        if mini.needs_others() {
-            return Err(file.malformed(base, WireError { what: "reference that does not stand alone", offset: 0 }));
+        if mini.is_relative() {
+            return Err(file.malformed(base, WireError { what: "reference that is relative", offset: 0 }));
         }
         let mut values = Vec::with_capacity(self.span.rows);
-        mini.values(&[], &mut values).map_err(|e| file.malformed(base, e))?;
+        self.own_values(column, base, &mini, told_max, &mut values)?;
         Ok(values)
     }
 
@@ -405,7 +412,7 @@ impl<'a> SpanReader<'a> {
             if mini.is_relative() {
                 mini.values(&[&before], &mut values).map_err(|e| file.malformed(base, e))?;
             } else {
-                self.own_values(of, base, &mini, &mut values)?;
+                self.own_values(of, base, &mini, TOLD_MAX, &mut values)?;
             }
             before = values;
         }

@@ -79,7 +79,7 @@ fn documented_mini_block_told_from_others_is_what_is_written_and_read() {
     assert_eq!(values, [16.0, 26.0, 47.0, 59.0]);
     assert!(mini.values(&[&before], &mut values).is_err() && mini.values(&[&before, &[1.0]], &mut values).is_err());
     let prediction = mini.prediction().unwrap();
-    assert_eq!(prediction.references().map(|r| (r.back, r.is_minus)).collect::<Vec<_>>(), [(1, false), (2, false)]);
+    assert_eq!(prediction.references().map(|r| (r.back, r.factor)).collect::<Vec<_>>(), [(1, 1.0), (2, 1.0)]);
     let mut written = Vec::new();
     mini::put_predicted(&prediction, &[1.0, 1.0, 1.0, 2.0], &mut written);
     assert_eq!(written, documented, "{written:02x?}");
