@@ -34,7 +34,7 @@ const SCENARIO: &str = "PROMONTORY_BENCH_SCENARIO";
 const FOLDER: &str = "PROMONTORY_BENCH_FOLDER";
 
 /// What a scenario does; names are those of the table.
-const SCENARIOS: [(&str, Scenario); 17] = [
+const SCENARIOS: [(&str, Scenario); 18] = [
     ("100 k series, 17 min", Scenario::steady(100, 67)),
     ("100 k series, truncated after 4 h", Scenario::steady(100, 960)),
     ("1 M series, 17 min", Scenario::steady(1000, 67)),
@@ -47,6 +47,7 @@ const SCENARIOS: [(&str, Scenario); 17] = [
     ("100 k, targets interleaved", Scenario { order: Order::Interleaved, ..Scenario::steady(100, 67) }),
     ("one target of 200 k", Scenario { series: 200_000, ..Scenario::steady(1, 67) }),
     ("2 k targets of 10 series", Scenario { series: 10, ..Scenario::steady(2000, 67) }),
+    ("10 k targets of one series", Scenario { series: 1, ..Scenario::steady(10_000, 67) }),
     ("100 k, times of 50 series each", Scenario { series_per_time: 50, ..Scenario::steady(100, 67) }),
     ("10 k, times of each series", Scenario { series_per_time: 1, ..Scenario::steady(10, 67) }),
     ("200 k, killed after 16 min and reopened", Scenario { restart: true, ..Scenario::steady(200, 65) }),

@@ -20,6 +20,7 @@ use crate::db::Inner;
 use crate::error::WriteError;
 use crate::exemplars;
 use crate::feed;
+use crate::head::append::has_many_rows;
 use crate::head::read::GroupView;
 use crate::head::series_file::{self, Mark};
 use crate::head::{Head, deleted, lock};
@@ -205,7 +206,7 @@ impl Inner {
         for cell in self.head.all_groups() {
             let mut group = lock(&cell.state);
             let is_old = now.saturating_sub(group.opened_ns) >= age_ns;
-            if is_old || group.rows.len() > self.head.options.rows_max {
+            if is_old || has_many_rows(&group, self.head.options.rows_max + 1) {
                 sealed += u64::from(self.head.seal(cell.id, &mut group).map_err(|e| self.failed(e))?);
             }
             open_bytes += group.rows.bytes();

@@ -33,7 +33,7 @@ pub struct DbOptions {
     /// How often the committer writes what was appended, ms. `None` starts no thread: bytes are written by
     /// [`crate::Db::commit`] and [`crate::Db::tick`] alone.
     pub commit_interval_ms: Option<u64>,
-    /// Rows after which a group is sealed.
+    /// Rows after which a group is sealed, or up to 256 while few of its series have two samples in them.
     pub rows_max: usize,
     /// Age in ms of a group's oldest open row after which [`crate::Db::tick`] seals it.
     pub seal_age_ms: i64,

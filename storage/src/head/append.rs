@@ -21,6 +21,8 @@ const OPEN_BYTES_PER_COLUMN: usize = 56;
 /// Groups are not sealed for fewer bytes or rows.
 const OPEN_BYTES_MIN: usize = 4096;
 const SEAL_ROWS_MIN: usize = 4;
+/// Rows of a group that are open at most while few of its series have two samples in them.
+const SPARSE_ROWS_MAX: usize = 256;
 /// As long as all open rows take no more than this, none are sealed for their bytes: a column of few rows costs nearly
 /// as much to encode as one of many.
 const OPEN_BYTES_FREE: usize = 16 << 20;
@@ -163,7 +165,15 @@ fn is_full(head: &Head, group: &Group, rows_max: usize) -> bool {
         let bytes_max = open_bytes_max(group.columns.len());
         rows.bytes() > bytes_max && head.open_bytes().saturating_add(rows.bytes()) > OPEN_BYTES_FREE
     };
-    rows.len() >= rows_max || (rows.len() >= SEAL_ROWS_MIN && is_large())
+    has_many_rows(group, rows_max) || (rows.len() >= SEAL_ROWS_MIN && is_large())
+}
+
+/// Whether the open rows of a group are due to be sealed by their number. Where few series have two samples in them, what
+/// is known of a chunk would take more memory than they do.
+pub(crate) fn has_many_rows(group: &Group, rows_max: usize) -> bool {
+    let rows = &group.rows;
+    let is_sparse = || rows.len() < SPARSE_ROWS_MAX && rows.n_samples() < 2 * group.columns.len();
+    rows.len() >= rows_max && !is_sparse()
 }
 
 /// Bytes of open rows after which a group is sealed.

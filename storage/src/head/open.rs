@@ -83,6 +83,8 @@ pub(crate) struct OpenRows {
     state: Vec<f64>,
     /// Bytes of all bodies.
     bytes: usize,
+    /// Samples of all rows.
+    n_samples: usize,
     /// How often samples were added since the newest row came.
     n_patches: u64,
 }
@@ -140,6 +142,11 @@ impl OpenRows {
         self.bytes
     }
 
+    /// Samples of all rows.
+    pub(crate) fn n_samples(&self) -> usize {
+        self.n_samples
+    }
+
     /// Bytes allocated.
     pub(crate) fn memory(&self) -> usize {
         let bytes: usize = self.rows.iter().map(|row| row.bytes.memory()).sum();
@@ -185,6 +192,7 @@ impl OpenRows {
 
     fn keep(&mut self, row: &Row, is_keyframe: bool, body: &[u8]) {
         self.bytes += body.len();
+        self.n_samples += row.n_present() as usize;
         let (no, t, seq, n_columns) = (row.no, row.t, row.seq, row.values.len() as u32);
         self.add(OpenRow { no, t, seq, n_columns, is_keyframe, bytes: RowBytes::of(body) });
     }
@@ -209,12 +217,17 @@ impl OpenRows {
         if self.state.len() < body.n_tiles() * TILE {
             self.state.resize(body.n_tiles() * TILE, 0.0);
         }
+        let mut n_samples = 0;
         for (tile, state) in self.state.chunks_mut(TILE).take(body.n_tiles()).enumerate() {
-            if let Err(e) = body.read_tile(tile, state) {
-                self.restore_state();
-                return Err(e);
+            match body.read_tile(tile, state) {
+                Ok(present) => n_samples += present.count_ones() as usize,
+                Err(e) => {
+                    self.restore_state();
+                    return Err(e);
+                }
             }
         }
+        self.n_samples += n_samples;
         let bytes = RowBytes::of(body.bytes());
         self.bytes += body.bytes().len();
         self.add(OpenRow { no, t, seq: 0, n_columns: n_columns as u32, is_keyframe, bytes });
@@ -345,6 +358,12 @@ impl OpenRows {
         put_extended(&mut body, last.body(), (first_tile, rest), &mut self.state, before)?;
         let n_columns = last.n_columns.max((first_tile * TILE + rest.n_columns()) as u32);
         let row = OpenRow { n_columns, bytes: RowBytes::of(&body), ..last.clone() };
+        let n_present = |row: &OpenRow| -> usize {
+            let body = row.body();
+            let tiles = (0..body.n_tiles()).map(|tile| body.read_tile_head(tile).unwrap_or(0));
+            tiles.map(|present| present.count_ones() as usize).sum()
+        };
+        self.n_samples += n_present(&row) - n_present(last);
         self.bytes = self.bytes - last.len() + row.len();
         let at = self.rows.len() - 1;
         self.rows[at] = row;
@@ -359,7 +378,7 @@ impl OpenRows {
         }
         let mut body = Vec::new();
         self.rows.clear();
-        self.bytes = 0;
+        (self.bytes, self.n_samples) = (0, 0);
         for (row, is_keyframe) in rows {
             if is_keyframe {
                 self.state.fill(0.0);
@@ -391,7 +410,7 @@ impl OpenRows {
     /// Forgets the rows: they are sealed, or in a block. Memory for the state stays; the next row needs it.
     pub(crate) fn clear(&mut self) {
         self.rows = Vec::new();
-        self.bytes = 0;
+        (self.bytes, self.n_samples) = (0, 0);
         self.n_patches = 0;
     }
 
