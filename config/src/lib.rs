@@ -36,7 +36,7 @@ pub use global::Global;
 pub use http_client::HttpClientConfig;
 pub use otlp::OtlpConfig;
 pub use relabel::RelabelConfig;
-pub use remote::RemoteWriteConfig;
+pub use remote::{RemoteReadConfig, RemoteWriteConfig};
 pub use scrape::{HistogramModes, ScrapeConfig, ScrapeLimits, ScrapeProtocol};
 pub use storage::StorageConfig;
 
@@ -61,6 +61,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// `remote_write`, in the order of the file; names are unique.
     pub remote_write: Vec<RemoteWriteConfig>,
+    /// `remote_read`, in the order of the file; names are unique.
+    pub remote_read: Vec<RemoteReadConfig>,
     /// `cardinality`.
     pub cardinality: CardinalityConfig,
     /// `dashboards`.

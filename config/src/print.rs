@@ -27,6 +27,7 @@ pub(crate) fn to_yaml(config: &Config) -> String {
     root.map("storage", storage(&config.storage));
     root.map("otlp", otlp(&config.otlp));
     root.list("remote_write", config.remote_write.iter().map(|r| remote::print_write(r, relabel)));
+    root.list("remote_read", config.remote_read.iter().map(remote::print_read));
     root.map("cardinality", cardinality(&config.cardinality));
     let mut dashboards = Map::default();
     dashboards.list("paths", config.dashboards.paths.iter().map(|p| path(p)));

@@ -1,4 +1,4 @@
-//! `remote_write`: servers that samples are copied to.
+//! `remote_write` and `remote_read`: servers that samples are copied to and read from besides.
 
 use promontory_model::Duration;
 
@@ -113,6 +113,27 @@ impl Default for MetadataConfig {
     }
 }
 
+/// A server that is read from besides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteReadConfig {
+    /// Where requests go.
+    pub url: String,
+    /// Told apart from others by this name; empty when the configuration gives none.
+    pub name: String,
+    /// Time that one request may take.
+    pub remote_timeout: Duration,
+    /// Largest frame of a streamed answer, bytes.
+    pub chunked_read_limit: u64,
+    /// Whether it is asked for times of which this server has all samples.
+    pub read_recent: bool,
+    /// Only selectors with all of these equalities are asked, by ascending name.
+    pub required_matchers: Vec<(String, String)>,
+    /// Whether external labels are added to selectors and taken from answers.
+    pub filter_external_labels: bool,
+    /// How connections are made and authorised; also `headers`.
+    pub http: HttpClientConfig,
+}
+
 const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("sigv4", Harmless::Empty, "requests are not signed for Amazon"),
     NotBuilt::because("azuread", Harmless::Empty, "tokens of Microsoft are not asked for"),
@@ -126,6 +147,16 @@ pub(crate) fn read_write(field: &Field<'_>, config: &mut Config) {
             item.rule(format!("found multiple remote write configs with job name {:?}", remote.name));
         }
         config.remote_write.push(remote);
+    }
+}
+
+pub(crate) fn read_read(field: &Field<'_>, config: &mut Config) {
+    for item in field.list() {
+        let Some(remote) = read_source(&item) else { continue };
+        if is_named(&remote.name, config.remote_read.iter().map(|other| &other.name)) {
+            item.rule(format!("found multiple remote read configs with job name {:?}", remote.name));
+        }
+        config.remote_read.push(remote);
     }
 }
 
@@ -151,6 +182,32 @@ fn read_destination(item: &Field<'_>, config: &Config) -> Option<RemoteWriteConf
         http,
     };
     fields.get("failed_request_logging").and_then(|f| f.bool());
+    fields.finish(&[NOT_BUILT]);
+    Some(out)
+}
+
+fn read_source(item: &Field<'_>) -> Option<RemoteReadConfig> {
+    let fields = item.fields()?;
+    let mut required_matchers: Vec<(String, String)> = Vec::new();
+    for (name, value) in fields.get("required_matchers").iter().flat_map(Field::entries) {
+        required_matchers.extend(value.text().map(|text| (name.to_owned(), text.to_owned())));
+    }
+    required_matchers.sort();
+    let (url, http) = read_http(&fields, true);
+    let out = RemoteReadConfig {
+        url,
+        name: fields.text("name").unwrap_or_default(),
+        remote_timeout: positive(&fields, "remote_timeout", Duration::from_secs(60)),
+        chunked_read_limit: fields
+            .get("chunked_read_limit")
+            .and_then(|f| f.u64())
+            .filter(|n| *n > 0)
+            .unwrap_or(50_000_000),
+        read_recent: fields.bool_or("read_recent", false),
+        required_matchers,
+        filter_external_labels: fields.bool_or("filter_external_labels", true),
+        http,
+    };
     fields.finish(&[NOT_BUILT]);
     Some(out)
 }
@@ -287,5 +344,22 @@ pub(crate) fn print_write(remote: &RemoteWriteConfig, relabel: fn(&RelabelConfig
     metadata.text("send_interval", remote.metadata.send_interval);
     metadata.put("max_samples_per_send", remote.metadata.max_samples_per_send);
     map.map("metadata_config", metadata);
+    map
+}
+
+pub(crate) fn print_read(remote: &RemoteReadConfig) -> Map {
+    let mut map = Map::default();
+    map.put("url", remote.url.as_str());
+    map.text("remote_timeout", remote.remote_timeout);
+    map.put("chunked_read_limit", remote.chunked_read_limit);
+    map.put("read_recent", remote.read_recent);
+    map.some("name", Some(remote.name.as_str()).filter(|name| !name.is_empty()));
+    let mut required = Map::default();
+    for (name, value) in &remote.required_matchers {
+        required.put(name, value.as_str());
+    }
+    map.map("required_matchers", required);
+    map.put("filter_external_labels", remote.filter_external_labels);
+    crate::print::http_client(&mut map, &remote.http);
     map
 }

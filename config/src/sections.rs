@@ -64,11 +64,7 @@ pub const SECTIONS: [Section; 13] = [
         Read::NotBuilt(Harmless::If(names_no_alertmanager), "this server sends no alerts"),
     ),
     prometheus("remote_write", "where samples are copied to", Read::With(remote::read_write)),
-    prometheus(
-        "remote_read",
-        "where samples are read from besides",
-        Read::NotBuilt(Harmless::Empty, "samples are read from this server's own storage alone"),
-    ),
+    prometheus("remote_read", "where samples are read from besides", Read::With(remote::read_read)),
     prometheus("otlp", "how OpenTelemetry metrics are translated", Read::With(otlp::read)),
     prometheus(
         "tracing",

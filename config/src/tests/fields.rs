@@ -393,9 +393,6 @@ fn sections_of_what_is_not_built_say_so() {
     refused("alerting: {alert_relabel_configs: [{target_label: t}]}", {
         "alerting is not supported: this server sends no alerts"
     });
-    refused("remote_read: [{url: x}]", {
-        "remote_read is not supported: samples are read from this server's own storage alone"
-    });
     refused("tracing: {endpoint: x}", "tracing is not supported: this server sends no traces");
 }
 
@@ -471,6 +468,25 @@ fn fields_of_remote_write() {
     refused("remote_write: [{url: x}]", "\"x\" is not a URL that begins with http:// or https:// and names a host");
     refused("remote_write: [{url: http://a, name: x}, {url: http://b, name: x}]", {
         "found multiple remote write configs with job name \"x\""
+    });
+}
+
+#[test]
+fn fields_of_remote_read() {
+    const REMOTE: Place = Place("remote_read:\n- url: http://h/r\n  <>");
+    check(REMOTE, "name: a", "", "name: a");
+    check(REMOTE, "remote_timeout: 7s", "remote_timeout: 1m", "remote_timeout: 7s");
+    check(REMOTE, "chunked_read_limit: 7", "chunked_read_limit: 50000000", "chunked_read_limit: 7");
+    check(REMOTE, "read_recent: true", "read_recent: false", "read_recent: true");
+    check(REMOTE, "required_matchers: {a: b}", "", "required_matchers: / a: b");
+    let external = "filter_external_labels: false";
+    check(REMOTE, external, "filter_external_labels: true", external);
+    check(REMOTE, "enable_http2: false", "enable_http2: true", "enable_http2: false");
+    check(REMOTE, "headers: {X-A: b}", "", "http_headers: / X-A: / values: / b");
+    let refused = |text: &str, why: &str| check(TOP, text, "", &format!("refused: {why}"));
+    refused("remote_read: [{name: x}]", "required field \"url\" is missing or empty");
+    refused("remote_read: [{url: http://a, name: x}, {url: http://b, name: x}]", {
+        "found multiple remote read configs with job name \"x\""
     });
 }
 
