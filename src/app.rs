@@ -37,7 +37,7 @@ use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
 use crate::ingest::Ingest;
 use crate::listener::{LimitedListener, ListenError};
-use crate::remote::{SendParts, Senders};
+use crate::remote::{Beside, SendParts, Senders, Upstreams};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
@@ -236,6 +236,9 @@ struct Shared {
     telemetry: Telemetry,
     manager: Manager,
     senders: Arc<Senders>,
+    upstreams: Arc<Upstreams>,
+    /// The database, and what other servers have besides: what queries are answered from.
+    data: Beside,
     growth: Arc<growth::Growth>,
     ingest: Arc<Ingest>,
     dashboards: Arc<DashboardSettings>,
@@ -290,6 +293,7 @@ impl Shared {
         );
         self.ingest.set(config.otlp.clone());
         self.senders.apply(&config.remote_write, &config.global.external_labels);
+        self.upstreams.apply(&config.remote_read, &config.global.external_labels);
         self.dashboards.set(dashboard_options(&self.args, &config));
         // Nobody waits for it: a hundred files take longer to read than all else of a start.
         let (dashboards, now_ms) = (self.dashboards.clone(), self.clock.now().ms());
@@ -389,6 +393,7 @@ impl Server {
             vfs: Arc::new(RealVfs),
             data_dir: args.storage_path.clone(),
         }));
+        let upstreams = Arc::new(Upstreams::new(tokio::runtime::Handle::current()));
         let sending = senders.clone();
         telemetry.register(move || sending.figures());
         let shared = Arc::new(Shared {
@@ -401,6 +406,8 @@ impl Server {
             telemetry,
             manager,
             senders,
+            data: upstreams.beside(db.clone()),
+            upstreams,
             growth: Arc::default(),
             ingest,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
@@ -485,7 +492,7 @@ impl Server {
 
 fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     let backend = Arc::new(ServerBackend(shared.clone()));
-    let data: Arc<dyn promontory_model::Queryable> = Arc::new(shared.db.clone());
+    let data: Arc<dyn promontory_model::Queryable> = Arc::new(shared.data.clone());
     let args = &shared.args;
     let admin = admin::DbAdmin { db: shared.db.clone(), clock: shared.clock.clone() };
     let labels_of = shared.clone();

@@ -51,13 +51,13 @@ pub(super) fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceErr
 impl DataSource for EngineSource {
     fn instant(&self, query: &str, t_ms: i64, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
-        self.metered(|engine| engine.instant(&self.shared.db, &expr, t_ms, cancel))
+        self.metered(|engine| engine.instant(&self.shared.data, &expr, t_ms, cancel))
     }
 
     fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
         let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
-        self.metered(|engine| self.shared.results.range(&engine, &self.shared.db, query, &expr, spec, cancel))
+        self.metered(|engine| self.shared.results.range(&engine, &self.shared.data, query, &expr, spec, cancel))
     }
 
     fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
@@ -66,7 +66,7 @@ impl DataSource for EngineSource {
         let now = || self.shared.clock.monotonic_ns();
         let mut operators = Vec::new();
         let output = self.metered(|engine| {
-            let (output, measured) = engine.analyze(&self.shared.db, &expr, Times::Range(spec), &now, cancel)?;
+            let (output, measured) = engine.analyze(&self.shared.data, &expr, Times::Range(spec), &now, cancel)?;
             operators = measured;
             Ok(output)
         })?;
@@ -74,7 +74,7 @@ impl DataSource for EngineSource {
     }
 
     fn suggestions(&self, query: &str, range: TimeRange, cancel: &Cancel) -> Vec<Suggestion> {
-        let (Ok(expr), Ok(snapshot)) = (parser::parse(query), self.shared.db.snapshot()) else { return Vec::new() };
+        let (Ok(expr), Ok(snapshot)) = (parser::parse(query), self.shared.data.snapshot()) else { return Vec::new() };
         let metadata = self.shared.manager.metadata();
         lint(&expr, &Known { metadata: &metadata, snapshot: &*snapshot, range, cancel })
     }
@@ -88,7 +88,7 @@ impl DataSource for EngineSource {
     ) -> Result<Vec<String>, SourceError> {
         let matchers = matchers(selector)?;
         let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.shared.db.snapshot()?.label_values(name, &select, usize::MAX)?)
+        Ok(self.shared.data.snapshot()?.label_values(name, &select, usize::MAX)?)
     }
 
     fn label_names(
@@ -99,13 +99,13 @@ impl DataSource for EngineSource {
     ) -> Result<Vec<String>, SourceError> {
         let matchers = matchers(selector)?;
         let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.shared.db.snapshot()?.label_names(&select)?)
+        Ok(self.shared.data.snapshot()?.label_names(&select)?)
     }
 
     fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError> {
         let matchers = matchers(Some(selector))?;
         let select = Select { range, matchers: &matchers, cancel };
-        let labels = self.shared.db.snapshot()?.series(&select, usize::MAX)?.labels;
+        let labels = self.shared.data.snapshot()?.series(&select, usize::MAX)?.labels;
         Ok(labels)
     }
 }

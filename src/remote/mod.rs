@@ -12,6 +12,7 @@ mod read;
 mod receiver;
 mod send;
 mod stream;
+mod upstream;
 mod wire;
 mod write;
 
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use receiver::Receiver;
 pub use send::{SendParts, Senders};
+pub use upstream::{Beside, UPSTREAM_BYTES_MAX, UPSTREAM_SAMPLES_MAX, Upstreams};
 
 /// Bytes of a request's body, before and after decompression.
 pub const BODY_BYTES_MAX: usize = 32 << 20;

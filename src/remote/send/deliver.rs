@@ -23,6 +23,8 @@ use crate::remote::write::{EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTE
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Time that a request under way has when the server stops.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Attempts to send metadata, which come again soon: samples wait meanwhile.
+const METADATA_ATTEMPTS_MAX: u32 = 3;
 /// Requests that the parts of one that is refused may take.
 const PARTS_MAX: u32 = 64;
 
@@ -68,7 +70,7 @@ impl Destination {
             let body = message::request(self.config.message, &part, families);
             let counts = Counts::of(&part);
             n_parts += 1;
-            match self.send(client, body, self.config.message, || self.stats.retried(counts)).await? {
+            match self.send(client, body, self.config.message, u32::MAX, || self.stats.retried(counts)).await? {
                 Outcome::Taken(headers) => self.taken(&part, counts, &headers),
                 Outcome::Refused { cut: true, .. } if part.len() > 1 && n_parts < PARTS_MAX => {
                     parts.extend(cut(part.into_owned()));
@@ -92,7 +94,8 @@ impl Destination {
     /// Sends a request of version 1 that says what `n` families mean.
     pub(super) async fn deliver_metadata(&self, client: &mut Client, body: Vec<u8>, n: usize) -> Result<(), Stopped> {
         let bytes = body.len();
-        match self.send(client, body, WriteMessage::First, || self.stats.metadata_retried(n)).await? {
+        let retried = || self.stats.metadata_retried(n);
+        match self.send(client, body, WriteMessage::First, METADATA_ATTEMPTS_MAX, retried).await? {
             Outcome::Taken(_) => self.stats.metadata_sent(n, bytes),
             Outcome::Refused { reason, .. } => {
                 self.stats.metadata_failed(n);
@@ -148,6 +151,7 @@ impl Destination {
         client: &mut Client,
         body: Vec<u8>,
         message: WriteMessage,
+        attempts_max: u32,
         retried: impl Fn(),
     ) -> Result<Outcome, Stopped> {
         let body = bytes::Bytes::from(body);
@@ -168,8 +172,11 @@ impl Destination {
                 Ok(outcome) => return Ok(outcome),
                 Err(again) => again,
             };
-            retried();
             attempt = attempt.saturating_add(1);
+            if attempt >= attempts_max {
+                return Ok(Outcome::Refused { cut: false, reason });
+            }
+            retried();
             let wait = retry_after.map_or(backoff, |asked| asked.min(RETRY_AFTER_MAX).max(backoff));
             if attempt.is_power_of_two() {
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
