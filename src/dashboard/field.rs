@@ -471,6 +471,7 @@ mod tests {
                 wrong.push(format!("{case}: {got:?}"));
             }
         }
+        eprintln!("display: {n} compared, {} differ", wrong.len());
         assert!(wrong.is_empty(), "{} of {n}: {wrong:#?}", wrong.len());
     }
 }

@@ -177,6 +177,7 @@ mod tests {
                 }
             }
         }
+        eprintln!("reducers: {n} compared, {} differ", wrong.len());
         assert!(wrong.is_empty(), "{n} compared: {wrong:#?}");
     }
 }

@@ -98,6 +98,10 @@ impl Ladder {
         let rung = self.rung(v);
         let scaled = v / rung.scale;
         let decimals = if self.bare_zero && v == 0.0 { Some(0) } else { decimals };
+        if self.sign_first && v < 0.0 {
+            // The size is rounded, then comes the sign: half a dollar of debt is one.
+            return format!("-{}", self.assemble(-scaled, to_fixed(-scaled, decimals), rung));
+        }
         self.assemble(scaled, to_fixed(scaled, decimals), rung)
     }
 
@@ -229,10 +233,11 @@ mod tests {
             else {
                 continue;
             };
-            let v: f64 = match value {
-                "Infinity" | "-Infinity" | "NaN" => continue,
-                other => other.parse().unwrap(),
-            };
+            let v: f64 = value.parse().unwrap();
+            // Where Grafana pads NaN with zeros ("NaN.00 year") and counts years without end, there is the bare word.
+            if !v.is_finite() {
+                continue;
+            }
             n += 1;
             let got = Unit::find(id).format(v, decimals.parse().ok(), &TimeZone::UTC);
             if got != expected {
@@ -243,13 +248,14 @@ mod tests {
         for line in wrong.iter().take(40) {
             eprintln!("  {line}");
         }
-        // What is left are the last digits of numbers beyond 2^53 and texts such as "Invalid date".
-        assert!(wrong.len() * 500 < n, "{} of {n} differ", wrong.len());
+        // What is left are the last digits of numbers beyond 2^53, clocks and dates beyond the year 9999.
+        assert!(wrong.len() * 1_000 <= n, "{} of {n} differ", wrong.len());
     }
 
     #[test]
     fn ticks_drop_trailing_zeros() {
         let Some(text) = oracle::read("axis_ticks.txt") else { return };
+        let mut n = 0;
         for line in text.lines() {
             let (head, texts) = line.split_once(" → ").unwrap();
             let words: Vec<&str> = head.split(' ').collect();
@@ -258,7 +264,9 @@ mod tests {
                 let got = Unit::find(words[0]).format_tick(step * i as f64, step, &TimeZone::UTC);
                 // Grafana keeps "1.50 K" beside "1 K" when the step has no decimals; we drop that zero as well.
                 assert_eq!(got, expected.replace("1.50 K", "1.5 K"), "{line}");
+                n += 1;
             }
         }
+        eprintln!("ticks: {n} compared, 0 differ");
     }
 }

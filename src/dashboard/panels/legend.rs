@@ -48,8 +48,8 @@ impl Legend {
 
     /// The legend as it is in a panel of this width: beside a narrow plot it would leave that no room.
     pub(crate) fn in_width(self, width_px: f64) -> Self {
-        const BESIDE_PX: f64 = 324.0;
-        Self { is_right: self.is_right && width_px >= BESIDE_PX, ..self }
+        let least_px = if self.is_table { 420.0 } else { 324.0 };
+        Self { is_right: self.is_right && width_px >= least_px, ..self }
     }
 
     /// Height that the legend will take under a plot of this width, CSS pixels.

@@ -20,6 +20,8 @@ use super::{DrawContext, Single, no_data, open_boxes, singles, styled, text_clas
 
 /// In a box lower than this a name and its number stand side by side, CSS pixels.
 const LOW_PX: f64 = 52.0;
+/// Least width for that, CSS pixels.
+const LINE_PX: f64 = 110.0;
 /// Width of a character as a share of the font size, on average.
 const CHAR_EM: f64 = 0.58;
 
@@ -32,8 +34,8 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         return;
     }
     let n = if texts.is_empty() { values.len() } else { texts.len() };
-    let (_, height) = open_boxes(panel, n, "", 2.2, context, out);
-    let is_low = height < LOW_PX;
+    let (width, height) = open_boxes(panel, n, "", 2.2, context, out);
+    let is_low = height < LOW_PX && width >= LINE_PX;
     if texts.is_empty() {
         let shown: Vec<Shown> = values.iter().map(|single| shown(panel, single, context)).collect();
         // Numbers side by side have one size.
@@ -138,8 +140,12 @@ fn cell(
 
 /// Width of a text in units of its font size.
 fn width_em(text: &str) -> f64 {
-    let narrow = |c| matches!(c, '.' | ',' | ':' | 'i' | 'l' | ' ' | '/');
-    text.chars().map(|c| if narrow(c) { 0.55 * CHAR_EM } else { CHAR_EM }).sum()
+    let em = |c| match c {
+        '.' | ',' | ':' | 'i' | 'l' | ' ' | '/' => 0.55 * CHAR_EM,
+        '%' | 'W' | 'M' | 'm' | '@' => 1.55 * CHAR_EM,
+        _ => CHAR_EM,
+    };
+    text.chars().map(em).sum()
 }
 
 /// One line of text in a box that has room for `widest` times its font size; `px` is a size that the panel names.

@@ -179,5 +179,6 @@ fn recorded_transformations_give_the_recorded_frames() {
             wrong.push(format!("{}\n  got  {got:?}\n  want {expected:?}", string(case, "name")));
         }
     }
+    eprintln!("transformations: {} compared, {} differ", all.len(), wrong.len());
     assert!(all.len() >= 28 && wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), all.len(), wrong.join("\n"));
 }

@@ -111,11 +111,22 @@ fn locale(v: f64, decimals: Option<i32>) -> String {
 
 fn sci(v: f64, decimals: Option<i32>) -> String {
     let text = match decimals {
-        Some(d) => format!("{v:.*e}", usize::try_from(d.clamp(0, 20)).unwrap_or(0)),
+        Some(d) => {
+            let d = usize::try_from(d.clamp(0, 20)).unwrap_or(0);
+            // What lies in the middle goes away from zero, as in JavaScript; `format!` would go to the even digit.
+            let exact = format!("{v:.60e}");
+            let tail = exact.split('e').next().and_then(|m| m.split_once('.')).map_or("", |(_, f)| &f[d..]);
+            let is_middle = tail.strip_prefix('5').is_some_and(|rest| rest.bytes().all(|b| b == b'0'));
+            let beyond = if v > 0.0 { v.next_up() } else { v.next_down() };
+            format!("{:.d$e}", if is_middle { beyond } else { v })
+        }
         None => format!("{v:e}"),
     };
     if text.contains("e-") { text } else { text.replace('e', "e+") }
 }
+
+/// Digits behind the point; those of all but the tiniest numbers.
+const HEX_DIGITS_MAX: usize = 64;
 
 fn hex(v: f64, decimals: Option<i32>, prefix: &str) -> String {
     let text = to_fixed(v, decimals);
@@ -138,7 +149,8 @@ fn hex(v: f64, decimals: Option<i32>, prefix: &str) -> String {
     let mut fraction = v.abs().fract();
     if fraction > 0.0 {
         out.push('.');
-        for _ in 0..12 {
+        // Binary fractions end: 52 digits of the number, shifted by at most 30 places of four bits.
+        for _ in 0..HEX_DIGITS_MAX {
             fraction *= 16.0;
             out.push(char::from_digit(fraction.trunc() as u32, 16).unwrap_or('0').to_ascii_uppercase());
             fraction = fraction.fract();
