@@ -14,6 +14,8 @@ const SAMPLED_BLOCKS_MAX: usize = 4;
 const SMOOTHED_MIN: usize = 64;
 /// Numbers that are looked at to judge a smoothing.
 const SMOOTHED_JUDGED: usize = 480;
+/// Runs of one number that are handed over together.
+const RUN_SHORT: usize = 16;
 /// Differences that are looked at to find the usual one.
 const SAMPLED_DELTAS: usize = 97;
 
@@ -749,6 +751,8 @@ fn sparse(
     let mut left = n;
     let mut pending = 1usize;
     let mut gaps = gaps.into_iter();
+    // Short runs are gathered: to hand over each of them takes longer than to write its numbers.
+    let (mut few, mut n_few) = ([0i64; BLOCK], 0);
     let mut numbers = Numbers::new(bytes, n_changes);
     for_blocks(n_changes, |len| {
         numbers.wide(&mut z)?;
@@ -758,13 +762,23 @@ fn sparse(
             if run >= left {
                 return Err(numbers.error("place of a change"));
             }
-            emit(Run::Same(at, run));
+            if n_few + run > BLOCK || run > RUN_SHORT {
+                emit(Run::Ints(&few[..n_few]));
+                n_few = 0;
+            }
+            if run > RUN_SHORT {
+                emit(Run::Same(at, run));
+            } else {
+                few[n_few..n_few + run].fill(at);
+                n_few += run;
+            }
             left -= run;
             pending = 1;
             at = at.wrapping_add(unzigzag(*z).wrapping_add(usual).wrapping_mul(factor));
         }
         Ok(())
     })?;
+    emit(Run::Ints(&few[..n_few]));
     emit(Run::Same(at, left));
     Ok(())
 }
