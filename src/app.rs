@@ -36,7 +36,7 @@ use crate::cli::{ServeArgs, WalFsync};
 use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
 use crate::ingest::Ingest;
-use crate::listener::{LimitedListener, ListenError};
+use crate::listener::{Connections, ListenError, Listener};
 use crate::remote::{Beside, SendParts, Senders, Upstreams};
 use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
 use crate::telemetry::{self, Telemetry};
@@ -106,7 +106,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), AppError> {
     let clock = clock_and_logging(args)?;
     runtime()?.block_on(async {
         let guard = web_guard(args)?;
-        let listeners = LimitedListener::bind_all(&args.listen_addresses, args.max_connections).await?;
+        let listeners = Listener::bind_all(&args.listen_addresses).await?;
         let config = match &args.config_file {
             Some(file) => ConfigSource::File(file.clone()),
             None => {
@@ -135,7 +135,7 @@ pub fn demo(args: &crate::cli::DemoArgs) -> Result<(), AppError> {
     }
     let folder = serve.storage_path.clone();
     let ended = runtime()?.block_on(async {
-        let listeners = LimitedListener::bind_all(&serve.listen_addresses, serve.max_connections).await?;
+        let listeners = Listener::bind_all(&serve.listen_addresses).await?;
         let own = own_target(&listeners);
         let options = demo::DemoOptions { seed: args.seed, load: 1.0 };
         let running = demo::start(&options).await?;
@@ -183,7 +183,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
 }
 
 /// Where the server itself is scraped: its first address, as this machine reaches it.
-fn own_target(listeners: &[LimitedListener]) -> String {
+fn own_target(listeners: &[Listener]) -> String {
     let addr = listeners.first().and_then(|l| l.addr().ok());
     match addr {
         Some(addr) if addr.ip().is_unspecified() => format!("127.0.0.1:{}", addr.port()),
@@ -241,6 +241,7 @@ struct Shared {
     data: Beside,
     growth: Arc<growth::Growth>,
     ingest: Arc<Ingest>,
+    connections: Arc<Connections>,
     dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
     config: ArcSwap<Config>,
@@ -344,7 +345,7 @@ fn dashboard_options(args: &ServeArgs, config: &Config) -> DashboardOptions {
 /// A server that has begun to scrape and answers as soon as it runs.
 struct Server {
     shared: Arc<Shared>,
-    listeners: Vec<LimitedListener>,
+    listeners: Vec<Listener>,
     router: Router,
     maintenance: Maintenance,
 }
@@ -354,7 +355,7 @@ impl Server {
         args: &ServeArgs,
         clock: Arc<dyn Clock>,
         source: ConfigSource,
-        listeners: Vec<LimitedListener>,
+        listeners: Vec<Listener>,
         guard: Option<Arc<WebGuard>>,
     ) -> Result<Self, AppError> {
         let cors_origin = Regex::new(&args.cors_origin)
@@ -384,6 +385,9 @@ impl Server {
         let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
         let scraping = manager.clone();
         telemetry.register(move || backend::scrape_figures(&scraping));
+        let connections = Connections::new(args.max_connections as usize, args.read_timeout, clock.clone());
+        let connected = connections.clone();
+        telemetry.register(move || backend::connection_figures(&connected.counts()));
         let ingest = Ingest::new(db.clone(), clock.clone(), ingest::options(args)?);
         let taken_in = ingest.clone();
         telemetry.register(move || ingest::figures(&taken_in));
@@ -410,6 +414,7 @@ impl Server {
             upstreams,
             growth: Arc::default(),
             ingest,
+            connections,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
             config: ArcSwap::from_pointee(Config::default()),
@@ -454,7 +459,7 @@ impl Server {
                 stop.stop.notify_one();
             };
             let service = router.clone();
-            serving.spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await });
+            serving.spawn(listener.serve(shared.connections.clone(), service, stopped));
         }
         shared.telemetry.state.ready(true);
         tracing::info!(pages = "/dashboards", "ready");

@@ -58,6 +58,18 @@ pub enum Command {
     /// Draw a dashboard or a panel into a file: PNG, SVG, or HTML that needs no server
     #[command(subcommand)]
     Render(RenderCommand),
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = "Example: promontory completions bash > /etc/bash_completion.d/promontory")]
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command
+    #[command(after_help = "Example: promontory man /usr/local/share/man/man1")]
+    Man {
+        /// Folder for the pages; without it the page of all is printed
+        folder: Option<PathBuf>,
+    },
     /// Look into a data folder, check and repair it, take samples in and out
     #[command(subcommand)]
     Tsdb(TsdbCommand),
@@ -72,12 +84,35 @@ pub enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Check rule files: names, expressions, rules that are there twice
+    Rules {
+        /// Files to check
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Check an exposition on standard input: whether it can be read, and odd names (exit code 3)
+    Metrics,
+    /// Ask a server whether it is alive
+    Healthy(ProbeArgs),
+    /// Ask a server whether it answers queries
+    Ready(ProbeArgs),
     /// Check Grafana dashboards: what of each panel is not drawn as its file says
     Dashboard {
         /// Files to check
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+/// Flags of `check healthy` and `check ready`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Address of the server
+    #[arg(long, value_name = "URL", default_value = "http://localhost:9090")]
+    pub url: String,
+    /// Whom to ask
+    #[command(flatten)]
+    pub http: ServerArgs,
 }
 
 /// `promontory test …`.
@@ -188,7 +223,11 @@ pub struct ServeArgs {
     /// Origins that may read the API from a browser, a regular expression
     #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
     pub cors_origin: String,
-    /// Connections served at once, over all addresses
+    /// Time that a client may take for the head of a request, and stay connected without one
+    #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    pub read_timeout: Duration,
+    /// Connections served at once, over all addresses; beyond, idle ones make room, and where there are none new ones
+    /// are refused
     #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
@@ -302,6 +341,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("config.auto-reload", args.config_auto_reload.to_string()),
         ("config.auto-reload-interval", args.config_auto_reload_interval.to_string()),
         ("web.listen-address", args.listen_addresses.join(",")),
+        ("web.config.file", path(&args.web_config_file)),
         ("web.enable-lifecycle", args.enable_lifecycle.to_string()),
         ("web.enable-admin-api", args.enable_admin_api.to_string()),
         ("web.enable-remote-write-receiver", args.enable_remote_write_receiver.to_string()),
@@ -310,6 +350,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("web.enable-push", args.enable_push.to_string()),
         ("push.ttl", args.push_ttl.to_string()),
         ("web.cors.origin", args.cors_origin.clone()),
+        ("web.read-timeout", args.read_timeout.to_string()),
         ("web.max-connections", args.max_connections.to_string()),
         ("web.max-notifications-subscribers", args.max_notifications_subscribers.to_string()),
         ("storage.tsdb.path", args.storage_path.display().to_string()),

@@ -13,9 +13,12 @@ use promontory_promql::reference::{Reference, ReferenceOptions};
 
 use crate::cli::TestPromqlArgs;
 
+mod check;
 mod progress;
 pub mod query;
 pub mod tsdb;
+
+pub use check::{Checked, check_metrics, check_rules};
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +196,22 @@ fn read_floor(path: &Path, evaluator: &str) -> Result<BTreeMap<String, usize>, C
         }
     }
     Ok(floor)
+}
+
+/// Prints what a shell needs to complete commands and flags.
+pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
+    clap_complete::generate(shell, &mut crate::cli::command(), "promontory", &mut &mut *out);
+}
+
+/// Writes a man page for each command into `folder`, or prints that of all.
+///
+/// # Errors
+/// [`CommandError`] when a page cannot be written.
+pub fn man(folder: Option<&Path>, out: &mut dyn Write) -> Result<(), CommandError> {
+    let command = crate::cli::command();
+    let Some(folder) = folder else { return Ok(clap_mangen::Man::new(command).render(&mut &mut *out)?) };
+    clap_mangen::generate_to(command, folder)?;
+    Ok(())
 }
 
 /// `1 job`, `2 jobs`.

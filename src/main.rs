@@ -13,6 +13,8 @@ use promontory::{app, commands};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What promtool answers when something can be read but is not as it should be.
+const ODD: u8 = 3;
 /// What shells expect of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -44,6 +46,18 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
         Some(Command::Check(CheckCommand::Dashboard { files })) => commands::check_dashboards(&files, &mut out)?,
+        Some(Command::Check(CheckCommand::Rules { files })) => commands::check_rules(&files, &mut out)?,
+        Some(Command::Check(CheckCommand::Metrics)) => return check_metrics(&mut out),
+        Some(Command::Check(CheckCommand::Healthy(args))) => commands::query::probe(&args, "/-/healthy", &mut out)?,
+        Some(Command::Check(CheckCommand::Ready(args))) => commands::query::probe(&args, "/-/ready", &mut out)?,
+        Some(Command::Completions { shell }) => {
+            commands::completions(shell, &mut out);
+            true
+        }
+        Some(Command::Man { folder }) => {
+            commands::man(folder.as_deref(), &mut out)?;
+            true
+        }
         Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
         Some(Command::Query(command)) => match commands::query::run(&command, &mut out) {
             Err(QueryError::Report(e)) if e.kind() == ErrorKind::BrokenPipe => true,
@@ -64,6 +78,16 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 fn code(all_good: bool) -> ExitCode {
     if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn check_metrics(out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut body = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut body)?;
+    Ok(match commands::check_metrics(&body, out)? {
+        commands::Checked::Good => ExitCode::SUCCESS,
+        commands::Checked::Odd => ExitCode::from(ODD),
+        commands::Checked::Unreadable => ExitCode::FAILURE,
+    })
 }
 
 fn tsdb(command: &TsdbCommand, out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -15,6 +15,7 @@ pub mod kubeconfig;
 pub mod otlp;
 pub mod relabel;
 pub mod remote;
+pub mod rules;
 pub mod scrape;
 pub mod sections;
 pub mod storage;

@@ -77,6 +77,18 @@ fn small_store() -> MemoryStore {
     store
 }
 
+/// Any line of InfluxDB is read or refused.
+pub fn influx_line(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        promontory::ingest::fuzz::influx_line(text);
+    }
+}
+
+/// Any OTLP request, in both encodings, becomes samples or is refused, whatever the translation.
+pub fn otlp(bytes: &[u8]) {
+    promontory::ingest::fuzz::otlp(bytes);
+}
+
 /// Any body of a scrape is read to its end or refused, in both formats.
 pub fn exposition(bytes: &[u8]) {
     for format in [Format::Text, Format::OpenMetrics] {

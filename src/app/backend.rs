@@ -19,6 +19,7 @@ use crate::http::{
     ActiveTarget, Backend, BlockInfo, BuildInfo, DroppedTarget, Exemplar, Features, Health, Notification, QueryCost,
     Readiness, RelabelStep, RuntimeInfo, SeriesExemplars, TargetMetadata, Targets, TsdbStatus,
 };
+use crate::listener::ConnectionCounts;
 use crate::scrape;
 use crate::telemetry::{Figures, Labelled, QuerySlice};
 
@@ -301,6 +302,23 @@ pub(super) fn cache_figures(stats: CacheStats) -> Vec<Figures> {
         ),
         Figures::gauge("promontory_query_result_cache_bytes", "Bytes of kept answers", stats.bytes as f64),
         Figures::gauge("promontory_query_result_cache_entries", "Kept answers", stats.answers as f64),
+    ]
+}
+
+/// Figures of connections.
+pub(super) fn connection_figures(counts: &ConnectionCounts) -> Vec<Figures> {
+    vec![
+        Figures::gauge("promontory_connections", "Connections that are open", counts.open as f64),
+        Figures::counter(
+            "promontory_connections_refused_total",
+            "Connections that were refused because there were web.max-connections of them",
+            counts.refused as f64,
+        ),
+        Figures::counter(
+            "promontory_connections_evicted_total",
+            "Connections on which nothing happened and that were closed to make room for others",
+            counts.evicted as f64,
+        ),
     ]
 }
 

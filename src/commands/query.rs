@@ -8,7 +8,7 @@ use promontory_config::http_client::{Auth, HeaderValue, HttpClientConfig, HttpHe
 use promontory_storage::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
-use crate::cli::{InstantArgs, LabelsArgs, QueryCommand, QueryOutput, RangeArgs, SeriesArgs, ServerArgs};
+use crate::cli::{InstantArgs, LabelsArgs, ProbeArgs, QueryCommand, QueryOutput, RangeArgs, SeriesArgs, ServerArgs};
 use crate::client::{Call, Client, FetchError, JobClient, Offer, TcpConnector, Url, UrlError};
 
 mod answer;
@@ -73,6 +73,19 @@ pub fn run(command: &QueryCommand, out: &mut dyn Write) -> Result<(), QueryError
             QueryCommand::Labels(args) => labels(args, out).await,
         }
     })
+}
+
+/// Asks `/-/healthy` or `/-/ready`; prints what the server says and answers whether all is well.
+///
+/// # Errors
+/// [`QueryError`]
+pub fn probe(args: &ProbeArgs, path: &str, out: &mut dyn Write) -> Result<bool, QueryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let server = Server::new(&args.url, &args.http)?;
+    let call = Call::get(server.url.with(path, &[]));
+    let answer = runtime.block_on(Client::new().send(&server.job, &call, server.timeout))?;
+    writeln!(out, "{}", String::from_utf8_lossy(&answer.body).trim_end())?;
+    Ok(answer.status.is_success())
 }
 
 async fn instant(args: &InstantArgs, out: &mut dyn Write) -> Result<(), QueryError> {

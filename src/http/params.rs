@@ -8,6 +8,8 @@ use super::answer::ApiError;
 
 /// Bytes of a form in the body.
 pub const FORM_BYTES_MAX: usize = 10 << 20;
+/// Time that a client may take for a form.
+const FORM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// Bytes of the text of one query.
 pub const QUERY_BYTES_MAX: usize = 1 << 20;
 
@@ -28,7 +30,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let url = request.uri().query().unwrap_or("").to_owned();
         let is_form = request.method() == Method::POST && has_form_type(&request);
         if is_form {
-            let body = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX).await.map_err(|e| {
+            let reading = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX);
+            let body = tokio::time::timeout(FORM_TIMEOUT, reading).await.map_err(|_| {
+                let seconds = FORM_TIMEOUT.as_secs();
+                ApiError::bad_data(format!("read form: took longer than {seconds} s (form_timeout)"))
+            })?;
+            let body = body.map_err(|e| {
                 ApiError::bad_data(format!("read form: {e}; at most {FORM_BYTES_MAX} bytes are read (form_bytes_max)"))
             })?;
             params.add(&String::from_utf8_lossy(&body));

@@ -6,6 +6,7 @@
 
 mod body;
 mod exposition;
+pub mod fuzz;
 mod import;
 mod influx;
 mod otlp;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::client::{Call, Client, FetchError, JobClient, Offer, TcpConnector, Url};
-use crate::listener::LimitedListener;
+use crate::listener::{Connections, Listener};
 
 /// Of the password `open sesame`.
 const HASH: &str = "$2b$04$IEHx7iXa9VurNCKJc3YIyu1ryEbq9588KQof9PBjd.6ZJh/7IjC7q";
@@ -55,10 +55,12 @@ impl Lab {
 
     /// Serves over a socket and fetches with `tls`.
     async fn fetch(&self, tls: TlsConfig) -> Result<String, FetchError> {
-        let listener = LimitedListener::bind_all(&["127.0.0.1:0".to_owned()], 4).await.unwrap().remove(0);
+        let listener = Listener::bind_all(&["127.0.0.1:0".to_owned()]).await.unwrap().remove(0);
         let listener = listener.guarded(Some(self.guard.clone()));
+        let clock = Arc::new(promontory_storage::clock::SystemClock::new());
+        let connections = Connections::new(4, promontory_model::Duration::from_secs(60), clock);
         let url = Url::parse(&format!("https://127.0.0.1:{}/", listener.addr().unwrap().port())).unwrap();
-        let serving = tokio::spawn(axum::serve(listener, self.router()).into_future());
+        let serving = tokio::spawn(listener.serve(connections, self.router(), std::future::pending()));
         let http = HttpClientConfig { tls, ..HttpClientConfig::default() };
         let offer = Offer { accept: "*/*".to_owned(), gzip: false, body_bytes_max: None };
         let job = JobClient::new(http, offer, Arc::new(TcpConnector));

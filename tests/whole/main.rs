@@ -1,5 +1,6 @@
 //! Tests of the whole: the layers of the source tree and the binary as a user runs it.
 
+mod abuse;
 mod admin;
 mod api;
 mod bad_input;

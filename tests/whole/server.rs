@@ -46,6 +46,13 @@ impl Server {
         server
     }
 
+    /// Most memory that it ever took.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Polls `condition` until it holds.
     pub(crate) fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         wait_until(what, START_MAX, &mut condition);

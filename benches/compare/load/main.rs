@@ -15,6 +15,7 @@ mod refusal;
 mod report;
 mod scraping;
 mod server;
+mod traffic;
 mod workload;
 
 use std::io::{self, Write as _};
@@ -57,7 +58,7 @@ struct Args {
     /// Systems to run, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "promontory,victoriametrics,prometheus")]
     systems: Vec<String>,
-    /// Kinds of data: nodes, pages, constant, random, scrape, targets, refused, wide (heavy), million (heavy)
+    /// Kinds of data: nodes, pages, constant, random, scrape, targets, refused, load, wide (heavy), million (heavy)
     #[arg(long, value_delimiter = ',', default_value = "nodes,pages,constant,random")]
     kinds: Vec<String>,
     /// GPU nodes of 1,027 series [default: 24, quick 4]
@@ -66,6 +67,9 @@ struct Args {
     /// Hours of samples [default: 6, quick 4, wide 24, million 2]
     #[arg(long)]
     hours: Option<usize>,
+    /// Seconds of the kind `load` [default: 300, quick 30]
+    #[arg(long)]
+    traffic_seconds: Option<u64>,
     /// Samples of one request
     #[arg(long, default_value_t = 2_000)]
     batch: usize,
@@ -103,6 +107,8 @@ struct Plan {
     queries: &'static [Query],
     /// What else is asked while a query over all series is refused, by our server.
     beside_refusal: Option<&'static str>,
+    /// Seconds of samples and queries at the same time, at the end.
+    traffic_s: Option<u64>,
 }
 
 fn run(args: &Args) -> io::Result<()> {
@@ -118,7 +124,8 @@ fn run(args: &Args) -> io::Result<()> {
         let n_nodes = args.nodes.unwrap_or(if args.quick { 4 } else { 24 });
         let n_series = if args.quick { 500 } else { 2_000 };
         let queries = if args.no_queries { &[] } else { &QUERIES[..] };
-        let plan = |kind, rounds| Plan { kind, rounds, kills: false, queries: &[], beside_refusal: None };
+        let plan =
+            |kind, rounds| Plan { kind, rounds, kills: false, queries: &[], beside_refusal: None, traffic_s: None };
         let hours = |default: usize| args.hours.unwrap_or(default) * HOUR;
         plans.push(match kind.as_str() {
             "nodes" => Plan { kills: true, queries, ..plan(Kind::Nodes { n_nodes }, rounds) },
@@ -128,6 +135,10 @@ fn run(args: &Args) -> io::Result<()> {
             "refused" => {
                 let beside_refusal = Some("sum(x{instance=\"10.1.0.0:9100\"})");
                 Plan { beside_refusal, ..plan(Kind::Wide { n_series: 1_000_000 }, REFUSED_ROUNDS) }
+            }
+            "load" => {
+                let traffic_s = args.traffic_seconds.or(Some(if args.quick { 30 } else { 300 }));
+                Plan { traffic_s, ..plan(Kind::Nodes { n_nodes: args.nodes.unwrap_or(24) }, hours(2)) }
             }
             "wide" => Plan { queries: &[WIDE], ..plan(Kind::Wide { n_series: 100_000 }, hours(24)) },
             "million" => {
@@ -172,6 +183,12 @@ fn run(args: &Args) -> io::Result<()> {
     io::stdout().write_all(report.text().as_bytes())
 }
 
+/// Rounds that traffic may add: those of 100,000 samples a second.
+fn traffic_rounds(plan: &Plan) -> usize {
+    let Kind::Nodes { n_nodes } = plan.kind else { return 0 };
+    plan.traffic_s.map_or(0, |s| s as usize * 100_000 / (n_nodes * node::N_SERIES).max(1) + TAIL)
+}
+
 /// Start of the samples: whole two hours, not long ago, and within one day of UTC.
 fn start_ms(rounds: usize) -> i64 {
     const BLOCK_MS: i64 = 2 * 3_600_000;
@@ -214,7 +231,7 @@ fn measure(args: &Args, system: System, plan: &Plan, pages: Option<&Pages>) -> i
 fn feed(args: &Args, server: &mut Server, plan: &Plan, pages: Option<&Pages>) -> io::Result<Outcome> {
     let mut workload = Workload::new(plan.kind, args.seed, pages)?;
     let rounds = pages.map_or(plan.rounds, |p| p.pages.len());
-    let start = start_ms(rounds);
+    let start = start_ms(rounds.saturating_add(traffic_rounds(plan)));
     let mut sender = Sender::new(server.port, args.batch);
     let mut outcome = Outcome::default();
     let mut samples = Vec::new();
@@ -228,6 +245,12 @@ fn feed(args: &Args, server: &mut Server, plan: &Plan, pages: Option<&Pages>) ->
     }
     sender.flush(&workload.labels)?;
     outcome.peak = server.memory()?;
+    let mut n_rounds = rounds;
+    if let Some(seconds) = plan.traffic_s {
+        let sent = sender.n_sent;
+        outcome.traffic = Some(traffic::measure(server, &mut workload, &mut sender, start, rounds, seconds)?);
+        n_rounds += ((sender.n_sent - sent) as usize).div_ceil(workload.labels.len().max(1));
+    }
     server.settle(SETTLE_S)?;
     let n_sent = sender.n_sent as f64;
     outcome.n_series = workload.labels.len();
@@ -235,7 +258,6 @@ fn feed(args: &Args, server: &mut Server, plan: &Plan, pages: Option<&Pages>) ->
     outcome.memory = server.memory()?;
     outcome.written_per_sample = server.written_bytes()? / n_sent;
     outcome.wire_per_sample = sender.bytes_sent as f64 / n_sent;
-    let mut n_rounds = rounds;
     if plan.kills {
         // What the kill takes is then a part of the last ten minutes, not of all that the rest of the table is about.
         server.flush()?;

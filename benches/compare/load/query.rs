@@ -128,6 +128,15 @@ impl Query {
         Ok(Timing { first_ms, cold_ms, cpu_ms, refreshed_ms, bytes, peak_mib, risen_mib: peak_mib - before })
     }
 
+    pub(crate) fn is_range(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// The query over another range, up to `end_s`.
+    pub(crate) fn path_over(&self, end_s: i64, length_s: i64, step_s: i64) -> String {
+        Self { range: Some((length_s, step_s)), ..*self }.path(end_s)
+    }
+
     fn path(&self, end_s: i64) -> String {
         let text = escape(self.text);
         match self.range {

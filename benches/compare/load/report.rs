@@ -6,6 +6,7 @@ use crate::bars::Verdict;
 use crate::query::{Query, Timing};
 use crate::refusal::Refusal;
 use crate::server::{Memory, System};
+use crate::traffic::Traffic;
 
 /// What one server showed with one kind of data.
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub(crate) struct Outcome {
     pub(crate) lost: i64,
     pub(crate) timings: Vec<Timing>,
     pub(crate) refusal: Option<Refusal>,
+    pub(crate) traffic: Option<Traffic>,
 }
 
 impl Outcome {
@@ -50,6 +52,9 @@ pub(crate) struct Report {
     systems: Vec<System>,
     parts: Vec<String>,
 }
+
+/// What is told of traffic.
+type Figure = fn(&Traffic) -> f64;
 
 /// One line of a table.
 struct Row<'a> {
@@ -115,6 +120,23 @@ impl Report {
         }
         if !queries.is_empty() {
             rows.push(row("resident after the queries, MiB", 1, true, &|o| Some(o.queried.resident)));
+        }
+        if outcomes.iter().any(|o| o.traffic.is_some()) {
+            let titles: [(&str, usize, Figure); 10] = [
+                ("range queries beside samples, p50, ms", 1, |t| t.p50_ms),
+                ("… p95, ms", 1, |t| t.p95_ms),
+                ("… p99, ms", 1, |t| t.p99_ms),
+                ("… answered a second", 1, |t| t.queries_per_s),
+                ("… not answered", 0, |t| t.n_errors as f64),
+                ("samples that arrived a second", 0, |t| t.samples_per_s),
+                ("processors busy meanwhile", 2, |t| t.processors),
+                ("resident a fifth into it, MiB", 1, |t| t.early_mib),
+                ("resident at its end, MiB", 1, |t| t.late_mib),
+                ("most resident, MiB", 1, |t| t.peak_mib),
+            ];
+            for (title, decimals, get) in titles {
+                rows.push(row(title, decimals, true, &|o| o.traffic.as_ref().map(get)));
+            }
         }
         rows.push(row("bytes of remote write per sample", 1, false, &|o| Some(o.wire_per_sample)));
         rows.iter().for_each(|r| r.write(&mut out));

@@ -204,6 +204,13 @@ fn plain(name: &str, colons: bool) -> Cow<'_, str> {
     Cow::Owned(start.chars().chain(rest).collect())
 }
 
+/// Reads a line and forgets it.
+pub(super) fn read_line(text: &str) {
+    if let Ok(Some(line)) = line::parse(text) {
+        push(&mut Batch::default(), &line, "db", 0);
+    }
+}
+
 /// `/ping`: clients ask it to see whether somebody is there, and which version.
 pub(super) async fn ping() -> Response {
     (StatusCode::NO_CONTENT, [VERSION]).into_response()

@@ -149,5 +149,15 @@ fn store(ingest: &Ingest, encoding: Encoding, bytes: &[u8]) -> Result<Option<Par
     Ok(Some(PartialSuccess { rejected_data_points, error_message }))
 }
 
+/// Translates a request in either encoding, if it is one, by all rules for differences.
+pub(super) fn translate_any(bytes: &[u8], config: &promontory_config::OtlpConfig) {
+    for request in [ExportRequest::from_protobuf(bytes).ok(), ExportRequest::from_json(bytes).ok()].iter().flatten() {
+        let mut totals = Totals::default();
+        for delta in [DeltaMode::Refuse, DeltaMode::AddUp, DeltaMode::Keep] {
+            translate(request, Rules { config, delta, lookback_ms: 300_000, now_ms: 0, totals: &mut totals });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,216 @@
+//! `promontory check metrics`: an exposition on standard input, whether it can be read and whether names follow custom.
+//!
+//! # Source
+//! The problems and their words are those of `promtool check metrics`, so that scripts which look for them find them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use promontory_model::{METRIC_NAME, MetricType};
+
+use crate::scrape::exposition::{Format, Item, Metadata, Parser};
+
+/// Units and the base unit that stands for them.
+const UNITS: &[(&str, &str)] = &[
+    ("milliseconds", "seconds"),
+    ("microseconds", "seconds"),
+    ("nanoseconds", "seconds"),
+    ("minutes", "seconds"),
+    ("hours", "seconds"),
+    ("days", "seconds"),
+    ("weeks", "seconds"),
+    ("kelvin", "celsius"),
+    ("kelvins", "celsius"),
+    ("fahrenheit", "celsius"),
+    ("rankine", "celsius"),
+    ("inches", "meters"),
+    ("yards", "meters"),
+    ("miles", "meters"),
+    ("kilometers", "meters"),
+    ("millimeters", "meters"),
+    ("bits", "bytes"),
+    ("kilobytes", "bytes"),
+    ("megabytes", "bytes"),
+    ("gigabytes", "bytes"),
+    ("kibibytes", "bytes"),
+    ("mebibytes", "bytes"),
+    ("calories", "joules"),
+    ("kilojoules", "joules"),
+    ("kilowatts", "joules"),
+    ("percents", "ratio"),
+    ("kilograms", "grams"),
+    ("milligrams", "grams"),
+    ("kilovolts", "volts"),
+    ("millivolts", "volts"),
+    ("milliamperes", "amperes"),
+];
+
+/// Short forms of units.
+const SHORT: &[&str] = &["s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"];
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing is odd.
+    Good,
+    /// It can be read, but names are odd.
+    Odd,
+    /// It cannot be read.
+    Unreadable,
+}
+
+#[derive(Debug, Default)]
+struct Family {
+    kind: MetricType,
+    has_help: bool,
+    metrics: BTreeSet<String>,
+    labels: BTreeSet<String>,
+}
+
+/// Checks an exposition in Prometheus text and writes a line per problem.
+///
+/// # Errors
+/// When the report cannot be written.
+pub fn check_metrics(body: &[u8], out: &mut dyn Write) -> io::Result<Checked> {
+    let families = match read(body) {
+        Ok(families) => families,
+        Err(e) => {
+            writeln!(out, "error while linting: {e}")?;
+            return Ok(Checked::Unreadable);
+        }
+    };
+    let mut checked = Checked::Good;
+    for (name, family) in &families {
+        for problem in problems(name, family) {
+            writeln!(out, "{name} {problem}")?;
+            checked = Checked::Odd;
+        }
+    }
+    Ok(checked)
+}
+
+fn read(body: &[u8]) -> Result<BTreeMap<String, Family>, String> {
+    let mut parser = Parser::new(body, Format::Text);
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut current = String::new();
+    let mut seen: BTreeSet<Vec<(String, String)>> = BTreeSet::new();
+    loop {
+        match parser.next_item().map_err(|e| e.to_string())? {
+            Item::End => return Ok(families),
+            Item::Metadata { family, text, .. } => {
+                let of = families.entry(family.clone()).or_default();
+                match text {
+                    Metadata::Type(kind) => of.kind = kind,
+                    Metadata::Help(help) => of.has_help = !help.is_empty(),
+                    Metadata::Unit(_) => {}
+                }
+                current = family;
+            }
+            Item::Sample { .. } => {
+                let mut pairs: Vec<(String, String)> =
+                    parser.labels().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+                let name = pairs.iter().find(|(n, _)| n == METRIC_NAME).map_or_else(String::new, |(_, v)| v.clone());
+                let suffixes: &[&str] = match families.get(&current).map(|f| f.kind) {
+                    Some(MetricType::Histogram) => &["", "_bucket", "_sum", "_count"],
+                    Some(MetricType::Summary) => &["", "_sum", "_count"],
+                    _ => &[""],
+                };
+                let is_current = name.strip_prefix(&current).is_some_and(|s| suffixes.contains(&s));
+                let family = families.entry(if is_current { current.clone() } else { name.clone() }).or_default();
+                family.labels.extend(pairs.iter().map(|(n, _)| n.clone()).filter(|n| n != METRIC_NAME));
+                family.metrics.insert(name.clone());
+                pairs.sort();
+                if !seen.insert(pairs) {
+                    return Err(format!("metric {name} is there twice with the same labels"));
+                }
+            }
+        }
+    }
+}
+
+fn problems(name: &str, family: &Family) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut say = |is: bool, text: &str| {
+        if is {
+            out.push(text.to_owned());
+        }
+    };
+    let kind = family.kind;
+    let (is_histogram, is_summary) = (kind == MetricType::Histogram, kind == MetricType::Summary);
+    say(!family.has_help, "no help text");
+    let is_total = name.ends_with("_total");
+    say(kind == MetricType::Counter && !is_total, "counter metrics should have \"_total\" suffix");
+    let is_typed = kind != MetricType::Unknown;
+    say(is_typed && kind != MetricType::Counter && is_total, "non-counter metrics should not have \"_total\" suffix");
+    say(
+        is_typed && !is_histogram && name.ends_with("_bucket"),
+        "non-histogram metrics should not have \"_bucket\" suffix",
+    );
+    for suffix in ["_count", "_sum"] {
+        let text = format!("non-histogram and non-summary metrics should not have \"{suffix}\" suffix");
+        say(is_typed && !is_histogram && !is_summary && name.ends_with(suffix), &text);
+    }
+    let has_label = |name: &str| family.labels.contains(name);
+    say(is_typed && !is_histogram && has_label("le"), "non-histogram metrics should not have \"le\" label");
+    say(is_typed && !is_summary && has_label("quantile"), "non-summary metrics should not have \"quantile\" label");
+    let words: Vec<String> = name.to_ascii_lowercase().split('_').map(str::to_owned).collect();
+    for typed in ["counter", "gauge", "histogram", "summary"] {
+        let text = format!("metric name should not include type '{typed}'");
+        say(kind.as_str() == typed && words.iter().any(|w| w == typed), &text);
+    }
+    say(name.contains(':'), "metric names should not contain ':'");
+    say(is_camel(name), "metric names should be written in 'snake_case' not 'camelCase'");
+    say(family.labels.iter().any(|l| is_camel(l)), "label names should be written in 'snake_case' not 'camelCase'");
+    say(words.iter().skip(1).any(|w| SHORT.contains(&w.as_str())), "metric names should not contain abbreviated units");
+    for word in &words {
+        if let Some((unit, base)) = UNITS.iter().find(|(unit, _)| unit == word) {
+            out.push(format!("use base unit \"{base}\" instead of \"{unit}\""));
+        }
+    }
+    out
+}
+
+fn is_camel(name: &str) -> bool {
+    name.as_bytes().windows(2).any(|w| w[0].is_ascii_lowercase() && w[1].is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, checked: Checked, expected: &str) {
+        let mut out = Vec::new();
+        assert_eq!(check_metrics(body.as_bytes(), &mut out).unwrap(), checked);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn odd_names_are_told() {
+        let good = "# HELP a_seconds Time.\n# TYPE a_seconds histogram\na_seconds_bucket{le=\"+Inf\"} 1\n\
+                    a_seconds_sum 1\na_seconds_count 1\n";
+        check(good, Checked::Good, "");
+        check("a_total 1\n", Checked::Odd, "a_total no help text\n");
+        check(
+            "# HELP reqCounter x\n# TYPE reqCounter counter\nreqCounter{someLabel=\"a\"} 1\n",
+            Checked::Odd,
+            "reqCounter counter metrics should have \"_total\" suffix\n\
+             reqCounter metric names should be written in 'snake_case' not 'camelCase'\n\
+             reqCounter label names should be written in 'snake_case' not 'camelCase'\n",
+        );
+        check(
+            "# HELP t_milliseconds_total x\n# TYPE t_milliseconds_total gauge\nt_milliseconds_total 1\n",
+            Checked::Odd,
+            "t_milliseconds_total non-counter metrics should not have \"_total\" suffix\n\
+             t_milliseconds_total use base unit \"seconds\" instead of \"milliseconds\"\n",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_where() {
+        let mut out = Vec::new();
+        assert_eq!(check_metrics(b"a 1\na b\n", &mut out).unwrap(), Checked::Unreadable);
+        assert!(String::from_utf8(out).unwrap().starts_with("error while linting: "));
+        assert_eq!(check_metrics(b"a 1\na 2\n", &mut Vec::new()).unwrap(), Checked::Unreadable);
+    }
+}

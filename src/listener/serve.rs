@@ -1,0 +1,203 @@
+//! Accepts connections and answers on them until the server stops.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::Listener;
+use super::connections::{Connections, Doing, Place};
+use super::wire::Wire;
+
+/// Refused connections that are told why; others are closed at once.
+const TOLD_AT_ONCE_MAX: usize = 256;
+/// Time that a refused client has to read why.
+const TELLING: Duration = Duration::from_secs(1);
+/// Bytes of its request that are read meanwhile: closing before would throw the answer away.
+const TELLING_BYTES: usize = 64 << 10;
+/// Wait after an accept that failed for want of something.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+impl Listener {
+    /// Answers by `router` until `stopped`, then until all answers that have begun are written.
+    pub async fn serve(self, connections: Arc<Connections>, router: Router, stopped: impl Future<Output = ()>) {
+        let (tell, told) = watch::channel(());
+        let mut tasks = JoinSet::new();
+        let telling = Arc::new(Semaphore::new(TOLD_AT_ONCE_MAX));
+        let mut stopped = pin!(stopped);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = &mut stopped => break,
+            };
+            while tasks.try_join_next().is_some() {}
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                // The client is gone already, or there are no more files to open.
+                Err(error) => {
+                    tracing::debug!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            };
+            match connections.admit() {
+                Some(place) => {
+                    // Answers are written whole; waiting for more only delays them.
+                    let _ = stream.set_nodelay(true);
+                    let wire = Wire::new(stream, self.guard.as_deref());
+                    tasks.spawn(answer(wire, place, connections.read_timeout, router.clone(), told.clone()));
+                }
+                // Over TLS it would take a handshake to say so.
+                None if self.guard.is_some() => {}
+                None => {
+                    let max = connections.max;
+                    if let Ok(telling) = telling.clone().try_acquire_owned() {
+                        tasks.spawn(async move {
+                            let _ = tokio::time::timeout(TELLING, refuse(stream, max)).await;
+                            drop(telling);
+                        });
+                    }
+                }
+            }
+        }
+        drop(told);
+        drop(self.socket);
+        // Whoever waits for a request sees this and ends.
+        drop(tell);
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Answers all requests of a connection.
+async fn answer(wire: Wire, place: Place, read_timeout: Duration, router: Router, mut stop: watch::Receiver<()>) {
+    let place = Arc::new(place);
+    let connection = place.connection().clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (place, router) = (place.clone(), router.clone());
+        async move {
+            place.does(if request.body().is_end_stream() { Doing::Answering } else { Doing::Receiving });
+            let arriving = place.clone();
+            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving }));
+            let response = TowerToHyperService::new(router).call(request).await?;
+            place.does(Doing::Sending);
+            Ok::<_, Infallible>(response.map(|body| Leaving { body, place }))
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(read_timeout)
+        .serve_connection(TokioIo::new(wire), service);
+    let mut served = pin!(served);
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            // How a connection ended is its client's matter.
+            _ = served.as_mut() => return,
+            () = connection.evicted.notified() => return,
+            _ = stop.changed(), if !is_stopping => {
+                is_stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Tells a client why it is not served.
+async fn refuse(mut stream: TcpStream, max: usize) {
+    let reason = format!("there are {max} connections, as many as web.max-connections allows; try again\n");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{reason}",
+        reason.len()
+    );
+    if stream.write_all(answer.as_bytes()).await.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut read = 0;
+    let mut piece = [0; 4096];
+    while read < TELLING_BYTES {
+        match stream.read(&mut piece).await {
+            Ok(n) if n > 0 => read += n,
+            _ => return,
+        }
+    }
+}
+
+/// The body of a request, which knows when it is there.
+struct Arriving {
+    body: Incoming,
+    place: Arc<Place>,
+}
+
+impl hyper::body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || frame.is_ready() && self.body.is_end_stream() {
+            self.place.does(Doing::Answering);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.place.does(Doing::Answering);
+    }
+}
+
+/// The body of an answer; when it is gone, the connection waits for the next request.
+struct Leaving {
+    body: Body,
+    place: Arc<Place>,
+}
+
+impl hyper::body::Body for Leaving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Asked for when there is room for it, that is when the client has read.
+        self.place.does(Doing::Sending);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.place.does(Doing::Waiting);
+    }
+}
