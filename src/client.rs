@@ -189,7 +189,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Arriving {
     response: Response<Incoming>,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Arriving {
@@ -205,7 +205,7 @@ impl Arriving {
     /// [`FetchError::Body`] if the connection broke.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
-            match self.response.body_mut().frame().await {
+            match self.connection.driver().drive(self.response.body_mut().frame()).await {
                 None => return Ok(None),
                 Some(Err(e)) => return Err(BodyError::Read(e).into()),
                 Some(Ok(frame)) => {
@@ -373,13 +373,13 @@ impl Client {
         body: &mut Vec<u8>,
     ) -> Result<String, FetchError> {
         let asked = async {
-            let (response, connection, origin) = self.follow(job, call).await?;
+            let (response, mut connection, origin) = self.follow(job, call).await?;
             if response.status() != StatusCode::OK {
                 return Err(FetchError::Status(status_text(&response)));
             }
             let content_type = response.headers().get(header::CONTENT_TYPE);
             let content_type = content_type.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-            take(response, job.offer.body_bytes_max, body).await?;
+            connection.driver().drive(take(response, job.offer.body_bytes_max, body)).await?;
             self.keep(origin, connection);
             Ok(content_type.unwrap_or_default())
         };
@@ -393,11 +393,11 @@ impl Client {
     /// [`FetchError`]
     pub async fn send(&mut self, job: &JobClient, call: &Call, timeout: Duration) -> Result<Answer, FetchError> {
         let asked = async {
-            let (response, connection, origin) = self.follow(job, call).await?;
+            let (response, mut connection, origin) = self.follow(job, call).await?;
             let (status, reason) = (response.status(), status_text(&response));
             let headers = response.headers().clone();
             let mut body = Vec::new();
-            take(response, job.offer.body_bytes_max, &mut body).await?;
+            connection.driver().drive(take(response, job.offer.body_bytes_max, &mut body)).await?;
             self.keep(origin, connection);
             Ok(Answer { status, reason, headers, body })
         };
@@ -413,7 +413,7 @@ impl Client {
     pub async fn open(job: &JobClient, call: &Call, timeout: Duration) -> Result<Arriving, FetchError> {
         let mut client = Self::new();
         match tokio::time::timeout(timeout, client.follow(job, call)).await {
-            Ok(result) => result.map(|(response, connection, _)| Arriving { response, _connection: connection }),
+            Ok(result) => result.map(|(response, connection, _)| Arriving { response, connection }),
             Err(_) => client.gave_up(call),
         }
     }
@@ -436,7 +436,7 @@ impl Client {
             // What was meant for TLS does not go over plain text, even to the same host.
             let trusted = origin.authority == own.authority && (origin.tls || !own.tls);
             let headers = job.headers(&call, trusted).await?;
-            let (response, connection) = self.exchange(job, &call, &headers).await?;
+            let (response, mut connection) = self.exchange(job, &call, &headers).await?;
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
             match location {
                 Some(location) if is_redirect(response.status()) && job.http.follow_redirects => {
@@ -450,7 +450,7 @@ impl Client {
                         call.method = Method::GET;
                         call.body = Bytes::new();
                     }
-                    if drain(response.into_body()).await {
+                    if connection.driver().drive(drain(response.into_body())).await {
                         self.keep(origin, connection);
                     }
                 }

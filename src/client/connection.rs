@@ -1,7 +1,12 @@
-//! One connection: made, through a proxy where there is one, with TLS where it is wanted; asked; driven by a task that
+//! One connection: made, through a proxy where there is one, with TLS where it is wanted; asked; and driven: one of
+//! HTTP/1.1 by who waits for its answer, so that bytes need not change hands between tasks, one of HTTP/2 by a task that
 //! ends with it.
 
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,11 +26,49 @@ use super::{Asked, Call, FetchError, JobClient, ProxyError, Stream, TlsError, pr
 /// with hyper's default they would keep hundreds.
 const READ_BUFFER_BYTES: usize = 32 << 10;
 
-/// A connection and the task that drives it.
+/// A connection and what moves its bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: Sender,
-    driver: AbortHandle,
+    driver: Driver,
+}
+
+/// What moves the bytes of a connection. Its errors reach whoever waits for an answer.
+pub(super) enum Driver {
+    /// Works while somebody waits for what it brings.
+    Own(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Works by itself.
+    Task(AbortHandle),
+    Ended,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own(_) => "Own",
+            Self::Task(_) => "Task",
+            Self::Ended => "Ended",
+        })
+    }
+}
+
+impl Driver {
+    /// Waits for `future`, which waits for this connection.
+    pub(super) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            let Self::Own(driver) = self else { return Poll::Pending };
+            if driver.as_mut().poll(cx).is_ready() {
+                *self = Self::Ended;
+            }
+            // It may have brought what is waited for.
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
 }
 
 #[derive(Debug)]
@@ -41,18 +84,25 @@ enum Sender {
     },
 }
 
-impl Drop for Connection {
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Self::Task(task) = self {
+            task.abort();
+        }
     }
 }
 
 impl Connection {
     pub(super) async fn is_ready(&mut self) -> bool {
         match &mut self.sender {
-            Sender::Http1 { sender, .. } => sender.ready().await.is_ok(),
+            Sender::Http1 { sender, .. } => self.driver.drive(sender.ready()).await.is_ok(),
             Sender::Http2 { sender, .. } => sender.ready().await.is_ok(),
         }
+    }
+
+    /// What moves the bytes of the answer.
+    pub(super) fn driver(&mut self) -> &mut Driver {
+        &mut self.driver
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -72,7 +122,7 @@ impl Connection {
                         request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
                     }
                 }
-                sender.send_request(request).await
+                self.driver.drive(sender.send_request(request)).await
             }
             Sender::Http2 { sender, origin } => {
                 name_origin(&mut request, origin);
@@ -133,15 +183,17 @@ pub(super) async fn connect(job: &JobClient, call: &Call) -> Result<Connection, 
         (stream, is_http2) = secure(job, call.asked(), name, stream, Alpn::AsConfigured).await?;
     }
     let failed = |source| FetchError::Exchange { asked: call.asked(), source };
-    // The driver's error reaches whoever waits for an answer.
     if is_http2 {
         let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
         let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
-        return Ok(Connection { sender: Sender::Http2 { sender, origin: origin.clone() }, driver });
+        return Ok(Connection {
+            sender: Sender::Http2 { sender, origin: origin.clone() },
+            driver: Driver::Task(driver),
+        });
     }
     let handshake = http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (sender, driver) = handshake.map_err(failed)?;
-    let driver = tokio::spawn(async move { drop(driver.await) }).abort_handle();
+    let driver = Driver::Own(Box::pin(async move { drop(driver.await) }));
     Ok(Connection { sender: Sender::Http1 { sender, proxied }, driver })
 }
 
