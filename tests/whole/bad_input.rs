@@ -81,10 +81,10 @@ fn configuration_errors_name_file_line_and_field() {
 fn a_field_not_built_yet_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("prometheus.yml");
-    std::fs::write(&file, "remote_write:\n- url: http://127.0.0.1:1/\n").expect("a writable folder");
+    std::fs::write(&file, "tracing:\n  endpoint: 127.0.0.1:4317\n").expect("a writable folder");
     check(
         &["check", "config", &file.display().to_string()],
-        &["remote_write is not supported: samples are not sent on"],
+        &["tracing is not supported: this server sends no traces"],
     );
 }
 
