@@ -16,6 +16,7 @@ mod lines;
 pub mod listener;
 pub mod remote;
 pub mod scrape;
+mod sources;
 pub mod telemetry;
 pub mod ui;
 pub mod web_config;

@@ -1,26 +1,17 @@
 //! Where every way in but scraping and remote write ends: labelled samples become rows of their source's group.
 //!
-//! Series of one job and instance share a writer, and so their timestamps. What nobody sent for a while is forgotten,
-//! and the head may then drop it. Samples are safe when [`Store::append`] has returned.
+//! Samples are safe when [`Store::append`] has returned.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use promontory_model::{HistogramSample, Labels, MetricMetadata, Timestamp};
 use promontory_storage::clock::Clock;
-use promontory_storage::{AppendError, Appended, Db, Exemplar, GroupWriter, SeriesRef, WriteError};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, WriteError};
 use rapidhash::fast::RandomState;
 
-/// Pairs of job and instance with a writer of their own; series of others share one.
-const SOURCES_MAX: usize = 20_000;
-/// A series is forgotten when it was not sent for this long.
-const IDLE_MS: i64 = 15 * 60_000;
-/// Time between two searches for idle series.
-const SWEEP_MS: i64 = 60_000;
-/// Samples this far ahead of the clock are refused.
-const FUTURE_MS: i64 = 10 * 60_000;
+use crate::sources::{FUTURE_MS, Known, Sources};
 
 /// How samples came here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,46 +111,12 @@ pub(super) struct Store {
 
 struct State {
     series: HashMap<Labels, Known, RandomState>,
-    sources: Vec<Source>,
-    /// Position in `sources` by job and instance.
-    source_of: HashMap<(String, String), usize>,
-    /// Positions in `sources` whose series are all forgotten.
-    free: Vec<usize>,
-    /// Positions in `sources` with pending samples.
-    touched: Vec<usize>,
-    swept_ms: i64,
-}
-
-/// A series that was sent before.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    source: usize,
-    series: SeriesRef,
-    /// When it was last sent.
-    used_ms: i64,
-}
-
-/// A job's instance, as far as it is sent.
-struct Source {
-    key: (String, String),
-    writer: GroupWriter,
-    n_series: usize,
-    is_touched: bool,
-    samples: Vec<(SeriesRef, Timestamp, f64)>,
-    histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
-    exemplars: Vec<(SeriesRef, Exemplar)>,
+    sources: Sources,
 }
 
 impl Store {
     pub(super) fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        let state = State {
-            series: HashMap::default(),
-            sources: Vec::new(),
-            source_of: HashMap::new(),
-            free: Vec::new(),
-            touched: Vec::new(),
-            swept_ms: i64::MIN,
-        };
+        let state = State { series: HashMap::default(), sources: Sources::new(db.clone()) };
         Self { db, clock, state: Mutex::new(state), counts: Default::default() }
     }
 
@@ -182,11 +139,11 @@ impl Store {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.sweep(now_ms);
         let mut stored = Stored::default();
-        let staged = state.stage(&self.db, batch.samples, batch.histograms, batch.exemplars, now_ms, &mut stored);
-        let appended = state.flush(&mut stored, staged.is_ok());
+        let staged = state.stage(batch.samples, batch.histograms, batch.exemplars, now_ms, &mut stored);
+        let flushed = state.sources.flush(staged.is_ok());
         drop(state);
         staged?;
-        appended?;
+        (stored.appended, _) = flushed?;
         if self.db.learn_metadata(batch.metadata) > 0 {
             tracing::warn!(protocol = protocol.as_str(), "types and help texts are not kept: there are too many");
         }
@@ -214,7 +171,6 @@ impl State {
     /// Gives every sample to the source of its series.
     fn stage(
         &mut self,
-        db: &Db,
         samples: Vec<(Labels, i64, f64)>,
         histograms: Vec<(Labels, i64, HistogramSample)>,
         exemplars: Vec<(Labels, Exemplar)>,
@@ -225,153 +181,59 @@ impl State {
         for (labels, t, v) in samples {
             if t > future {
                 stored.future += 1;
-            } else if let Some((source, series)) = self.look_up(db, labels, now_ms, stored)? {
-                self.touch(source).samples.push((series, Timestamp(t), v));
+            } else if let Some(known) = self.look_up(labels, now_ms, stored)? {
+                self.sources.pending(&known).samples.push((known.series, Timestamp(t), v));
             }
         }
         for (labels, t, histogram) in histograms {
             if t > future {
                 stored.future += 1;
-            } else if let Some((source, series)) = self.look_up(db, labels, now_ms, stored)? {
-                self.touch(source).histograms.push((series, Timestamp(t), histogram));
+            } else if let Some(known) = self.look_up(labels, now_ms, stored)? {
+                self.sources.pending(&known).histograms.push((known.series, Timestamp(t), histogram));
             }
         }
         // Exemplars that are not kept are no error, for nobody could do anything about it.
         for (labels, exemplar) in exemplars.into_iter().filter(|(_, e)| e.timestamp.0 <= future) {
-            if let Some((source, series)) = self.look_up(db, labels, now_ms, &mut Stored::default())? {
-                self.touch(source).exemplars.push((series, exemplar));
+            if let Some(known) = self.look_up(labels, now_ms, &mut Stored::default())? {
+                self.sources.pending(&known).exemplars.push((known.series, exemplar));
             }
         }
         Ok(())
     }
 
-    fn touch(&mut self, at: usize) -> &mut Source {
-        let source = &mut self.sources[at];
-        if !std::mem::replace(&mut source.is_touched, true) {
-            self.touched.push(at);
-        }
-        source
-    }
-
-    /// Appends what is pending, or drops it.
-    fn flush(&mut self, stored: &mut Stored, is_wanted: bool) -> Result<(), AppendError> {
-        let mut result = Ok(());
-        let mut bounds = None;
-        for at in self.touched.drain(..) {
-            let source = &mut self.sources[at];
-            source.is_touched = false;
-            let (samples, histograms) = (std::mem::take(&mut source.samples), std::mem::take(&mut source.histograms));
-            let mut exemplars = std::mem::take(&mut source.exemplars);
-            if !is_wanted || result.is_err() {
-                continue;
-            }
-            let bounds = *bounds.get_or_insert_with(|| source.writer.time_bounds());
-            match source.writer.append_at_within(bounds, &samples, &histograms) {
-                Ok(appended) => stored.appended.add(appended),
-                Err(e) => {
-                    result = Err(e);
-                    continue;
-                }
-            }
-            if !exemplars.is_empty() {
-                exemplars.sort_by_key(|(_, e)| e.timestamp);
-                result = source.writer.append_exemplars(exemplars).map(drop);
-            }
-        }
-        result
-    }
-
-    /// Source and reference of the series with these labels, known or new; `None` when there is none.
-    fn look_up(
-        &mut self,
-        db: &Db,
-        labels: Labels,
-        now_ms: i64,
-        stored: &mut Stored,
-    ) -> Result<Option<(usize, SeriesRef)>, AppendError> {
+    /// The series with these labels, known or new; `None`, and counted, when it cannot be stored.
+    fn look_up(&mut self, labels: Labels, now_ms: i64, stored: &mut Stored) -> Result<Option<Known>, AppendError> {
         if let Some(known) = self.series.get_mut(&labels) {
             known.used_ms = now_ms;
-            return Ok(Some((known.source, known.series)));
+            return Ok(Some(*known));
         }
-        let at = self.source(db, &labels);
-        let source = &mut self.sources[at];
-        match source.writer.resolve(&labels) {
-            Ok(series) => {
-                source.n_series += 1;
-                self.series.insert(labels, Known { source: at, series, used_ms: now_ms });
-                Ok(Some((at, series)))
+        match self.sources.learn(&labels, now_ms) {
+            Ok(known) => {
+                self.series.insert(labels, known);
+                Ok(Some(known))
             }
-            Err(e) => {
-                // A source exists as long as it has series.
-                if source.n_series == 0 {
-                    self.source_of.remove(&source.key);
-                    self.free.push(at);
-                }
-                match e {
-                    AppendError::EmptyLabels | AppendError::LabelsTooLong { .. } => stored.bad_labels += 1,
-                    // The series that are there already go on.
-                    AppendError::IndexFull => stored.no_room += 1,
-                    e => return Err(e),
-                }
+            Err(AppendError::EmptyLabels | AppendError::LabelsTooLong { .. }) => {
+                stored.bad_labels += 1;
                 Ok(None)
             }
+            // The series that are there already go on.
+            Err(AppendError::IndexFull) => {
+                stored.no_room += 1;
+                Ok(None)
+            }
+            Err(e) => Err(e),
         }
     }
 
-    /// Position of the source of a series with these labels.
-    fn source(&mut self, db: &Db, labels: &Labels) -> usize {
-        let text = |name: &str| labels.get(name).unwrap_or("").to_owned();
-        let mut key = (text("job"), text("instance"));
-        if !self.source_of.contains_key(&key) && self.source_of.len() >= SOURCES_MAX {
-            key = (String::new(), String::new());
-        }
-        let entry = match self.source_of.entry(key) {
-            Entry::Occupied(entry) => return *entry.get(),
-            Entry::Vacant(entry) => entry,
-        };
-        let source = Source {
-            key: entry.key().clone(),
-            writer: db.writer(),
-            n_series: 0,
-            is_touched: false,
-            samples: Vec::new(),
-            histograms: Vec::new(),
-            exemplars: Vec::new(),
-        };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.sources[at] = source;
-                at
-            }
-            None => {
-                self.sources.push(source);
-                self.sources.len() - 1
-            }
-        };
-        *entry.insert(at)
-    }
-
-    /// Forgets what was not sent for [`IDLE_MS`].
+    /// Forgets what was not sent for a while.
     fn sweep(&mut self, now_ms: i64) {
-        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
-            // A clock that went back must not stop the sweeping for as long as it went.
-            self.swept_ms = self.swept_ms.min(now_ms);
-            return;
-        }
-        self.swept_ms = now_ms;
-        let Self { series, sources, source_of, free, .. } = self;
-        series.retain(|_, known| {
-            if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
-                return true;
+        let Some(since) = self.sources.sweep(now_ms) else { return };
+        self.series.retain(|_, known| {
+            let is_kept = known.used_ms >= since;
+            if !is_kept {
+                self.sources.forget(known);
             }
-            let source = &mut sources[known.source];
-            source.writer.release(known.series);
-            source.n_series -= 1;
-            if source.n_series == 0 {
-                source_of.remove(&source.key);
-                free.push(known.source);
-            }
-            false
+            is_kept
         });
     }
 }
@@ -380,6 +242,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::ingest::testing::{Fixture, labels};
+    use crate::sources::{IDLE_MS, SWEEP_MS};
 
     #[test]
     fn samples_and_exemplars_of_a_batch_are_stored_and_counted() {
@@ -421,7 +284,7 @@ mod tests {
         f.store().append(Protocol::Push, one(1_000_000)).unwrap();
         let known = || {
             let state = f.store().state.lock().unwrap();
-            (state.series.len(), state.source_of.len())
+            (state.series.len(), state.sources.len())
         };
         assert_eq!(known(), (1, 1));
         f.set_now(1_000_000 + IDLE_MS + SWEEP_MS);

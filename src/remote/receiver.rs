@@ -1,33 +1,19 @@
 //! The receiving end of remote write: knows senders' series by their order and their labels and appends their samples.
-//!
-//! Series of one job and instance arrive with the same timestamps, so each such pair has a writer of its own and its
-//! series share a column of timestamps. What nobody sent for a while is forgotten here, and the head may then drop it.
 
-use std::collections::HashMap;
+use promontory_model::{Labels, METRIC_NAME, Timestamp};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended};
 
-use promontory_model::{HistogramSample, Labels, METRIC_NAME, Timestamp};
-use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended, GroupWriter, SeriesRef};
+use crate::sources::{FUTURE_MS, Known, Sources};
 
 use super::histogram;
 use super::interned;
 use super::known::{Id, KnownSeries};
 use super::wire::{self, Exemplar as SentExemplar, Expected, Limits, Request, ScanError, Series};
 
-/// Pairs of job and instance with a writer of their own; series of others share one.
-const SOURCES_MAX: usize = 20_000;
 /// Bytes of one series' labels.
 pub(super) const LABELS_BYTES_MAX: usize = 64 << 10;
 /// Series of which it is said what is wrong with them.
 const FAULTS_SHOWN: usize = 10;
-/// A series is forgotten when it was not sent for this long.
-const IDLE_MS: i64 = 15 * 60_000;
-/// Time between two searches for idle series.
-const SWEEP_MS: i64 = 60_000;
-/// Samples this far ahead of the clock are refused.
-const FUTURE_MS: i64 = 10 * 60_000;
-/// Lists of pending samples that are kept for the next request, and how long each may be.
-const SPARE_MAX: usize = 64;
-const SPARE_SAMPLES_MAX: usize = 4_096;
 
 /// What became of a request's samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,52 +61,13 @@ pub(crate) enum ReceiveError {
 }
 
 pub(crate) struct Receiver {
-    db: Db,
     series: KnownSeries<Known>,
-    sources: Vec<Source>,
-    /// Position in `sources` by job and instance.
-    source_of: HashMap<(String, String), usize>,
-    /// Positions in `sources` whose series are all forgotten.
-    free: Vec<usize>,
-    /// Positions in `sources` with pending samples.
-    touched: Vec<usize>,
-    /// Empty lists for pending samples. A source has none between requests: those of thousands would add up.
-    spare: Vec<Vec<(SeriesRef, Timestamp, f64)>>,
-    swept_ms: i64,
-}
-
-/// A series that was sent before.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    source: u32,
-    series: SeriesRef,
-    /// When it was last sent.
-    used_ms: i64,
-}
-
-/// A job's instance, as far as it is sent.
-struct Source {
-    key: (String, String),
-    writer: GroupWriter,
-    n_series: usize,
-    is_touched: bool,
-    pending: Vec<(SeriesRef, Timestamp, f64)>,
-    pending_histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
-    pending_exemplars: Vec<(SeriesRef, Exemplar)>,
+    sources: Sources,
 }
 
 impl Receiver {
     pub(crate) fn new(db: Db) -> Self {
-        Self {
-            db,
-            series: KnownSeries::new(),
-            sources: Vec::new(),
-            source_of: HashMap::new(),
-            free: Vec::new(),
-            touched: Vec::new(),
-            spare: Vec::new(),
-            swept_ms: i64::MIN,
-        }
+        Self { series: KnownSeries::new(), sources: Sources::new(db) }
     }
 
     /// Appends all samples of a request of version 1 that can be appended. They are safe after the next commit.
@@ -149,9 +96,9 @@ impl Receiver {
     }
 
     fn finish(&mut self, mut received: Received, staged: Result<(), ReceiveError>) -> Result<Received, ReceiveError> {
-        let stored = self.store(&mut received, staged.is_ok());
+        let flushed = self.sources.flush(staged.is_ok());
         staged?;
-        stored?;
+        (received.appended, received.exemplars) = flushed?;
         Ok(received)
     }
 
@@ -183,7 +130,7 @@ impl Receiver {
         }
         received.n_samples = request.n_samples();
         let families = request.families().iter().filter_map(|bytes| wire::family(bytes));
-        received.families_left_out = self.db.learn_metadata(families);
+        received.families_left_out = self.sources.db().learn_metadata(families);
         Ok(())
     }
 
@@ -224,7 +171,7 @@ impl Receiver {
             std::mem::swap(&mut last_labels, &mut series.labels);
         }
         received.n_samples = request.n_samples();
-        received.families_left_out = self.db.learn_metadata(request.take_families());
+        received.families_left_out = self.sources.db().learn_metadata(request.take_families());
         Ok(())
     }
 
@@ -268,23 +215,18 @@ impl Receiver {
         let future = now_ms.saturating_add(FUTURE_MS);
         let known = self.series.value(id);
         known.used_ms = now_ms;
-        let at = known.source as usize;
-        let source = &mut self.sources[at];
-        if !std::mem::replace(&mut source.is_touched, true) {
-            self.touched.push(at);
-            source.pending = self.spare.pop().unwrap_or_default();
-        }
+        let pending = self.sources.pending(known);
         for &(t, v) in samples {
             if t > future {
                 received.future += 1;
             } else {
-                source.pending.push((known.series, Timestamp(t), v));
+                pending.samples.push((known.series, Timestamp(t), v));
             }
         }
         for message in histograms {
             match histogram::read(message) {
                 Ok((t, _)) if t.0 > future => received.future += 1,
-                Ok((t, sample)) => source.pending_histograms.push((known.series, t, sample)),
+                Ok((t, sample)) => pending.histograms.push((known.series, t, sample)),
                 Err(e) => {
                     received.invalid_histograms += 1;
                     received.invalid.get_or_insert_with(|| e.to_string());
@@ -292,129 +234,38 @@ impl Receiver {
             }
         }
         // One far ahead would keep out all that follow.
-        source.pending_exemplars.extend(exemplars.filter(|e| e.t <= future).map(|e| {
+        pending.exemplars.extend(exemplars.filter(|e| e.t <= future).map(|e| {
             let (labels, timestamp) = (Labels::from_pairs(e.labels), Timestamp(e.t));
             (known.series, Exemplar { labels, value: e.value, timestamp, has_timestamp: true })
         }));
     }
 
-    /// Appends what is pending, or drops it.
-    fn store(&mut self, received: &mut Received, is_wanted: bool) -> Result<(), AppendError> {
-        let mut result = Ok(());
-        let mut bounds = None;
-        for at in self.touched.drain(..) {
-            let source = &mut self.sources[at];
-            if is_wanted && result.is_ok() {
-                let bounds = *bounds.get_or_insert_with(|| source.writer.time_bounds());
-                match source.writer.append_at_within(bounds, &source.pending, &source.pending_histograms) {
-                    Ok(appended) => received.appended.add(appended),
-                    Err(e) => result = Err(e),
-                }
-            }
-            let mut exemplars = std::mem::take(&mut source.pending_exemplars);
-            if is_wanted && result.is_ok() && !exemplars.is_empty() {
-                exemplars.sort_by_key(|(_, e)| e.timestamp);
-                match source.writer.append_exemplars(exemplars) {
-                    Ok(appended) => received.exemplars.add(appended),
-                    Err(e) => result = Err(e),
-                }
-            }
-            source.is_touched = false;
-            let mut pending = std::mem::take(&mut source.pending);
-            if self.spare.len() < SPARE_MAX && pending.capacity() <= SPARE_SAMPLES_MAX {
-                pending.clear();
-                self.spare.push(pending);
-            }
-            source.pending_histograms = Vec::new();
-        }
-        result
-    }
-
     /// The series with these labels, known or new; `None` when they are not valid.
     fn look_up(&mut self, bytes: &[u8], now_ms: i64) -> Result<Option<Id>, AppendError> {
         let Some(labels) = valid_labels(bytes) else { return Ok(None) };
-        let is_it = |known: &Known| self.sources[known.source as usize].writer.has_labels(known.series, &labels);
+        let is_it = |known: &Known| self.sources.has_labels(known, &labels);
         if let Some(id) = self.series.find(bytes, is_it) {
             return Ok(Some(id));
         }
-        let at = self.source(&labels);
-        let source = &mut self.sources[at];
-        let series = match source.writer.resolve(&labels) {
-            Ok(series) => series,
-            Err(e) => {
-                // A source exists as long as it has series.
-                if source.n_series == 0 {
-                    self.source_of.remove(&source.key);
-                    self.free.push(at);
-                }
-                return Err(e);
-            }
-        };
-        source.n_series += 1;
-        let known = Known { source: at as u32, series, used_ms: now_ms };
+        let known = self.sources.learn(&labels, now_ms)?;
         Ok(Some(self.series.insert(bytes, known)))
     }
 
-    /// Position of the source of a series with these labels.
-    fn source(&mut self, labels: &Labels) -> usize {
-        let text = |name: &str| labels.get(name).unwrap_or("").to_owned();
-        let mut key = (text("job"), text("instance"));
-        if !self.source_of.contains_key(&key) && self.source_of.len() >= SOURCES_MAX {
-            key = (String::new(), String::new());
-        }
-        if let Some(at) = self.source_of.get(&key) {
-            return *at;
-        }
-        let source = Source {
-            key: key.clone(),
-            writer: self.db.writer(),
-            n_series: 0,
-            is_touched: false,
-            pending: Vec::new(),
-            pending_histograms: Vec::new(),
-            pending_exemplars: Vec::new(),
-        };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.sources[at] = source;
-                at
-            }
-            None => {
-                self.sources.push(source);
-                self.sources.len() - 1
-            }
-        };
-        self.source_of.insert(key, at);
-        at
-    }
-
-    /// Forgets what was not sent for [`IDLE_MS`].
+    /// Forgets what was not sent for a while.
     fn sweep(&mut self, now_ms: i64) {
-        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
-            // A clock that went back must not stop the sweeping for as long as it went.
-            self.swept_ms = self.swept_ms.min(now_ms);
-            return;
-        }
-        self.swept_ms = now_ms;
-        let Self { series, sources, source_of, free, .. } = self;
-        series.retain(|known| {
-            if known.used_ms >= now_ms.saturating_sub(IDLE_MS) {
-                return true;
+        let Some(since) = self.sources.sweep(now_ms) else { return };
+        self.series.retain(|known| {
+            let is_kept = known.used_ms >= since;
+            if !is_kept {
+                self.sources.forget(known);
             }
-            let source = &mut sources[known.source as usize];
-            source.writer.release(known.series);
-            source.n_series -= 1;
-            if source.n_series == 0 {
-                source_of.remove(&source.key);
-                free.push(known.source as usize);
-            }
-            false
+            is_kept
         });
     }
 
     #[cfg(test)]
     pub(crate) fn n_known(&self) -> (usize, usize) {
-        (self.series.len(), self.source_of.len())
+        (self.series.len(), self.sources.len())
     }
 }
 

@@ -35,6 +35,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("http", &["scrape", "discovery", "dashboard", "ui", "remote", "ingest", "app"]),
     ("remote", &["scrape", "discovery", "dashboard", "ui", "http", "ingest", "app"]),
     ("ingest", &["discovery", "dashboard", "ui", "http", "remote", "app"]),
+    ("sources", &["scrape", "discovery", "dashboard", "ui", "http", "remote", "ingest", "app"]),
     ("dashboard", &["scrape", "discovery", "http", "remote", "ingest", "app"]),
     ("ui", &["scrape", "discovery", "http", "remote", "ingest", "app"]),
 ];

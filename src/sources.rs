@@ -1,0 +1,216 @@
+//! Where requests of samples end, by whatever protocol they came: a writer for each job's instance, while it is sent.
+//!
+//! Series of one job and instance arrive with the same timestamps, so each such pair has a writer of its own and its
+//! series share a column of timestamps. What nobody sent for a while is forgotten, and the head may then drop it.
+//! How a request's series are found again is the business of who reads the request.
+
+use std::collections::HashMap;
+
+use promontory_model::{HistogramSample, Labels, Timestamp};
+use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended, GroupWriter, SeriesRef, TimeBounds};
+
+/// Pairs of job and instance with a writer of their own; series of others share one.
+const SOURCES_MAX: usize = 20_000;
+/// A series is forgotten when it was not sent for this long.
+pub(crate) const IDLE_MS: i64 = 15 * 60_000;
+/// Time between two searches for idle series.
+pub(crate) const SWEEP_MS: i64 = 60_000;
+/// Samples this far ahead of the clock are refused.
+pub(crate) const FUTURE_MS: i64 = 10 * 60_000;
+/// Lists of pending samples that are kept for the next request, and how long each may be.
+const SPARE_MAX: usize = 64;
+const SPARE_SAMPLES_MAX: usize = 4_096;
+
+/// A series that was sent before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    source: u32,
+    pub(crate) series: SeriesRef,
+    /// When it was last sent.
+    pub(crate) used_ms: i64,
+}
+
+/// What waits to be appended to a source, in any order.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) samples: Vec<(SeriesRef, Timestamp, f64)>,
+    pub(crate) histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
+    pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
+}
+
+/// A job's instance, as far as it is sent.
+struct Source {
+    key: (String, String),
+    writer: GroupWriter,
+    n_series: usize,
+    is_touched: bool,
+    pending: Pending,
+}
+
+impl Source {
+    fn append(
+        &mut self,
+        bounds: TimeBounds,
+        pending: &mut Pending,
+        appended: &mut Appended,
+        exemplars: &mut ExemplarsAppended,
+    ) -> Result<(), AppendError> {
+        appended.add(self.writer.append_at_within(bounds, &pending.samples, &pending.histograms)?);
+        let mut list = std::mem::take(&mut pending.exemplars);
+        if !list.is_empty() {
+            list.sort_by_key(|(_, e)| e.timestamp);
+            exemplars.add(self.writer.append_exemplars(list)?);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Sources {
+    db: Db,
+    sources: Vec<Source>,
+    /// Position in `sources` by job and instance.
+    by_key: HashMap<(String, String), usize>,
+    /// Positions in `sources` whose series are all forgotten.
+    free: Vec<usize>,
+    /// Positions in `sources` with pending samples.
+    touched: Vec<usize>,
+    /// Empty lists for pending samples. A source has none between requests: those of thousands would add up.
+    spare: Vec<Vec<(SeriesRef, Timestamp, f64)>>,
+    swept_ms: i64,
+}
+
+impl Sources {
+    pub(crate) fn new(db: Db) -> Self {
+        Self {
+            db,
+            sources: Vec::new(),
+            by_key: HashMap::new(),
+            free: Vec::new(),
+            touched: Vec::new(),
+            spare: Vec::new(),
+            swept_ms: i64::MIN,
+        }
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Sources with series.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Makes a series of these labels known. It is the caller's to remember it, and to [`Sources::forget`] it.
+    ///
+    /// # Errors
+    /// [`AppendError`] when labels are missing or too long, or the head takes no further series.
+    pub(crate) fn learn(&mut self, labels: &Labels, now_ms: i64) -> Result<Known, AppendError> {
+        let at = self.position(labels);
+        let source = &mut self.sources[at];
+        let series = source.writer.resolve(labels).inspect_err(|_| {
+            // A source exists as long as it has series.
+            if source.n_series == 0 {
+                self.by_key.remove(&source.key);
+                self.free.push(at);
+            }
+        })?;
+        source.n_series += 1;
+        Ok(Known { source: at as u32, series, used_ms: now_ms })
+    }
+
+    /// Whether a known series is that of `labels`.
+    pub(crate) fn has_labels(&self, known: &Known, labels: &Labels) -> bool {
+        self.sources[known.source as usize].writer.has_labels(known.series, labels)
+    }
+
+    /// Gives up a series that the caller knew.
+    pub(crate) fn forget(&mut self, known: &Known) {
+        let source = &mut self.sources[known.source as usize];
+        source.writer.release(known.series);
+        source.n_series -= 1;
+        if source.n_series == 0 {
+            self.by_key.remove(&source.key);
+            self.free.push(known.source as usize);
+        }
+    }
+
+    /// When it is time to search for idle series: the time since which a series that is not to be forgotten was used.
+    pub(crate) fn sweep(&mut self, now_ms: i64) -> Option<i64> {
+        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
+            // A clock that went back must not stop the sweeping for as long as it went.
+            self.swept_ms = self.swept_ms.min(now_ms);
+            return None;
+        }
+        self.swept_ms = now_ms;
+        Some(now_ms.saturating_sub(IDLE_MS))
+    }
+
+    /// What waits to be appended to the source of a known series.
+    pub(crate) fn pending(&mut self, known: &Known) -> &mut Pending {
+        let at = known.source as usize;
+        let source = &mut self.sources[at];
+        if !std::mem::replace(&mut source.is_touched, true) {
+            self.touched.push(at);
+            source.pending.samples = self.spare.pop().unwrap_or_default();
+        }
+        &mut source.pending
+    }
+
+    /// Appends what is pending, or drops it. It is safe after the next commit.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the store takes nothing; part may be appended, and is accepted again.
+    pub(crate) fn flush(&mut self, is_wanted: bool) -> Result<(Appended, ExemplarsAppended), AppendError> {
+        let (mut appended, mut exemplars) = (Appended::default(), ExemplarsAppended::default());
+        let mut bounds = None;
+        let mut result = Ok(());
+        for at in self.touched.drain(..) {
+            let source = &mut self.sources[at];
+            source.is_touched = false;
+            let mut pending = std::mem::take(&mut source.pending);
+            if is_wanted && result.is_ok() {
+                let bounds = *bounds.get_or_insert_with(|| source.writer.time_bounds());
+                result = source.append(bounds, &mut pending, &mut appended, &mut exemplars);
+            }
+            let mut samples = pending.samples;
+            if self.spare.len() < SPARE_MAX && samples.capacity() <= SPARE_SAMPLES_MAX {
+                samples.clear();
+                self.spare.push(samples);
+            }
+        }
+        result.map(|()| (appended, exemplars))
+    }
+
+    /// Position of the source of a series with these labels.
+    fn position(&mut self, labels: &Labels) -> usize {
+        let text = |name: &str| labels.get(name).unwrap_or("").to_owned();
+        let mut key = (text("job"), text("instance"));
+        if !self.by_key.contains_key(&key) && self.by_key.len() >= SOURCES_MAX {
+            key = (String::new(), String::new());
+        }
+        if let Some(at) = self.by_key.get(&key) {
+            return *at;
+        }
+        let source = Source {
+            key: key.clone(),
+            writer: self.db.writer(),
+            n_series: 0,
+            is_touched: false,
+            pending: Pending::default(),
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.sources[at] = source;
+                at
+            }
+            None => {
+                self.sources.push(source);
+                self.sources.len() - 1
+            }
+        };
+        self.by_key.insert(key, at);
+        at
+    }
+}
