@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use promontory_config::HttpClientConfig;
-use promontory_model::{Cancel, Labels, Queryable as _, Select, TimeRange};
+use promontory_model::{Cancel, Labels, TimeRange};
 use promontory_promql::engine::{Engine, EngineOptions, Operator, Times};
 use promontory_promql::lint::{Suggestion, lint};
 use promontory_promql::parser;
@@ -18,10 +18,8 @@ use promontory_storage::offline::ReadOnlyDb;
 
 use crate::cli::{RenderArgs, RenderCommand, RenderFormat};
 use crate::client::{Call, Client, FetchError, JobClient, Offer, TcpConnector, Url, UrlError};
-use crate::dashboard::source::{DataSource, SourceError, Steps};
+use crate::dashboard::source::{DataSource, SourceError};
 use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
-
-use super::source::matchers;
 
 /// Bytes of a picture or snapshot that a server answers with.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
@@ -198,18 +196,21 @@ impl DataSource for FolderSource {
         Ok(Engine::new(self.options).instant(self.db.db(), &expr, t_ms, cancel)?)
     }
 
-    fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
+    fn range(&self, query: &str, steps: RangeSpec, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
-        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
-        Ok(Engine::new(self.options).range(self.db.db(), &expr, spec, cancel)?)
+        Ok(Engine::new(self.options).range(self.db.db(), &expr, steps, cancel)?)
     }
 
-    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+    fn analyze(
+        &self,
+        query: &str,
+        steps: RangeSpec,
+        cancel: &Cancel,
+    ) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
         let expr = parser::parse(query)?;
-        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
         let now = || self.clock.monotonic_ns();
         let engine = Engine::new(self.options);
-        Ok(engine.analyze(self.db.db(), &expr, Times::Range(spec), &now, cancel)?)
+        Ok(engine.analyze(self.db.db(), &expr, Times::Range(steps), &now, cancel)?)
     }
 
     fn suggestions(&self, query: &str, _: TimeRange, _: &Cancel) -> Vec<Suggestion> {
@@ -223,9 +224,7 @@ impl DataSource for FolderSource {
         range: TimeRange,
         cancel: &Cancel,
     ) -> Result<Vec<String>, SourceError> {
-        let matchers = matchers(selector)?;
-        let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.db.db().snapshot()?.label_values(name, &select, usize::MAX)?)
+        super::source::label_values(self.db.db(), name, selector, range, cancel)
     }
 
     fn label_names(
@@ -234,14 +233,10 @@ impl DataSource for FolderSource {
         range: TimeRange,
         cancel: &Cancel,
     ) -> Result<Vec<String>, SourceError> {
-        let matchers = matchers(selector)?;
-        let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.db.db().snapshot()?.label_names(&select)?)
+        super::source::label_names(self.db.db(), selector, range, cancel)
     }
 
     fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError> {
-        let matchers = matchers(Some(selector))?;
-        let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.db.db().snapshot()?.series(&select, usize::MAX)?.labels)
+        super::source::series(self.db.db(), selector, range, cancel)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use promontory_model::{Cancel, Labels, Matcher, Queryable as _, Select, TimeRange};
+use promontory_model::{Cancel, Labels, Matcher, Queryable, Select, TimeRange};
 use promontory_promql::ast::Expr;
 use promontory_promql::engine::{Engine, Operator, Times};
 use promontory_promql::error::QueryError;
@@ -11,7 +11,7 @@ use promontory_promql::parser;
 use promontory_promql::value::{QueryOutput, RangeSpec};
 
 use super::Shared;
-use crate::dashboard::source::{DataSource, SourceError, Steps};
+use crate::dashboard::source::{DataSource, SourceError};
 use crate::http::Known;
 use crate::telemetry::QuerySlice;
 
@@ -40,12 +40,46 @@ impl EngineSource {
 }
 
 /// The matchers of a selector; none selects everything.
-pub(super) fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
+fn matchers(selector: Option<&str>) -> Result<Vec<Matcher>, SourceError> {
     let Some(text) = selector else { return Ok(Vec::new()) };
     match parser::parse(text)? {
         Expr::Vector(selector) => Ok(selector.matchers),
         _ => Err(SourceError::NotASelector(text.to_owned())),
     }
+}
+
+/// As [`DataSource::label_values`], of any data.
+pub(super) fn label_values(
+    data: &dyn Queryable,
+    name: &str,
+    selector: Option<&str>,
+    range: TimeRange,
+    cancel: &Cancel,
+) -> Result<Vec<String>, SourceError> {
+    let matchers = matchers(selector)?;
+    Ok(data.snapshot()?.label_values(name, &Select { range, matchers: &matchers, cancel }, usize::MAX)?)
+}
+
+/// As [`DataSource::label_names`], of any data.
+pub(super) fn label_names(
+    data: &dyn Queryable,
+    selector: Option<&str>,
+    range: TimeRange,
+    cancel: &Cancel,
+) -> Result<Vec<String>, SourceError> {
+    let matchers = matchers(selector)?;
+    Ok(data.snapshot()?.label_names(&Select { range, matchers: &matchers, cancel })?)
+}
+
+/// As [`DataSource::series`], of any data.
+pub(super) fn series(
+    data: &dyn Queryable,
+    selector: &str,
+    range: TimeRange,
+    cancel: &Cancel,
+) -> Result<Vec<Labels>, SourceError> {
+    let matchers = matchers(Some(selector))?;
+    Ok(data.snapshot()?.series(&Select { range, matchers: &matchers, cancel }, usize::MAX)?.labels)
 }
 
 impl DataSource for EngineSource {
@@ -54,19 +88,22 @@ impl DataSource for EngineSource {
         self.metered(|engine| engine.instant(&self.shared.data, &expr, t_ms, cancel))
     }
 
-    fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
+    fn range(&self, query: &str, steps: RangeSpec, cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let expr = parser::parse(query)?;
-        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
-        self.metered(|engine| self.shared.results.range(&engine, &self.shared.data, query, &expr, spec, cancel))
+        self.metered(|engine| self.shared.results.range(&engine, &self.shared.data, query, &expr, steps, cancel))
     }
 
-    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+    fn analyze(
+        &self,
+        query: &str,
+        steps: RangeSpec,
+        cancel: &Cancel,
+    ) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
         let expr = parser::parse(query)?;
-        let spec = RangeSpec { start_ms: steps.start_ms, end_ms: steps.end_ms, step_ms: steps.step_ms };
         let now = || self.shared.clock.monotonic_ns();
         let mut operators = Vec::new();
         let output = self.metered(|engine| {
-            let (output, measured) = engine.analyze(&self.shared.data, &expr, Times::Range(spec), &now, cancel)?;
+            let (output, measured) = engine.analyze(&self.shared.data, &expr, Times::Range(steps), &now, cancel)?;
             operators = measured;
             Ok(output)
         })?;
@@ -86,9 +123,7 @@ impl DataSource for EngineSource {
         range: TimeRange,
         cancel: &Cancel,
     ) -> Result<Vec<String>, SourceError> {
-        let matchers = matchers(selector)?;
-        let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.shared.data.snapshot()?.label_values(name, &select, usize::MAX)?)
+        label_values(&self.shared.data, name, selector, range, cancel)
     }
 
     fn label_names(
@@ -97,15 +132,10 @@ impl DataSource for EngineSource {
         range: TimeRange,
         cancel: &Cancel,
     ) -> Result<Vec<String>, SourceError> {
-        let matchers = matchers(selector)?;
-        let select = Select { range, matchers: &matchers, cancel };
-        Ok(self.shared.data.snapshot()?.label_names(&select)?)
+        label_names(&self.shared.data, selector, range, cancel)
     }
 
     fn series(&self, selector: &str, range: TimeRange, cancel: &Cancel) -> Result<Vec<Labels>, SourceError> {
-        let matchers = matchers(Some(selector))?;
-        let select = Select { range, matchers: &matchers, cancel };
-        let labels = self.shared.data.snapshot()?.series(&select, usize::MAX)?.labels;
-        Ok(labels)
+        series(&self.shared.data, selector, range, cancel)
     }
 }

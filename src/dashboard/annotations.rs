@@ -3,13 +3,12 @@
 //! # Source
 //! As in Grafana every point that is not zero is an event, points a step apart are one, and labels fill the texts.
 
-use promontory_promql::value::Value;
+use promontory_promql::value::{RangeSpec, Value};
 
 use super::frame::legend;
 use super::interpolate::{Binding, Context, interpolate};
 use super::model::AnnotationDef;
 use super::query::QueryContext;
-use super::source::Steps;
 use super::timerange::{interval_text, parse_interval, round_interval};
 
 /// Events of one dashboard.
@@ -58,7 +57,7 @@ fn one(def: &AnnotationDef, context: &QueryContext<'_>) -> Result<Vec<Event>, St
         name => context.lookup(name),
     });
     let start_ms = window.from_ms.div_euclid(step) * step;
-    let steps = Steps { start_ms, end_ms: window.to_ms, step_ms: step };
+    let steps = RangeSpec { start_ms, end_ms: window.to_ms, step_ms: step };
     let output = context.source.range(&expr, steps, context.cancel).map_err(|e| e.to_string())?;
     let Value::Matrix(series) = output.value else { return Ok(Vec::new()) };
     let mut out: Vec<Event> = Vec::new();

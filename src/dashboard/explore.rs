@@ -12,7 +12,7 @@ use promontory_model::{Cancel, TimeRange};
 use promontory_promql::annotations::Severity;
 use promontory_promql::error::QueryError;
 use promontory_promql::lint::Suggestion;
-use promontory_promql::value::{QueryStats, SampleValue, Value};
+use promontory_promql::value::{QueryStats, RangeSpec, SampleValue, Value};
 use serde_json::json;
 
 use crate::ui::{Shell, ThemeChoice, page as html_page};
@@ -25,7 +25,7 @@ use super::pages::zone;
 use super::panels::{DrawContext, draw};
 use super::params::Params;
 use super::query::PanelData;
-use super::source::{SourceError, Steps};
+use super::source::SourceError;
 use super::state::{Dashboards, Inner};
 use super::timerange::{QUICK_RANGES, Window, interval_text, local, parse_interval, round_interval};
 use super::units::js_number;
@@ -186,7 +186,7 @@ fn evaluate(ask: &Ask, state: &Inner, cancel: &Cancel) -> (Answer, Vec<Suggestio
     let least = state.settings.scrape_interval_ms();
     let auto = round_interval(ask.window.length_ms() / 700).max(least);
     let step = ask.step.unwrap_or(auto).max(ask.window.length_ms() / 11_000).max(1);
-    let steps = Steps {
+    let steps = RangeSpec {
         start_ms: ask.window.from_ms.div_euclid(step) * step,
         end_ms: ask.window.to_ms.div_euclid(step) * step,
         step_ms: step,
@@ -265,7 +265,7 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
     at
 }
 
-fn graph(ask: &Ask, value: &Value, steps: Steps) -> String {
+fn graph(ask: &Ask, value: &Value, steps: RangeSpec) -> String {
     let times = frame::grid(steps.start_ms, steps.end_ms, steps.step_ms);
     let target = Target { ref_id: "A".to_owned(), expr: ask.expr.clone(), range: true, ..Target::default() };
     let mut frames: Vec<Frame> = frame::time_series(&target, value, &times);

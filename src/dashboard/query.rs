@@ -10,12 +10,12 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use promontory_model::{Cancel, Duration};
 use promontory_promql::annotations::Severity;
-use promontory_promql::value::{QueryOutput, Value};
+use promontory_promql::value::{QueryOutput, RangeSpec, Value};
 
 use super::frame::{self, Frame, name_series};
 use super::interpolate::{Binding, Context, interpolate};
 use super::model::{Format, Panel, Target};
-use super::source::{DataSource, Steps};
+use super::source::DataSource;
 use super::timerange::{Window, interval_text, parse_interval, round_interval};
 use super::variables::{Variables, window_binding};
 
@@ -126,7 +126,7 @@ fn run_target(
     if target.range {
         let offset = i64::from(offset_seconds(context.tz, window.from_ms)) * 1000;
         let floor = |t: i64| (t + offset).div_euclid(step) * step - offset;
-        let steps = Steps { start_ms: floor(window.from_ms), end_ms: floor(window.to_ms), step_ms: step };
+        let steps = RangeSpec { start_ms: floor(window.from_ms), end_ms: floor(window.to_ms), step_ms: step };
         let output = context.source.range(&expr, steps, context.cancel).map_err(|e| e.to_string())?;
         let times = frame::grid(steps.start_ms, steps.end_ms, step);
         push(target, output, &expr, &times, many_tables, data);
@@ -243,14 +243,14 @@ mod tests {
             self.0.lock().unwrap().push(format!("{q} @ {t}"));
             Synthetic.instant(q, t, c)
         }
-        fn range(&self, q: &str, s: Steps, c: &Cancel) -> Result<QueryOutput, SourceError> {
+        fn range(&self, q: &str, s: RangeSpec, c: &Cancel) -> Result<QueryOutput, SourceError> {
             self.0.lock().unwrap().push(format!("{q} {}..{}/{}", s.start_ms, s.end_ms, s.step_ms));
             Synthetic.range(q, s, c)
         }
         fn analyze(
             &self,
             query: &str,
-            steps: Steps,
+            steps: RangeSpec,
             cancel: &Cancel,
         ) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
             Synthetic.analyze(query, steps, cancel)

@@ -6,7 +6,7 @@ use promontory_model::{Cancel, Labels, ReadError, TimeRange};
 use promontory_promql::engine::Operator;
 use promontory_promql::error::{ParseError, QueryError};
 use promontory_promql::lint::Suggestion;
-use promontory_promql::value::QueryOutput;
+use promontory_promql::value::{QueryOutput, RangeSpec};
 
 /// Something that answers PromQL. Calls block; they come from worker threads.
 pub trait DataSource: Send + Sync {
@@ -20,13 +20,18 @@ pub trait DataSource: Send + Sync {
     ///
     /// # Errors
     /// As [`DataSource::instant`].
-    fn range(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<QueryOutput, SourceError>;
+    fn range(&self, query: &str, steps: RangeSpec, cancel: &Cancel) -> Result<QueryOutput, SourceError>;
 
     /// The values of `query` at every step, and what each operator of its plan did.
     ///
     /// # Errors
     /// As [`DataSource::instant`].
-    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError>;
+    fn analyze(
+        &self,
+        query: &str,
+        steps: RangeSpec,
+        cancel: &Cancel,
+    ) -> Result<(QueryOutput, Vec<Operator>), SourceError>;
 
     /// Probable mistakes of `query`, judged by the series of `range`; none where it does not parse.
     fn suggestions(&self, query: &str, range: TimeRange, cancel: &Cancel) -> Vec<Suggestion>;
@@ -63,25 +68,6 @@ pub trait DataSource: Send + Sync {
 
 /// A shared data source.
 pub type SharedSource = Arc<dyn DataSource>;
-
-/// Evaluation times: from `start_ms` to `end_ms` inclusive, every `step_ms`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Steps {
-    /// First.
-    pub start_ms: i64,
-    /// Upper bound of the last.
-    pub end_ms: i64,
-    /// Positive.
-    pub step_ms: i64,
-}
-
-impl Steps {
-    /// Number of steps.
-    #[must_use]
-    pub fn count(self) -> usize {
-        usize::try_from((self.end_ms - self.start_ms) / self.step_ms.max(1) + 1).unwrap_or(0)
-    }
-}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]

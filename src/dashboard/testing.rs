@@ -5,9 +5,9 @@ use promontory_promql::ast::{Expr, VectorSelector};
 use promontory_promql::engine::Operator;
 use promontory_promql::lint::{Suggestion, lint};
 use promontory_promql::parser;
-use promontory_promql::value::{MatrixSeries, QueryOutput, QueryStats, SampleValue, Value, VectorSample};
+use promontory_promql::value::{MatrixSeries, QueryOutput, QueryStats, RangeSpec, SampleValue, Value, VectorSample};
 
-use super::source::{DataSource, SourceError, Steps};
+use super::source::{DataSource, SourceError};
 
 /// Three `up` series, and waves for every other expression.
 #[derive(Debug, Default)]
@@ -141,16 +141,21 @@ impl DataSource for Synthetic {
         Ok(output(Value::Vector(series_of(query)?.into_iter().map(sample).collect())))
     }
 
-    fn range(&self, query: &str, steps: Steps, _cancel: &Cancel) -> Result<QueryOutput, SourceError> {
+    fn range(&self, query: &str, steps: RangeSpec, _cancel: &Cancel) -> Result<QueryOutput, SourceError> {
         let one = |labels: Labels| {
-            let times = (0..steps.count()).map(|i| steps.start_ms + i as i64 * steps.step_ms);
+            let times = (steps.start_ms..=steps.end_ms).step_by(steps.step_ms as usize);
             let floats = times.map(|t| (t, value_of(query, &labels, t))).collect();
             MatrixSeries { labels, floats, histograms: Vec::new() }
         };
         Ok(output(Value::Matrix(series_of(query)?.into_iter().map(one).collect())))
     }
 
-    fn analyze(&self, query: &str, steps: Steps, cancel: &Cancel) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
+    fn analyze(
+        &self,
+        query: &str,
+        steps: RangeSpec,
+        cancel: &Cancel,
+    ) -> Result<(QueryOutput, Vec<Operator>), SourceError> {
         Ok((self.range(query, steps, cancel)?, Vec::new()))
     }
 
