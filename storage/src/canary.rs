@@ -22,7 +22,7 @@ bugs! {
     WalNotSynced "wal-not-synced",
     /// The name of a new segment of the log is not synced.
     WalNameNotSynced "wal-name-not-synced",
-    /// The log is not synced after a replay.
+    /// The first sync after a replay leaves out what was replayed.
     ReplayedNotSynced "replayed-not-synced",
     /// The torn tail of the log is left.
     TornTailKept "torn-tail-kept",

@@ -38,8 +38,9 @@ use crate::vfs::{VfsError, VfsFile};
 /// Time between two searches of the data folder for Prometheus' blocks.
 pub(crate) const LOOK_NS: u64 = 60 * 1_000_000_000;
 
-/// Bytes that the WAL may grow by until a checkpoint is due before its time: a replay reads 200 to 400 MB a second.
-const CHECKPOINT_WAL_BYTES: u64 = 4 << 20;
+/// Bytes that the WAL may grow by until a checkpoint is due before its time: a replay reads 200 to 400 MB a second, but
+/// rows that it has to seal take ten times as long, and with 1 MiB there are none however fast they come.
+const CHECKPOINT_WAL_BYTES: u64 = 1 << 20;
 
 /// State of maintenance; one thread at a time works on it.
 #[derive(Debug)]

@@ -133,20 +133,19 @@ pub(crate) fn open(
     head.set_tombstones(Tombstones::load(&**vfs, &dir.join(HEAD_DIR)).map_err(read_failed)?);
     let series_file = read_series_file(&**vfs, dir, &manifest, &mut recovery)?;
     let filed = load_exemplars(&**vfs, dir, &manifest, &head, &mut recovery)?;
-    let (mark, (last, last_bytes)) = thread::scope(|scope| {
+    let (mark, end) = thread::scope(|scope| {
         let (series, logged) = records::channel();
         let rebuild = || index::rebuild(&head, &series_file, logged);
         let rebuilding = thread::Builder::new().name("recovery".to_owned()).spawn_scoped(scope, rebuild);
         let rebuilding = rebuilding.map_err(|e| VfsError::new("start a thread to open", dir, 0, e))?;
         let brought_back = scan(&found, &mut recovery).and_then(|chunks| {
             place_chunks(&head, chunks, &mut recovery);
-            let (dir, fsync) = (&dir.join(WAL_DIR), head.options.fsync);
-            let log = Log { vfs: &**vfs, dir, manifest: &manifest, segments: &wal_segments, fsync };
+            let log = Log { vfs: &**vfs, dir: &dir.join(WAL_DIR), manifest: &manifest, segments: &wal_segments };
             replay(&log, &head, series, &mut recovery)
         });
         let (mark, of_index) = rebuilding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         recovery.add(of_index);
-        brought_back.map(|last| (mark, last))
+        brought_back.map(|end| (mark, end))
     })?;
     finish_groups(&head);
     // The series file has only the old places of series that the log moved.
@@ -155,7 +154,7 @@ pub(crate) fn open(
     let wal_dir = dir.join(WAL_DIR);
     let wal_bytes = vfs.read_dir(&wal_dir)?.iter().map(|e| e.len).sum();
     let bytes_max = head.options.wal_segment_bytes;
-    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, (last + 1, last_bytes), bytes_max, wal_bytes);
+    let wal = Wal::start(Arc::clone(vfs), Arc::clone(clock), wal_dir, end, bytes_max, wal_bytes);
     let metadata = Metadata::load(&**vfs, dir, &mut |text| recovery.note(text))?;
     head.start_log(wal);
     Ok(Opened { head, blocks, manifest, mark, filed, metadata, recovery })

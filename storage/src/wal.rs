@@ -33,10 +33,28 @@ pub(crate) struct Wal {
     buffer: Mutex<Buffer>,
     /// The segment at the end.
     file: Mutex<Tail>,
-    /// Held during a sync, so that who finds nothing to sync has waited for the sync that took it. Holds the failure
-    /// of a sync, for those who waited for it.
-    syncing: Mutex<Option<VfsError>>,
+    /// Held during a sync, so that who finds nothing to sync has waited for the sync that took it.
+    syncing: Mutex<Syncing>,
     pub(crate) counters: WalCounters,
+}
+
+/// What a log ends with that is continued.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    /// Number of the last segment; 0 when there is none.
+    pub(crate) segment: u64,
+    /// Its length, if it is needed.
+    pub(crate) bytes: u64,
+    /// Segments that may not be durable. Records of later ones build on theirs, so the first sync takes them along.
+    pub(crate) unsynced: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Syncing {
+    /// The failure of a sync, for those who waited for it.
+    failed: Option<VfsError>,
+    /// As [`End::unsynced`].
+    unsynced: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -93,20 +111,20 @@ pub(crate) fn segment_of(name: &str) -> Option<u64> {
 }
 
 impl Wal {
-    /// Continues with segment `segment` in `dir`; `previous_bytes` is the length of the one before, if that is needed,
-    /// `older_bytes` what all before it take.
+    /// Continues behind `end` in `dir`; `older_bytes` is what all segments take that are there.
     pub(crate) fn start(
         vfs: Arc<dyn Vfs>,
         clock: Arc<dyn Clock>,
         dir: PathBuf,
-        (segment, previous_bytes): (u64, u64),
+        end: End,
         segment_bytes: u64,
         older_bytes: u64,
     ) -> Self {
+        let segment = end.segment + 1;
         let tail = Tail {
             file: None,
             segment,
-            previous_bytes,
+            previous_bytes: end.bytes,
             len: 0,
             older_bytes,
             pending: Vec::new(),
@@ -122,7 +140,7 @@ impl Wal {
             segment_bytes,
             buffer: Mutex::new(Buffer { records: Vec::new(), segment }),
             file: Mutex::new(tail),
-            syncing: Mutex::default(),
+            syncing: Mutex::new(Syncing { failed: None, unsynced: end.unsynced }),
             counters: WalCounters::default(),
         }
     }
@@ -173,10 +191,10 @@ impl Wal {
     pub(crate) fn flush(&self) -> Result<(), VfsError> {
         if self.is_full() {
             self.sync()?;
-            let mut failed = lock(&self.syncing);
+            let mut syncing = lock(&self.syncing);
             let mut tail = lock(&self.file);
             if tail.len >= self.segment_bytes {
-                self.end_segment(&mut failed, &mut tail)?;
+                self.end_segment(&mut syncing, &mut tail)?;
             }
         }
         let mut tail = lock(&self.file);
@@ -249,9 +267,13 @@ impl Wal {
 
     /// Makes everything flushed durable. Does not hold up flushes.
     pub(crate) fn sync(&self) -> Result<(), VfsError> {
-        let mut failed = lock(&self.syncing);
-        if let Some(e) = &*failed {
+        let mut syncing = lock(&self.syncing);
+        if let Some(e) = &syncing.failed {
             return Err(e.clone());
+        }
+        for path in std::mem::take(&mut syncing.unsynced) {
+            let result = self.vfs.open_append(&path).and_then(|file| self.sync_file(&*file));
+            self.count_sync(&mut syncing, result)?;
         }
         let file = {
             let mut tail = lock(&self.file);
@@ -261,9 +283,13 @@ impl Wal {
             tail.file.clone()
         };
         let Some(file) = file else { return Ok(()) };
-        let result = self.count_failure(self.sync_file(&*file));
-        *failed = result.as_ref().err().cloned();
-        result
+        self.count_sync(&mut syncing, self.sync_file(&*file))
+    }
+
+    /// Takes note of a sync that failed: nobody knows what is durable since.
+    fn count_sync(&self, syncing: &mut Syncing, result: Result<(), VfsError>) -> Result<(), VfsError> {
+        syncing.failed = result.as_ref().err().cloned();
+        self.count_failure(result)
     }
 
     fn sync_file(&self, file: &dyn VfsFile) -> Result<(), VfsError> {
@@ -279,10 +305,10 @@ impl Wal {
     pub(crate) fn rotate(&self) -> Result<u64, VfsError> {
         // Most is synced before flushes have to wait for the rest.
         self.sync()?;
-        let mut failed = lock(&self.syncing);
+        let mut syncing = lock(&self.syncing);
         let mut tail = lock(&self.file);
         self.count_failure(self.flush_tail(&mut tail))?;
-        self.end_segment(&mut failed, &mut tail)?;
+        self.end_segment(&mut syncing, &mut tail)?;
         Ok(tail.segment)
     }
 
@@ -291,16 +317,14 @@ impl Wal {
     }
 
     /// What is pushed from now on lies in another segment; the caller has synced most of this one.
-    fn end_segment(&self, failed: &mut Option<VfsError>, tail: &mut Tail) -> Result<(), VfsError> {
+    fn end_segment(&self, syncing: &mut Syncing, tail: &mut Tail) -> Result<(), VfsError> {
         let Some(file) = tail.file.clone() else { return Ok(()) };
-        if let Some(e) = failed {
+        if let Some(e) = &syncing.failed {
             return Err(e.clone());
         }
         self.count_failure(repair(tail, &*file))?;
         if tail.is_dirty {
-            let result = self.count_failure(self.sync_file(&*file));
-            *failed = result.as_ref().err().cloned();
-            result?;
+            self.count_sync(syncing, self.sync_file(&*file))?;
         }
         tail.older_bytes += tail.len;
         tail.previous_bytes = tail.len;
@@ -350,7 +374,7 @@ mod tests {
     fn wal(vfs: &SimVfs) -> Wal {
         vfs.create_dir_all(Path::new("wal")).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(0)));
-        Wal::start(Arc::new(vfs.clone()), clock, "wal".into(), (1, 0), 100, 0)
+        Wal::start(Arc::new(vfs.clone()), clock, "wal".into(), End::default(), 100, 0)
     }
 
     #[test]

@@ -352,12 +352,13 @@ impl Workload {
             self.db().close().unwrap();
         }
         self.writers.clear();
-        // Without a close, what is buffered is written, and synced when it is opened next.
+        // Without a close, what is buffered is written, and synced by the first commit of who opens it next.
         self.db = None;
         if is_clean {
             self.ledger.acknowledge(self.vfs.ops());
         }
         self.open();
+        self.db().commit().unwrap();
         self.ledger.acknowledge(self.vfs.ops());
     }
 

@@ -17,13 +17,12 @@ use crate::head::group::{Group, LateCell};
 use crate::head::histograms::HistogramCell;
 use crate::head::{Head, lock};
 use crate::manifest::Manifest;
-use crate::options::FsyncPolicy;
 use crate::sample::read_histogram;
 use crate::status::Recovery;
 use crate::vfs::{Vfs, VfsError};
-use crate::wal;
 use crate::wal::page::{self, FileHeader, read_segment};
 use crate::wal::record::{self, Record, RowRecord};
+use crate::wal::{self, End};
 
 /// Times the rows after which a group is sealed that are left open when they are replayed: about what comes between two
 /// checkpoints, however fast.
@@ -44,17 +43,15 @@ pub(super) struct Log<'a> {
     pub(super) manifest: &'a Manifest,
     /// Numbers of the segments there are, ascending.
     pub(super) segments: &'a [u64],
-    pub(super) fsync: FsyncPolicy,
 }
 
-/// Replays what the log has from the manifest's position on, but for series, which `series` takes; gives the number of
-/// the last segment, and its length if it is needed.
+/// Replays what the log has from the manifest's position on, but for series, which `series` takes.
 pub(super) fn replay(
     log: &Log<'_>,
     head: &Head,
     mut series: records::Sender,
     recovery: &mut Recovery,
-) -> Result<(u64, u64), OpenError> {
+) -> Result<End, OpenError> {
     thread::scope(|scope| {
         let (mut to, mut workers) = (Vec::new(), Vec::new());
         for _ in 0..n_workers(log)? {
@@ -97,13 +94,10 @@ fn n_workers(log: &Log<'_>) -> Result<usize, VfsError> {
 }
 
 /// Reads the log from the manifest's position on and gives every good record, its segment and the offset of its page to
-/// `each`; answers the number of the last segment, and its length if it is needed.
-fn read(
-    log: &Log<'_>,
-    recovery: &mut Recovery,
-    mut each: impl FnMut(u64, u64, &[u8]),
-) -> Result<(u64, u64), OpenError> {
-    let Log { vfs, dir, manifest, segments, fsync } = *log;
+/// `each`.
+fn read(log: &Log<'_>, recovery: &mut Recovery, mut each: impl FnMut(u64, u64, &[u8])) -> Result<End, OpenError> {
+    let Log { vfs, dir, manifest, segments } = *log;
+    let mut unsynced = Vec::new();
     let mut last = manifest.wal_from.saturating_sub(1);
     let mut last_bytes = 0;
     let mut expected = None;
@@ -145,12 +139,11 @@ fn read(
             }
             recovery.note(format!("{}: {torn} bytes from {at} on are torn", path.display()));
         }
-        // What died may have left it unsynced. Commits sync later segments only, and rows there build on rows here.
-        if fsync != FsyncPolicy::Never && !is_planted(Bug::ReplayedNotSynced) {
-            vfs.open_append(&path)?.sync()?;
+        if !is_planted(Bug::ReplayedNotSynced) {
+            unsynced.push(path);
         }
     }
-    Ok((last, last_bytes))
+    Ok(End { segment: last, bytes: last_bytes, unsynced })
 }
 
 /// Cuts a torn tail; a segment without even its header becomes an empty one. Gives its length.
