@@ -5,6 +5,7 @@
 //! How a request's series are found again is the business of who reads the request.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 
 use promontory_model::{HistogramSample, Labels, Timestamp};
 use promontory_storage::{AppendError, Appended, Db, Exemplar, ExemplarsAppended, GroupWriter, SeriesRef, TimeBounds};
@@ -21,13 +22,35 @@ pub(crate) const FUTURE_MS: i64 = 10 * 60_000;
 const SPARE_MAX: usize = 64;
 const SPARE_SAMPLES_MAX: usize = 4_096;
 
-/// A series that was sent before.
+/// A series that was sent before. There may be millions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
-    source: u32,
+    /// Position of the source, plus one.
+    source: NonZero<u32>,
     pub(crate) series: SeriesRef,
-    /// When it was last sent.
-    pub(crate) used_ms: i64,
+    /// When it was last sent, s.
+    used_s: u32,
+}
+
+impl Known {
+    fn source(&self) -> usize {
+        self.source.get() as usize - 1
+    }
+
+    /// Takes note that it is sent.
+    pub(crate) fn set_used(&mut self, now_ms: i64) {
+        self.used_s = seconds(now_ms);
+    }
+
+    /// Whether it was sent at or after the time that [`Sources::sweep`] gave.
+    pub(crate) fn is_used_since(&self, since_ms: i64) -> bool {
+        self.used_s >= seconds(since_ms)
+    }
+}
+
+/// Whole seconds since 1970; good until 2106.
+fn seconds(ms: i64) -> u32 {
+    u32::try_from((ms / 1000).max(0)).unwrap_or(u32::MAX)
 }
 
 /// What waits to be appended to a source, in any order.
@@ -117,22 +140,23 @@ impl Sources {
             }
         })?;
         source.n_series += 1;
-        Ok(Known { source: at as u32, series, used_ms: now_ms })
+        let source = NonZero::<u32>::MIN.saturating_add(at as u32);
+        Ok(Known { source, series, used_s: seconds(now_ms) })
     }
 
     /// Whether a known series is that of `labels`.
     pub(crate) fn has_labels(&self, known: &Known, labels: &Labels) -> bool {
-        self.sources[known.source as usize].writer.has_labels(known.series, labels)
+        self.sources[known.source()].writer.has_labels(known.series, labels)
     }
 
     /// Gives up a series that the caller knew.
     pub(crate) fn forget(&mut self, known: &Known) {
-        let source = &mut self.sources[known.source as usize];
+        let source = &mut self.sources[known.source()];
         source.writer.release(known.series);
         source.n_series -= 1;
         if source.n_series == 0 {
             self.by_key.remove(&source.key);
-            self.free.push(known.source as usize);
+            self.free.push(known.source());
         }
     }
 
@@ -149,7 +173,7 @@ impl Sources {
 
     /// What waits to be appended to the source of a known series.
     pub(crate) fn pending(&mut self, known: &Known) -> &mut Pending {
-        let at = known.source as usize;
+        let at = known.source();
         let source = &mut self.sources[at];
         if !std::mem::replace(&mut source.is_touched, true) {
             self.touched.push(at);

@@ -204,7 +204,7 @@ impl State {
     /// The series with these labels, known or new; `None`, and counted, when it cannot be stored.
     fn look_up(&mut self, labels: Labels, now_ms: i64, stored: &mut Stored) -> Result<Option<Known>, AppendError> {
         if let Some(known) = self.series.get_mut(&labels) {
-            known.used_ms = now_ms;
+            known.set_used(now_ms);
             return Ok(Some(*known));
         }
         match self.sources.learn(&labels, now_ms) {
@@ -229,7 +229,7 @@ impl State {
     fn sweep(&mut self, now_ms: i64) {
         let Some(since) = self.sources.sweep(now_ms) else { return };
         self.series.retain(|_, known| {
-            let is_kept = known.used_ms >= since;
+            let is_kept = known.is_used_since(since);
             if !is_kept {
                 self.sources.forget(known);
             }

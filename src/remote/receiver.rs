@@ -214,7 +214,7 @@ impl Receiver {
     ) {
         let future = now_ms.saturating_add(FUTURE_MS);
         let known = self.series.value(id);
-        known.used_ms = now_ms;
+        known.set_used(now_ms);
         let pending = self.sources.pending(known);
         for &(t, v) in samples {
             if t > future {
@@ -255,7 +255,7 @@ impl Receiver {
     fn sweep(&mut self, now_ms: i64) {
         let Some(since) = self.sources.sweep(now_ms) else { return };
         self.series.retain(|known| {
-            let is_kept = known.used_ms >= since;
+            let is_kept = known.is_used_since(since);
             if !is_kept {
                 self.sources.forget(known);
             }
