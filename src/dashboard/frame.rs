@@ -132,18 +132,17 @@ pub(crate) fn grid(start_ms: i64, end_ms: i64, step_ms: i64) -> Arc<[i64]> {
 
 /// The series of a value as (labels, numbers on `times`).
 fn series_on(value: &Value, times: &[i64]) -> Vec<(Labels, Vec<Option<f64>>)> {
-    let position = |t: i64| times.binary_search(&t).ok();
     match value {
         Value::Matrix(all) => all
             .iter()
             .map(|s| {
-                let mut out = vec![None; times.len()];
-                for (t, v) in &s.floats {
-                    if let Some(i) = position(*t) {
-                        out[i] = Some(*v);
-                    }
-                }
-                (s.labels.clone(), out)
+                // Both are in the order of time.
+                let mut points = s.floats.iter().peekable();
+                let at = |time: &i64| {
+                    while points.next_if(|(t, _)| t < time).is_some() {}
+                    points.next_if(|(t, _)| t == time).map(|(_, v)| *v)
+                };
+                (s.labels.clone(), times.iter().map(at).collect())
             })
             .collect(),
         Value::Vector(samples) => samples

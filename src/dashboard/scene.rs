@@ -95,12 +95,26 @@ pub(crate) const BOX: f64 = 1000.0;
 
 /// A coordinate in the view box, with one decimal at most.
 pub(crate) fn coordinate(v: f64) -> String {
-    let v = if v.is_finite() { v.clamp(-20_000.0, 20_000.0) } else { 0.0 };
-    let text = format!("{v:.1}");
-    match text.strip_suffix(".0") {
-        Some("-0") => "0".to_owned(),
-        Some(whole) => whole.to_owned(),
-        None => text,
+    let mut out = String::new();
+    push_tenths(tenths(v), &mut out);
+    out
+}
+
+/// A coordinate in tenths: points that are alike in them are one to the eye.
+pub(crate) fn tenths(v: f64) -> i64 {
+    if v.is_finite() { (v.clamp(-20_000.0, 20_000.0) * 10.0).round() as i64 } else { 0 }
+}
+
+/// Appends a coordinate; a page has hundreds of thousands, and the formatting of floats takes ten times as long.
+pub(crate) fn push_tenths(v: i64, out: &mut String) {
+    if v < 0 {
+        out.push('-');
+    }
+    let v = v.unsigned_abs();
+    out.push_str(itoa::Buffer::new().format(v / 10));
+    if !v.is_multiple_of(10) {
+        out.push('.');
+        out.push(char::from(b'0' + (v % 10) as u8));
     }
 }
 
@@ -295,19 +309,132 @@ pub(crate) fn percent(share: f64) -> String {
 
 /// A number with two decimals at most.
 pub(crate) fn short(v: f64) -> String {
-    let text = format!("{v:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" || text.is_empty() { "0".to_owned() } else { text.to_owned() }
+    let mut out = String::new();
+    push_short(v, &mut out);
+    out
+}
+
+/// Appends such a number.
+pub(crate) fn push_short(v: f64, out: &mut String) {
+    let hundredths = (v * 100.0).round();
+    if !hundredths.is_finite() || hundredths.abs() >= 1e15 {
+        return out.push_str(&format!("{v}"));
+    }
+    let hundredths = hundredths as i64;
+    if hundredths < 0 {
+        out.push('-');
+    }
+    let n = hundredths.unsigned_abs();
+    out.push_str(itoa::Buffer::new().format(n / 100));
+    let digit = |d: u64| char::from(b'0' + (d % 10) as u8);
+    if !n.is_multiple_of(100) {
+        out.push('.');
+        out.push(digit(n / 10));
+        if !n.is_multiple_of(10) {
+            out.push(digit(n));
+        }
+    }
 }
 
 /// A number for the page's data with six significant digits; `null` when it is not finite.
 pub(crate) fn data_number(v: Option<f64>) -> String {
-    match v {
-        Some(v) if v.is_finite() => {
-            let rounded: f64 = format!("{v:.5e}").parse().unwrap_or(v);
-            let plain = super::units::js_number(rounded);
-            if plain.len() > 12 { format!("{rounded:e}") } else { plain }
+    let mut out = String::new();
+    push_data_number(v, &mut out);
+    out
+}
+
+/// Appends such a number.
+pub(crate) fn push_data_number(v: Option<f64>, out: &mut String) {
+    let Some(v) = v.filter(|v| v.is_finite()) else { return out.push_str("null") };
+    if v == 0.0 {
+        return out.push('0');
+    }
+    // Digits and the place of the point, as far as that needs no more than a multiplication.
+    let exponent = v.abs().log10().floor() as i32;
+    if !(-4..=11).contains(&exponent) {
+        let rounded: f64 = format!("{v:.5e}").parse().unwrap_or(v);
+        let plain = super::units::js_number(rounded);
+        return match plain.len() > 12 {
+            true => out.push_str(&format!("{rounded:e}")),
+            false => out.push_str(&plain),
+        };
+    }
+    let digits = (v.abs() * 10f64.powi(5 - exponent)).round() as u64;
+    if v < 0.0 {
+        out.push('-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    if exponent >= 5 {
+        out.push_str(buffer.format(digits * 10u64.pow(exponent.unsigned_abs() - 5)));
+        return;
+    }
+    let scale = 10u64.pow((5 - exponent).unsigned_abs());
+    out.push_str(buffer.format(digits / scale));
+    let rest = digits % scale;
+    if rest > 0 {
+        out.push('.');
+        let text = buffer.format(rest);
+        out.extend(std::iter::repeat_n('0', (5 - exponent) as usize - text.len()));
+        out.push_str(text.trim_end_matches('0'));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_page_have_six_digits() {
+        for (v, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-12.5, "-12.5"),
+            (0.1 + 0.2, "0.3"),
+            (123.456_789, "123.457"),
+            (999_999.6, "1000000"),
+            (9.999_999, "10"),
+            (123_456_789.0, "123457000"),
+            (0.000_123_456_7, "0.000123457"),
+            (0.001, "0.001"),
+            (1e11, "100000000000"),
+            (1.234_567_8e15, "1.23457e15"),
+            (1e-9, "1e-9"),
+            (f64::NAN, "null"),
+        ] {
+            assert_eq!(data_number(Some(v)), expected, "{v:e}");
         }
-        _ => "null".to_owned(),
+        assert_eq!(data_number(None), "null");
+    }
+
+    #[test]
+    fn short_numbers_have_two_decimals() {
+        for (v, expected) in [
+            (0.0, "0"),
+            (-0.001, "0"),
+            (1.5, "1.5"),
+            (-2.05, "-2.05"),
+            (0.07, "0.07"),
+            (100.0, "100"),
+            (9.999, "10"),
+            (12_345.678, "12345.68"),
+        ] {
+            assert_eq!(short(v), expected, "{v}");
+        }
+    }
+
+    #[test]
+    fn coordinates_have_one_decimal() {
+        for (v, expected) in [
+            (0.0, "0"),
+            (-0.04, "0"),
+            (3.04, "3"),
+            (3.06, "3.1"),
+            (-1.25, "-1.3"),
+            (1e9, "20000"),
+            (f64::INFINITY, "0"),
+        ] {
+            assert_eq!(coordinate(v), expected, "{v}");
+        }
     }
 }

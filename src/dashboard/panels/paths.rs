@@ -1,8 +1,6 @@
 //! Values along time into path data.
 
-use std::fmt::Write as _;
-
-use crate::dashboard::scene::{BOX, coordinate};
+use crate::dashboard::scene::{BOX, push_tenths, tenths};
 
 /// A point in the view box.
 pub(super) type Point = (f64, f64);
@@ -61,26 +59,77 @@ pub(super) fn runs(times: &[i64], values: &[Option<f64>], span: SpanNulls) -> Ve
 }
 
 fn push_point(d: &mut String, command: char, p: Point) {
-    let _ = write!(d, "{command}{} {}", coordinate(p.0), coordinate(p.1));
+    push_pair(d, command, (tenths(p.0), tenths(p.1)));
 }
 
-/// Appends the line through `points`, beginning with `first` (`M` or `L`).
+fn push_pair(d: &mut String, command: char, (x, y): (i64, i64)) {
+    d.push(command);
+    push_tenths(x, d);
+    d.push(' ');
+    push_tenths(y, d);
+}
+
+/// Appends `command` and one coordinate.
+fn push_one(d: &mut String, command: char, v: i64) {
+    d.push(command);
+    push_tenths(v, d);
+}
+
+/// Appends the line through `points`, beginning with `first` (`M` or `L`). Where it stays level its ends are enough.
 pub(super) fn line(points: &[Point], how: Interpolation, first: char, d: &mut String) {
     let Some(start) = points.first() else { return };
     push_point(d, first, *start);
+    let mut at = (tenths(start.0), tenths(start.1));
+    // How far the present level reaches beyond what is written.
+    let mut level: Option<i64> = None;
+    let rest = points[1..].iter().map(|p| (tenths(p.0), tenths(p.1)));
     match how {
-        Interpolation::Linear => points[1..].iter().for_each(|p| push_point(d, 'L', *p)),
+        Interpolation::Linear => {
+            for (x, y) in rest {
+                if y == at.1 {
+                    level = Some(x);
+                    continue;
+                }
+                if let Some(x) = level.take() {
+                    push_one(d, 'H', x);
+                }
+                push_pair(d, 'L', (x, y));
+                at = (x, y);
+            }
+        }
         Interpolation::StepAfter => {
-            for p in &points[1..] {
-                let _ = write!(d, "H{}V{}", coordinate(p.0), coordinate(p.1));
+            for (x, y) in rest {
+                level = Some(x);
+                if y != at.1 {
+                    push_one(d, 'H', x);
+                    push_one(d, 'V', y);
+                    (at, level) = ((x, y), None);
+                }
             }
         }
         Interpolation::StepBefore => {
-            for p in &points[1..] {
-                let _ = write!(d, "V{}H{}", coordinate(p.1), coordinate(p.0));
+            for (x, y) in rest {
+                if y != at.1 {
+                    if let Some(x) = level {
+                        push_one(d, 'H', x);
+                    }
+                    push_one(d, 'V', y);
+                    at.1 = y;
+                }
+                level = Some(x);
             }
         }
         Interpolation::Smooth => smooth(points, d),
+    }
+    if let Some(x) = level {
+        push_one(d, 'H', x);
+    }
+}
+
+/// Appends a curve through two control points to its end.
+fn push_curve(d: &mut String, points: [Point; 3]) {
+    for (i, p) in points.into_iter().enumerate() {
+        push_point(d, if i == 0 { 'C' } else { ' ' }, p);
     }
 }
 
@@ -101,16 +150,8 @@ fn smooth(points: &[Point], d: &mut String) {
     for i in 0..n.saturating_sub(1) {
         let (a, b) = (points[i], points[i + 1]);
         let third = (b.0 - a.0) / 3.0;
-        let _ = write!(
-            d,
-            "C{} {} {} {} {} {}",
-            coordinate(a.0 + third),
-            coordinate(a.1 + third * tangent(i)),
-            coordinate(b.0 - third),
-            coordinate(b.1 - third * tangent(i + 1)),
-            coordinate(b.0),
-            coordinate(b.1)
-        );
+        let out = (a.0 + third, a.1 + third * tangent(i));
+        push_curve(d, [out, (b.0 - third, b.1 - third * tangent(i + 1)), b]);
     }
 }
 
@@ -150,16 +191,7 @@ fn line_back_smooth(back: &[Point], d: &mut String) {
     while let (Some(x1), Some(y1), Some(x2), Some(y2), Some(x), Some(y)) =
         (numbers.next(), numbers.next(), numbers.next(), numbers.next(), numbers.next(), numbers.next())
     {
-        let _ = write!(
-            d,
-            "C{} {} {} {} {} {}",
-            coordinate(BOX - x1),
-            coordinate(y1),
-            coordinate(BOX - x2),
-            coordinate(y2),
-            coordinate(BOX - x),
-            coordinate(y)
-        );
+        push_curve(d, [(BOX - x1, y1), (BOX - x2, y2), (BOX - x, y)]);
     }
 }
 
@@ -202,6 +234,16 @@ mod tests {
         ] {
             let mut d = String::new();
             line(&points, how, 'M', &mut d);
+            assert_eq!(d, expected, "{how:?}");
+        }
+        let level = [(0.0, 5.0), (10.0, 5.0), (20.0, 5.0), (30.0, 0.0), (40.0, 0.0)];
+        for (how, expected) in [
+            (Interpolation::Linear, "M0 5H20L30 0H40"),
+            (Interpolation::StepAfter, "M0 5H30V0H40"),
+            (Interpolation::StepBefore, "M0 5H20V0H40"),
+        ] {
+            let mut d = String::new();
+            line(&level, how, 'M', &mut d);
             assert_eq!(d, expected, "{how:?}");
         }
         let mut d = String::new();

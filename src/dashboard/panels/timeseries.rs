@@ -10,7 +10,9 @@ use crate::dashboard::json::{flag, list, number, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
 use crate::dashboard::reduce::reduce;
-use crate::dashboard::scene::{Axis, BOX, Band, Gradient, Mark, Plot, Rule, SeriesMarks, data_number};
+use crate::dashboard::scene::{
+    Axis, BOX, Band, Gradient, Mark, Plot, Rule, SeriesMarks, data_number, push_data_number,
+};
 use crate::dashboard::ticks::{RangeConfig, Scale, scale, time_ticks, value_ticks};
 use crate::dashboard::timerange::Window;
 use crate::dashboard::units::Unit;
@@ -573,7 +575,14 @@ fn raw_values(d: &Drawn<'_>) -> Vec<Option<f64>> {
 }
 
 fn join(values: &[Option<f64>]) -> String {
-    values.iter().map(|v| data_number(*v)).collect::<Vec<_>>().join(",")
+    let mut out = String::with_capacity(values.len() * 8);
+    for (i, v) in values.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_data_number(*v, &mut out);
+    }
+    out
 }
 
 /// Start, step and count when the times are even, else all of them.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::dashboard::html::escape;
-use crate::dashboard::scene::short;
+use crate::dashboard::scene::{push_short, short};
 
 use super::dom::Element;
 use super::{Area, Palette};
@@ -258,7 +258,7 @@ fn mapped(d: &str, map: Map) -> String {
         if out.ends_with(|last: char| last.is_ascii_digit() || last == '.') {
             out.push(' ');
         }
-        out.push_str(&short(shown));
+        push_short(shown, &mut out);
     }
     out
 }
