@@ -142,7 +142,24 @@ pub(crate) fn png(svg: &str, scale: f64) -> Result<Vec<u8>, PictureError> {
         tiny_skia::Pixmap::new(side(width), side(height)).ok_or_else(|| fail(&"no room for its pixels"))?;
     let transform = tiny_skia::Transform::from_scale(scale as f32, scale as f32);
     resvg::render(&tree, transform, &mut pixels.as_mut());
-    pixels.encode_png().map_err(|e| fail(&e))
+    encode(&pixels).map_err(|e| fail(&e))
+}
+
+/// The file of `pixels`. Every picture has an opaque background, so its alpha is left out. Lines of one colour are
+/// most of it: what a line changes against the one above deflates well enough at once.
+#[cfg(feature = "png")]
+fn encode(pixels: &resvg::tiny_skia::Pixmap) -> Result<Vec<u8>, png::EncodingError> {
+    let colors: Vec<u8> = pixels.data().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, pixels.width(), pixels.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_filter(png::Filter::Up);
+    encoder.set_deflate_compression(png::DeflateCompression::Level(1));
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&colors)?;
+    writer.finish()?;
+    Ok(out)
 }
 
 /// See the other.
