@@ -255,6 +255,18 @@ pub(crate) fn continuous(scheme: &str, t: f64, theme: Theme) -> Option<String> {
     Some(spline(&stops, t).hex())
 }
 
+/// Whether a scheme of heatmaps is turned round, so that its loud end means much: those that run between two colours
+/// always, those from dark to light on a light page, those from light to dark on a dark one.
+pub(crate) fn is_turned(scheme: &str, theme: Theme) -> bool {
+    match scheme {
+        "BrBG" | "PiYG" | "PRGn" | "PuOr" | "RdBu" | "RdGy" | "RdYlBu" | "RdYlGn" | "Spectral" => true,
+        "Turbo" | "Cividis" | "Viridis" | "Magma" | "Inferno" | "Plasma" | "Warm" | "Cool" | "Cubehelix" => {
+            theme == Theme::Light
+        }
+        _ => theme == Theme::Dark,
+    }
+}
+
 /// The colour at `t` (0–1) of a heatmap's scheme.
 pub(crate) fn heatmap(scheme: &str, t: f64, reverse: bool) -> String {
     let t = if reverse { 1.0 - t } else { t };

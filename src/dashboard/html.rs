@@ -21,6 +21,14 @@ pub(crate) fn escape_into(text: &str, out: &mut String) {
     }
 }
 
+/// HTML in a colour; without one of its own where that is the colour of the text around it.
+pub(crate) fn colored(color: &str, body: &str) -> String {
+    match color {
+        "currentColor" => format!("<span>{body}</span>"),
+        color => format!("<font color=\"{color}\">{body}</font>"),
+    }
+}
+
 use pulldown_cmark::{Options, Parser, html as cmark_html};
 
 /// Markdown as HTML; raw HTML inside passes the same sieve as everything else.

@@ -111,8 +111,13 @@ impl Ladder {
         }
         let rung = self.rung(v);
         let scaled = v / rung.scale;
-        // One digit more than the step needs tells neighbours apart; float noise beyond it is cut.
-        let need = decimals_of_step(step / rung.scale);
+        // The decimals of the step tell neighbours apart; float noise beyond them is cut. Ticks of a logarithmic
+        // axis have no step but their own size, of which three digits are enough.
+        let need = if step > 0.0 || scaled == 0.0 {
+            decimals_of_step(step / rung.scale)
+        } else {
+            decimals_of_step(scaled.abs()).min(2 - scaled.abs().log10().floor().clamp(-9.0, 2.0) as i32)
+        };
         self.assemble(scaled, trim_zeros(to_fixed(scaled, Some(need))), rung)
     }
 
@@ -250,6 +255,15 @@ mod tests {
         }
         // What is left are the last digits of numbers beyond 2^53, clocks and dates beyond the year 9999.
         assert!(wrong.len() * 1_000 <= n, "{} of {n} differ", wrong.len());
+    }
+
+    #[test]
+    fn ticks_of_logarithmic_axes_show_their_decimals() {
+        for (v, unit, expected) in
+            [(0.5, "short", "0.5"), (0.001, "short", "0.001"), (1000.0, "short", "1 K"), (0.0625, "none", "0.0625")]
+        {
+            assert_eq!(Unit::find(unit).format_tick(v, 0.0, &TimeZone::UTC), expected, "{v} {unit}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::dashboard::color;
-use crate::dashboard::html::escape;
+use crate::dashboard::html::{colored, escape};
 use crate::dashboard::json::{flag, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
@@ -108,7 +108,7 @@ fn bar(panel: &Panel, single: &Single<'_>, i: usize, is_upright: bool, context: 
     out.push_str("</svg>");
     if text(&panel.options, "valueMode") != Some("hidden") {
         let (size, text) = (text_class(panel, "valueSize"), escape(&shown.text));
-        let _ = write!(out, "<span class=\"v{size}\"><font color=\"{ink}\">{text}</font></span>");
+        let _ = write!(out, "<span class=\"v{size}\">{}</span>", colored(&ink, &text));
     }
     out.push_str("</div>");
 }

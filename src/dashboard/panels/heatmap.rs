@@ -224,9 +224,7 @@ fn cell_color(panel: &Panel, share: f64, context: &DrawContext<'_>) -> (String, 
     }
     let scheme = text(options, "color.scheme").unwrap_or("Oranges");
     let reverse = flag(options, "color.reverse").unwrap_or(false);
-    // On a dark page the light end of a scheme is the loud one; Grafana turns it round there.
-    let is_dark = context.theme == color::Theme::Dark;
-    (color::heatmap(scheme, share, reverse != is_dark), 1.0)
+    (color::heatmap(scheme, share, reverse != color::is_turned(scheme, context.theme)), 1.0)
 }
 
 /// A strip of colours from the smallest to the largest count.
@@ -238,7 +236,7 @@ fn legend(panel: &Panel, (low, high): (f64, f64), context: &DrawContext<'_>, out
     let _ = write!(
         out,
         "<div class=\"scale\"><span>{}</span><svg aria-hidden=\"true\">",
-        unit.format(low, None, context.tz)
+        unit.format(if low.abs() < high.abs() / 1e4 { 0.0 } else { low }, None, context.tz)
     );
     const PARTS: usize = 32;
     for i in 0..PARTS {

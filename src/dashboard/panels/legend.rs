@@ -48,7 +48,7 @@ impl Legend {
 
     /// The legend as it is in a panel of this width: beside a narrow plot it would leave that no room.
     pub(crate) fn in_width(self, width_px: f64) -> Self {
-        let least_px = if self.is_table { 420.0 } else { 324.0 };
+        let least_px = if self.is_table { (310.0 + 64.0 * self.calcs.len() as f64).max(420.0) } else { 324.0 };
         Self { is_right: self.is_right && width_px >= least_px, ..self }
     }
 

@@ -12,6 +12,8 @@ use super::{DrawContext, no_data, styled};
 
 /// Stripes that are drawn.
 const STRIPES_MAX: usize = 100;
+/// Height of a label, CSS pixels.
+const LABEL_PX: f64 = 11.0;
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>, out: &mut String) {
     let mut fields = styled(panel, &data.frames, "thresholds", context);
@@ -24,7 +26,9 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     let length = window.length_ms().max(1) as f64;
     let x_of = |t: i64| (t - window.from_ms) as f64 / length * BOX;
     let n = fields.len() as f64;
-    let names = fields.iter().enumerate().map(|(i, s)| ((i as f64 + 0.5) / n, shorten(&s.name)));
+    // Stripes that are narrower than a line of text are named now and then.
+    let every = (LABEL_PX * n / (context.height_px - 22.0).max(1.0)).ceil().max(1.0) as usize;
+    let names = fields.iter().enumerate().step_by(every).map(|(i, s)| ((i as f64 + 0.5) / n, shorten(&s.name)));
     let mut plot = Plot {
         label: format!("{}: states of {} series.", context.text(&panel.title), fields.len()),
         left: Some(Axis { ticks: names.collect(), label: String::new() }),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::dashboard::color;
 use crate::dashboard::field::Shown;
 use crate::dashboard::frame::{NO_TIME, Trend, Values};
-use crate::dashboard::html::{escape, escape_into, is_safe_url};
+use crate::dashboard::html::{colored, escape, escape_into, is_safe_url};
 use crate::dashboard::interpolate::{Binding, Context, interpolate};
 use crate::dashboard::json::flag;
 use crate::dashboard::panels::DrawContext;
@@ -114,14 +114,14 @@ fn cell(
         (_, Some(color)) => {
             write!(out, "<td{class} title=\"{title}\"><font color=\"{}\">{body}</font></td>", color::text_on(color))
         }
-        ("color-background", None) if shown.color != "transparent" => write!(
+        ("color-background", None) if !matches!(shown.color.as_str(), "transparent" | "currentColor") => write!(
             out,
             "<td{class} title=\"{title}\" bgcolor=\"{}\"><font color=\"{}\">{body}</font></td>",
             shown.color,
             color::text_on(&shown.color)
         ),
         ("color-text", None) => {
-            write!(out, "<td{class} title=\"{title}\"><font color=\"{}\">{body}</font></td>", shown.color)
+            write!(out, "<td{class} title=\"{title}\">{}</td>", colored(&shown.color, &body))
         }
         _ => write!(out, "<td{class} title=\"{title}\">{body}</td>"),
     };
@@ -183,7 +183,7 @@ fn gauge(v: Option<f64>, c: &Column<'_>, shown: &Shown, id: &str, context: &Draw
     let _ = match c.settings.custom_text("cellOptions.valueDisplayMode", "color") {
         "hidden" => write!(out, "</svg></span>"),
         "text" => write!(out, "</svg><span>{text}</span></span>"),
-        _ => write!(out, "</svg><font color=\"{}\">{text}</font></span>", shown.color),
+        _ => write!(out, "</svg>{}</span>", colored(&shown.color, &text)),
     };
 }
 
