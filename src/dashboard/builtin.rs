@@ -1,10 +1,19 @@
 //! The dashboards that come with the binary, in Grafana's JSON like everybody's.
 
 /// File name and text of each.
-pub(crate) const BUILTIN: [(&str, &str); 3] = [
+pub(crate) const BUILTIN: [(&str, &str); 12] = [
     ("vllm.json", include_str!("builtin/vllm.json")),
-    ("self.json", include_str!("builtin/self.json")),
+    ("tgi.json", include_str!("builtin/tgi.json")),
+    ("sglang.json", include_str!("builtin/sglang.json")),
+    ("triton.json", include_str!("builtin/triton.json")),
+    ("kserve.json", include_str!("builtin/kserve.json")),
+    ("ray-serve.json", include_str!("builtin/ray-serve.json")),
+    ("llm-gateway.json", include_str!("builtin/llm-gateway.json")),
+    ("model-quality.json", include_str!("builtin/model-quality.json")),
+    ("dcgm.json", include_str!("builtin/dcgm.json")),
+    ("kubernetes.json", include_str!("builtin/kubernetes.json")),
     ("node.json", include_str!("builtin/node.json")),
+    ("self.json", include_str!("builtin/self.json")),
 ];
 
 #[cfg(test)]
@@ -15,6 +24,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::dashboard::check;
+    use crate::dashboard::load::load;
 
     fn dashboards() -> impl Iterator<Item = (&'static str, Value)> {
         BUILTIN.iter().map(|&(file, text)| (file, serde_json::from_str(text).unwrap()))
@@ -26,8 +37,28 @@ mod tests {
 
     #[test]
     fn uids_are_the_ones_that_links_use() {
-        let uids: Vec<_> = dashboards().map(|(_, d)| d["uid"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(uids, ["promontory-vllm", "promontory-self", "promontory-node"]);
+        for (file, dashboard) in dashboards() {
+            assert_eq!(dashboard["uid"], format!("promontory-{}", file.trim_end_matches(".json")));
+        }
+    }
+
+    #[test]
+    fn every_panel_is_drawn_as_its_file_says() {
+        for (file, text) in BUILTIN {
+            let mut report = String::new();
+            let found = check(text, &mut report).unwrap();
+            assert_eq!((found.drawn, found.remarks), (found.panels, 0), "{file}: {report}");
+        }
+    }
+
+    #[test]
+    fn each_says_what_it_needs_and_how_that_is_scraped() {
+        for (file, text) in BUILTIN.into_iter().filter(|(file, _)| *file != "self.json") {
+            let needs = load(text, file).unwrap().needs.unwrap_or_else(|| panic!("{file}: needs nothing"));
+            assert!(parser::parse(&needs.selector).is_ok(), "{file}: {}", needs.selector);
+            assert!(needs.scrape.starts_with("scrape_configs:\n  - job_name: "), "{file}: {}", needs.scrape);
+            assert!(needs.hint.ends_with('.'), "{file}: {}", needs.hint);
+        }
     }
 
     #[test]
@@ -36,8 +67,10 @@ mod tests {
             for panel in panels(&dashboard) {
                 for target in panel["targets"].as_array().into_iter().flatten() {
                     let expr = target["expr"].as_str().unwrap();
-                    let filled = expr.replace("[$rate]", "[1m]").replace("\"$model_name\"", "\"a|b\"");
-                    let filled = filled.replace("\"$instance\"", "\".*\"").replace("\"$job\"", "\".*\"");
+                    let mut filled = expr.replace("[$rate]", "[1m]").replace("[$__range]", "[1h]");
+                    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+                        filled = filled.replace(&format!("\"${}\"", variable["name"].as_str().unwrap()), "\"a|b\"");
+                    }
                     assert!(!filled.contains('$'), "{file}: a variable is left in {filled}");
                     assert!(parser::parse(&filled).is_ok(), "{file}: {filled}: {:?}", parser::parse(&filled));
                 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::json::{self, at, flag, integer, list, string, strings, text};
 use super::model::{
-    AnnotationDef, Dashboard, FieldConfig, Format, Grid, Link, Override, Panel, Row, Section, Target, VariableDef,
-    VariableKind,
+    AnnotationDef, Dashboard, FieldConfig, Format, Grid, Link, Needs, Override, Panel, Row, Section, Target,
+    VariableDef, VariableKind,
 };
 
 /// Why a file is no dashboard.
@@ -154,6 +154,11 @@ fn dashboard(root: &Value, fallback_uid: &str) -> Dashboard {
         sections: sections(root),
         links: list(root, "links").iter().map(link).collect(),
         annotations: list(root, "annotations.list").iter().filter_map(annotation).collect(),
+        needs: text(root, "promontory.needs").map(|selector| Needs {
+            selector: selector.to_owned(),
+            hint: string(root, "promontory.hint"),
+            scrape: string(root, "promontory.scrape"),
+        }),
     }
 }
 

@@ -25,6 +25,19 @@ pub(crate) struct Dashboard {
     pub(crate) sections: Vec<Section>,
     pub(crate) links: Vec<Link>,
     pub(crate) annotations: Vec<AnnotationDef>,
+    pub(crate) needs: Option<Needs>,
+}
+
+/// What a dashboard shows nothing without, and how that is had. Our own member `promontory` of the JSON; Grafana
+/// passes over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Selects series of which one at least is there when the dashboard has something to show.
+    pub(crate) selector: String,
+    /// A sentence about where the metrics come from.
+    pub(crate) hint: String,
+    /// A configuration that scrapes them.
+    pub(crate) scrape: String,
 }
 
 /// A query whose points are events over all plots.

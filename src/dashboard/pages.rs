@@ -3,6 +3,7 @@
 mod api;
 mod compute;
 mod diff;
+mod ds_query;
 mod edit;
 mod inspect;
 mod list;
@@ -18,12 +19,13 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
-use promontory_model::Cancel;
+use promontory_model::{Cancel, TimeRange};
 
 use crate::ui::page;
 use crate::ui::shell::{embeddable, fragment};
 
 use super::explore;
+use super::model::Needs;
 use super::params::Params;
 use super::repeat::{Expanded, expand};
 use super::state::Dashboards;
@@ -34,6 +36,12 @@ use view::{DashboardPage, PanelInner, PanelView, SectionView, SoloPage};
 
 type Pairs = Query<Vec<(String, String)>>;
 
+/// The part of an address that names a dashboard or folder; what follows it is decoration.
+#[derive(serde::Deserialize)]
+struct Uid {
+    uid: String,
+}
+
 /// Bytes of a form with a dashboard in it, whose quotes and line ends take three bytes each.
 const FORM_BYTES_MAX: usize = 3 * super::store::SAVED_BYTES_MAX;
 
@@ -42,7 +50,7 @@ pub fn router(state: Dashboards) -> Router {
     Router::new()
         .route("/dashboards", get(list::page))
         .route("/dashboards/f/{uid}", get(list::folder_page))
-        .route("/dashboards/f/{uid}/{slug}", get(list::folder_page_with_slug))
+        .route("/dashboards/f/{uid}/{slug}", get(list::folder_page))
         .route("/dashboard/new", get(edit::new))
         .route("/dashboard/import", get(edit::import).post(edit::import_now))
         .route("/import/dashboard", get(async || Redirect::temporary("/dashboard/import")))
@@ -75,48 +83,52 @@ pub fn router(state: Dashboards) -> Router {
         .route("/api/datasources/proxy/uid/{uid}/{*rest}", any(api::proxied))
         .route("/api/datasources/uid/{uid}/resources/{*rest}", any(api::proxied))
         .route("/api/datasources/uid/{uid}/health", get(api::source_health))
+        .route("/api/ds/query", post(ds_query::query))
         .route("/d/{uid}", get(dashboard))
-        .route("/d/{uid}/{slug}", get(dashboard_with_slug))
+        .route("/d/{uid}/{slug}", get(dashboard))
         .route("/d/{uid}/panel/{key}", get(panel))
         .route("/d/{uid}/panel/{key}/csv", get(inspect::csv))
         .route("/d/{uid}/panel/{key}/inspect", get(inspect::inspect))
         .route("/d-solo/{uid}", get(solo))
-        .route("/d-solo/{uid}/{slug}", get(solo_with_slug))
+        .route("/d-solo/{uid}/{slug}", get(solo))
         .route("/dashboard/snapshot/{uid}", get(render::snapshot))
         .route("/dashboard/share/{uid}", get(render::share))
         .route("/render/d-solo/{uid}", get(render::panel))
-        .route("/render/d-solo/{uid}/{slug}", get(render::panel_with_slug))
+        .route("/render/d-solo/{uid}/{slug}", get(render::panel))
         .route("/render/d/{uid}", get(render::page))
-        .route("/render/d/{uid}/{slug}", get(render::page_with_slug))
+        .route("/render/d/{uid}/{slug}", get(render::page))
         .route("/explore", get(explore::page))
         .route("/api/format", get(format_value))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(state)
 }
 
-async fn dashboard_with_slug(
-    state: State<Dashboards>,
-    Path((uid, _)): Path<(String, String)>,
-    pairs: Pairs,
-    headers: HeaderMap,
-) -> Response {
-    dashboard(state, Path(uid), pairs, headers).await
-}
-
 async fn dashboard(
     State(state): State<Dashboards>,
-    Path(uid): Path<String>,
+    Path(Uid { uid }): Path<Uid>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = match understand(&state, &uid, pairs, &headers, &deadline.cancel).await {
-        Ok(request) => Arc::new(request),
-        Err(response) => return response,
-    };
+    let request = Arc::new(understand(&state, &uid, pairs, &headers, &deadline.cancel).await?);
     let (views, alone) = sections(&request, &deadline.cancel).await;
+    let missing = missing(&request, &deadline.cancel).await;
     let can_change = state.0.settings.store().root().is_ok();
-    page(StatusCode::OK, &DashboardPage::new(&request, views, alone, can_change))
+    Ok(page(StatusCode::OK, &DashboardPage::new(&request, views, alone, missing, can_change)))
+}
+
+/// What the dashboard shows nothing without, where the window has none of it.
+async fn missing(request: &Arc<Request>, cancel: &Cancel) -> Option<Needs> {
+    let needs = request.dashboard().needs.clone()?;
+    let names = {
+        let (request, cancel, selector) = (request.clone(), cancel.clone(), needs.selector.clone());
+        move || {
+            let range = TimeRange::new(request.window.from_ms, request.window.to_ms);
+            request.state.source.label_values("__name__", Some(&selector), range, &cancel)
+        }
+    };
+    let found = request.state.run(names).await;
+    matches!(found, Ok(Ok(names)) if names.is_empty()).then_some(needs)
 }
 
 /// The page's sections with all panels drawn, and the one panel that is wanted alone.
@@ -188,46 +200,28 @@ async fn panel(
     Path((uid, key)): Path<(String, String)>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     use askama::Template as _;
     let deadline = state.0.deadline();
-    match find_panel(&state, &uid, &key, pairs, &headers, &deadline.cancel).await {
-        Ok((_, inner)) => match inner.render() {
-            Ok(body) => fragment(body),
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        },
-        Err(response) => response,
-    }
-}
-
-async fn solo_with_slug(
-    state: State<Dashboards>,
-    Path((uid, _)): Path<(String, String)>,
-    pairs: Pairs,
-    headers: HeaderMap,
-) -> Response {
-    solo(state, Path(uid), pairs, headers).await
+    let (_, inner) = find_panel(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
+    inner.render().map(fragment).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 /// One panel alone on a page, to be framed.
 async fn solo(
     State(state): State<Dashboards>,
-    Path(uid): Path<String>,
+    Path(Uid { uid }): Path<Uid>,
     Query(mut pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let key = pairs.iter().rev().find(|(n, _)| n == "panelId").map(|(_, v)| v.trim_start_matches("panel-").to_owned());
-    let Some(key) = key else {
-        return (StatusCode::BAD_REQUEST, "panelId is missing\n").into_response();
-    };
+    let key = key.ok_or_else(|| (StatusCode::BAD_REQUEST, "panelId is missing\n").into_response())?;
     if !pairs.iter().any(|(n, _)| n == "viewPanel") {
         pairs.push(("viewPanel".to_owned(), key.clone()));
     }
     let deadline = state.0.deadline();
-    match find_panel(&state, &uid, &key, pairs, &headers, &deadline.cancel).await {
-        Ok((request, inner)) => embeddable(StatusCode::OK, &SoloPage::new(&request, key, inner)),
-        Err(response) => response,
-    }
+    let (request, inner) = find_panel(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
+    Ok(embeddable(StatusCode::OK, &SoloPage::new(&request, key, inner)))
 }
 
 /// A number with a unit that the script cannot write itself.

@@ -197,6 +197,50 @@ fn explore_completes_and_answers() {
 }
 
 #[test]
+fn the_browser_keeps_stars_and_queries() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let server = server(dir.path(), &requests(), &[("hand.json", HAND)]);
+    // A star of a dashboard's page narrows the list, and goes again there.
+    browser.goto(&address(&server, "/d/hand/by-hand"));
+    browser.click("[data-star=hand]");
+    browser.until("return document.querySelector('[data-star]').getAttribute('aria-pressed') === 'true'");
+    browser.goto(&format!("http://{}/dashboards", server.addr));
+    let shown = "return [...document.querySelectorAll('.dash-list li')].filter((l) => l.offsetHeight).length";
+    assert_ne!(browser.text(shown), "1");
+    browser.click("[data-do=starred]");
+    browser.until(&format!("{shown} === 1"));
+    browser.click("[data-star=hand]");
+    browser.until(&format!("{shown} === 0 && document.querySelector('#no-stars').offsetHeight > 0"));
+    browser.click("[data-do=starred]");
+    browser.until(&format!("{shown} > 1"));
+
+    // Queries that ran are found again, the last one first; those that failed are not kept.
+    let link = |expr: &str| format!("{}&expr={expr}", address(&server, "/explore"));
+    for expr in ["requests", "sum(requests)", "sum(requests", "requests"] {
+        browser.goto(&link(expr));
+    }
+    let past = "return [...document.querySelectorAll('#history .all a')].map((a) => a.innerText).join()";
+    browser.click("#history summary");
+    browser.until(&format!("{past} === 'requests,sum(requests)'"));
+    browser.click("#history .all a:last-child");
+    browser.until_at("expr=sum%28requests%29", "return document.querySelectorAll('.marks g').length === 1");
+    browser.click("#history summary");
+    browser.click("[data-do=forget]");
+    browser.until(&format!("{past} === ''"));
+
+    // The metrics that there are, with their types; a word narrows them, Enter takes the first.
+    browser.goto(&address(&server, "/explore"));
+    browser.click("#metrics summary");
+    browser.until("return document.querySelector('#metrics .all a')?.innerText.startsWith('requests')");
+    browser.keys("no such");
+    browser.until("return !document.querySelector('#metrics .all a')");
+    browser.keys("\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}req\u{e007}");
+    browser.until_at("expr=requests", "return document.querySelectorAll('.marks g').length === 4");
+    browser.expect_quiet();
+}
+
+#[test]
 fn the_policy_of_pages_holds() {
     let Some(browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");

@@ -570,9 +570,7 @@ pub(super) async fn delete(State(state): State<Dashboards>, Path(uid): Path<Stri
     let run = {
         let inner = inner.clone();
         move || {
-            let now_ms = inner.now_ms();
-            let deleted = inner.settings.store().delete(&uid, &|| inner.settings.fresh_catalog(now_ms));
-            inner.settings.fresh_catalog(now_ms);
+            let deleted = inner.change_store(|store, fresh, _| store.delete(&uid, fresh));
             deleted.map(|_| "/dashboards".to_owned())
         }
     };

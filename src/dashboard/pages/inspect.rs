@@ -77,20 +77,16 @@ pub(super) async fn csv(
     Path((uid, key)): Path<(String, String)>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    match data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await {
-        Ok((request, copy, data, _)) => {
-            let title = crate::dashboard::model::slug(&request.text(&copy.panel.title, &copy.scoped));
-            let name: String = title.chars().filter(|c| c.is_ascii()).collect();
-            let headers = [
-                (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
-                (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.csv\"")),
-            ];
-            (headers, csv_text(&data.frames, &request.tz)).into_response()
-        }
-        Err(response) => response,
-    }
+    let (request, copy, data, _) = data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
+    let title = crate::dashboard::model::slug(&request.text(&copy.panel.title, &copy.scoped));
+    let name: String = title.chars().filter(|c| c.is_ascii()).collect();
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.csv\"")),
+    ];
+    Ok((headers, csv_text(&data.frames, &request.tz)).into_response())
 }
 
 /// Frames that share their times stand side by side, others below each other.
@@ -148,12 +144,9 @@ pub(super) async fn inspect(
     Path((uid, key)): Path<(String, String)>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let (request, copy, data, took) = match data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await {
-        Ok(found) => found,
-        Err(response) => return response,
-    };
+    let (request, copy, data, took) = data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
     let title = request.text(&copy.panel.title, &copy.scoped);
     let shell = Shell::new(&format!("Inspect {title}"), "dashboards", request.theme_choice);
     let query = request.params.without(&["w", "h"]).query();
@@ -171,7 +164,7 @@ pub(super) async fn inspect(
         more: data.frames.len().saturating_sub(FRAMES_SHOWN),
         json: panel_json(&request.entry.source, copy.panel.id),
     };
-    page(StatusCode::OK, &view)
+    Ok(page(StatusCode::OK, &view))
 }
 
 /// A frame as HTML.

@@ -18,8 +18,7 @@ use crate::ui::{ThemeChoice, page as html_page};
 use super::api::numeric_id;
 use super::request::not_found;
 use super::view::{ListItem, ListPage, TagCount, tag_url};
-
-type Pairs = Query<Vec<(String, String)>>;
+use super::{Pairs, Uid};
 
 /// Entries that one search answers with.
 const LIMIT_MAX: usize = 5_000;
@@ -47,20 +46,11 @@ pub(super) async fn page(state: State<Dashboards>, Query(pairs): Pairs, headers:
 /// `GET /dashboards/f/<folder>`: the dashboards of one folder.
 pub(super) async fn folder_page(
     state: State<Dashboards>,
-    Path(uid): Path<String>,
+    Path(Uid { uid }): Path<Uid>,
     Query(pairs): Pairs,
     headers: HeaderMap,
 ) -> Response {
     list(state, Some(uid), pairs, headers).await
-}
-
-pub(super) async fn folder_page_with_slug(
-    state: State<Dashboards>,
-    Path((uid, _)): Path<(String, String)>,
-    pairs: Pairs,
-    headers: HeaderMap,
-) -> Response {
-    folder_page(state, Path(uid), pairs, headers).await
 }
 
 async fn list(
@@ -94,6 +84,7 @@ async fn list(
         }
         let d = &entry.dashboard;
         by_folder.entry(&entry.folder).or_default().push(ListItem {
+            uid: d.uid.clone(),
             title: d.title.clone(),
             description: d.description.clone(),
             url: format!("/d/{}/{}", d.uid, d.slug()),

@@ -21,7 +21,7 @@ use crate::ui::{Shell, assets};
 use super::compute::compute_all;
 use super::request::{Request, understand};
 use super::view::{DashAttributes, PanelInner, SectionView};
-use super::{Pairs, only, sections};
+use super::{Pairs, Uid, only, sections};
 
 /// Sides of a picture when the address does not say: as Grafana has them, and a page's usual width.
 const PANEL_PX: (f64, f64) = (1000.0, 500.0);
@@ -61,74 +61,47 @@ fn plain(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     pairs.into_iter().filter(|(n, _)| !is_ours(n)).map(rename).collect()
 }
 
-pub(super) async fn panel_with_slug(
-    state: State<Dashboards>,
-    Path((uid, _)): Path<(String, String)>,
-    pairs: Pairs,
-    headers: HeaderMap,
-) -> Response {
-    panel(state, Path(uid), pairs, headers).await
-}
-
 /// `GET /render/d-solo/<uid>/<slug>?panelId=…`: one panel.
 pub(super) async fn panel(
     State(state): State<Dashboards>,
-    Path(uid): Path<String>,
+    Path(Uid { uid }): Path<Uid>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let params = Params::new(pairs.clone());
     let key = params.get("panelId").or(params.get("viewPanel")).map(|k| k.trim_start_matches("panel-").to_owned());
-    let Some(key) = key else { return (StatusCode::BAD_REQUEST, "panelId is missing\n").into_response() };
+    let key = key.ok_or_else(|| (StatusCode::BAD_REQUEST, "panelId is missing\n").into_response())?;
     let picture = Picture::of(&params);
     let (width, height) = (picture.width.unwrap_or(PANEL_PX.0), picture.height.unwrap_or(PANEL_PX.1));
-    if let Err(e) = check_size(width, height, picture.scale) {
-        return refused(&e);
-    }
+    check_size(width, height, picture.scale).map_err(|e| refused(&e))?;
     let deadline = state.0.deadline();
-    let mut request = match understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await {
-        Ok(request) => request,
-        Err(response) => return response,
-    };
+    let mut request = understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await?;
     let found = only(expand(request.dashboard(), &request.variables), &key);
     let Some(copy) = found.into_iter().next().and_then(|mut s| s.panels.pop()) else {
-        return (StatusCode::NOT_FOUND, format!("no panel {key}\n")).into_response();
+        return Err((StatusCode::NOT_FOUND, format!("no panel {key}\n")).into_response());
     };
     let head = if copy.panel.title.is_empty() { 16.0 } else { 40.0 };
     request.body_px = Some((width - 16.0, height - head));
     let request = Arc::new(request);
     let inner = compute_all(&request, vec![copy.clone()], false, &deadline.cancel).await.pop().unwrap_or_default();
     let palette = Palette::of(request.theme);
-    send(&state, picture, move || panel_svg(&placed(inner, &copy), (width, height), palette)).await
-}
-
-pub(super) async fn page_with_slug(
-    state: State<Dashboards>,
-    Path((uid, _)): Path<(String, String)>,
-    pairs: Pairs,
-    headers: HeaderMap,
-) -> Response {
-    page(state, Path(uid), pairs, headers).await
+    Ok(send(&state, picture, move || panel_svg(&placed(inner, &copy), (width, height), palette)).await)
 }
 
 /// `GET /render/d/<uid>/<slug>`: a whole dashboard, or with `viewPanel` one panel of it.
 pub(super) async fn page(
-    state: State<Dashboards>,
-    Path(uid): Path<String>,
+    State(state): State<Dashboards>,
+    Path(Uid { uid }): Path<Uid>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     if pairs.iter().any(|(n, _)| n == "viewPanel") {
-        return panel(state, Path(uid), Query(pairs), headers).await;
+        return panel(State(state), Path(Uid { uid }), Query(pairs), headers).await;
     }
-    let State(state) = state;
     let picture = Picture::of(&Params::new(pairs.clone()));
     let width = picture.width.unwrap_or(PAGE_PX);
     let deadline = state.0.deadline();
-    let mut request = match understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await {
-        Ok(request) => request,
-        Err(response) => return response,
-    };
+    let mut request = understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await?;
     request.page_px = width - 32.0;
     let request = Arc::new(request);
     let toggled = request.params.all("toggle");
@@ -149,7 +122,7 @@ pub(super) async fn page(
     let title = request.dashboard().title.clone();
     let window = request.window.describe(&request.tz);
     let palette = Palette::of(request.theme);
-    send(&state, picture, move || page_svg(&title, &window, &sections, width, picture.height, palette)).await
+    Ok(send(&state, picture, move || page_svg(&title, &window, &sections, width, picture.height, palette)).await)
 }
 
 fn placed(inner: PanelInner, copy: &Copy) -> PagePanel {
@@ -214,12 +187,9 @@ pub(super) async fn snapshot(
     Path(uid): Path<String>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = match understand(&state, &uid, pairs, &headers, &deadline.cancel).await {
-        Ok(request) => Arc::new(request),
-        Err(response) => return response,
-    };
+    let request = Arc::new(understand(&state, &uid, pairs, &headers, &deadline.cancel).await?);
     let (mut views, _) = sections(&request, &deadline.cancel).await;
     for section in &mut views {
         if let Some(row) = &mut section.row {
@@ -253,7 +223,7 @@ pub(super) async fn snapshot(
     }
     // As a file it has its own; the server's would keep style and script of the file from working.
     response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
-    response
+    Ok(response)
 }
 
 /// How a dashboard or panel is passed on.
@@ -278,13 +248,10 @@ pub(super) async fn share(
     Path(uid): Path<String>,
     Query(pairs): Pairs,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = match understand(&state, &uid, pairs, &headers, &deadline.cancel).await {
-        Ok(request) => request,
-        Err(response) => return response,
-    };
-    crate::ui::page(StatusCode::OK, &share_page(&request, &headers))
+    let request = understand(&state, &uid, pairs, &headers, &deadline.cancel).await?;
+    Ok(crate::ui::page(StatusCode::OK, &share_page(&request, &headers)))
 }
 
 fn share_page(request: &Request, headers: &HeaderMap) -> SharePage {

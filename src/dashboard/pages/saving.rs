@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::dashboard::json::{at, flag, integer, list, scalar_text, string, text};
 use crate::dashboard::load::with_inputs;
+use crate::dashboard::provider::Catalog;
 use crate::dashboard::state::{Dashboards, Inner};
-use crate::dashboard::store::{Save, SaveError, Saved, Version, unwrapped};
+use crate::dashboard::store::{Save, SaveError, Saved, Store, Version, unwrapped};
 use crate::dashboard::timerange::local;
 use crate::ui::shell::is_own_page;
 
@@ -69,12 +70,19 @@ fn parse(body: &[u8]) -> Result<Value, SaveError> {
 }
 
 impl Inner {
+    /// Changes what the folders hold, then reads them again, so that the next request finds the change; blocks.
+    /// `work` has the store, the dashboards at this moment, and the time.
+    pub(super) fn change_store<T>(&self, work: impl FnOnce(&Store, &dyn Fn() -> Arc<Catalog>, i64) -> T) -> T {
+        let now_ms = self.now_ms();
+        let fresh = || self.settings.fresh_catalog(now_ms);
+        let done = work(&self.settings.store(), &fresh, now_ms);
+        fresh();
+        done
+    }
+
     /// Saves a dashboard; blocks.
     pub(super) fn save(&self, save: Save) -> Result<Saved, SaveError> {
-        let now_ms = self.now_ms();
-        let saved = self.settings.store().save(save, &|| self.settings.fresh_catalog(now_ms), now_ms);
-        self.settings.fresh_catalog(now_ms);
-        saved
+        self.change_store(|store, fresh, now_ms| store.save(save, fresh, now_ms))
     }
 }
 
@@ -132,9 +140,7 @@ pub(super) async fn import(State(state): State<Dashboards>, headers: HeaderMap, 
 /// `DELETE /api/dashboards/uid/<uid>`.
 pub(super) async fn delete(State(state): State<Dashboards>, Path(uid): Path<String>, headers: HeaderMap) -> Response {
     change(&state, &headers, move |inner| {
-        let now_ms = inner.now_ms();
-        let entry = inner.settings.store().delete(&uid, &|| inner.settings.fresh_catalog(now_ms))?;
-        inner.settings.fresh_catalog(now_ms);
+        let entry = inner.change_store(|store, fresh, _| store.delete(&uid, fresh))?;
         let title = &entry.dashboard.title;
         Ok(json!({
             "title": title, "message": format!("Dashboard {title} deleted"), "id": numeric_id(&uid), "uid": uid,
@@ -202,10 +208,8 @@ pub(super) async fn restore(
 pub(super) async fn add_folder(State(state): State<Dashboards>, headers: HeaderMap, body: Bytes) -> Response {
     change(&state, &headers, move |inner| {
         let body = parse(&body)?;
-        let now_ms = inner.now_ms();
         let (uid, title) = (string(&body, "uid"), string(&body, "title"));
-        let made = inner.settings.store().save_folder(&uid, &title, true, &|| inner.settings.fresh_catalog(now_ms))?;
-        inner.settings.fresh_catalog(now_ms);
+        let made = inner.change_store(|store, fresh, _| store.save_folder(&uid, &title, true, fresh))?;
         Ok(folder_json(&made, true))
     })
     .await
@@ -219,11 +223,8 @@ pub(super) async fn change_folder(
     body: Bytes,
 ) -> Response {
     change(&state, &headers, move |inner| {
-        let body = parse(&body)?;
-        let now_ms = inner.now_ms();
-        let title = string(&body, "title");
-        let made = inner.settings.store().save_folder(&uid, &title, false, &|| inner.settings.fresh_catalog(now_ms))?;
-        inner.settings.fresh_catalog(now_ms);
+        let title = string(&parse(&body)?, "title");
+        let made = inner.change_store(|store, fresh, _| store.save_folder(&uid, &title, false, fresh))?;
         Ok(folder_json(&made, true))
     })
     .await
@@ -236,9 +237,7 @@ pub(super) async fn delete_folder(
     headers: HeaderMap,
 ) -> Response {
     change(&state, &headers, move |inner| {
-        let now_ms = inner.now_ms();
-        let gone = inner.settings.store().delete_folder(&uid, &|| inner.settings.fresh_catalog(now_ms))?;
-        inner.settings.fresh_catalog(now_ms);
+        let gone = inner.change_store(|store, fresh, _| store.delete_folder(&uid, fresh))?;
         Ok(json!({"message": format!("Folder {} deleted", gone.title), "title": gone.title, "id": numeric_id(&uid)}))
     })
     .await

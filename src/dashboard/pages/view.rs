@@ -4,7 +4,7 @@ use askama::Template;
 
 use crate::dashboard::adhoc;
 use crate::dashboard::interpolate::percent_encode;
-use crate::dashboard::model::{AnnotationDef, Dashboard, Link, VariableKind};
+use crate::dashboard::model::{AnnotationDef, Dashboard, Link, Needs, VariableKind};
 use crate::dashboard::repeat::Copy;
 use crate::dashboard::timerange::{QUICK_RANGES, local, parse_interval};
 use crate::dashboard::variables::{ALL, Variable};
@@ -128,8 +128,12 @@ pub(crate) struct DashboardPage {
     /// Switches of annotations.
     annotations: Vec<Choice>,
     sections: Vec<SectionView>,
+    /// What the dashboard shows nothing without, where there is none.
+    missing: Option<Needs>,
     back_url: String,
     path: String,
+    /// The uid as a browser keeps it.
+    star: String,
     /// The dashboard and its present window, for the links of its menu.
     uid: String,
     query: String,
@@ -241,7 +245,13 @@ pub(crate) fn toggle_url(request: &Request, key: &str) -> String {
 }
 
 impl DashboardPage {
-    pub(crate) fn new(request: &Request, sections: Vec<SectionView>, alone: Option<String>, can_change: bool) -> Self {
+    pub(crate) fn new(
+        request: &Request,
+        sections: Vec<SectionView>,
+        alone: Option<String>,
+        missing: Option<Needs>,
+        can_change: bool,
+    ) -> Self {
         let d = &request.entry.dashboard;
         let params = &request.params;
         let mut shell = Shell::new(&d.title, "dashboards", request.theme_choice);
@@ -290,6 +300,8 @@ impl DashboardPage {
             kept,
             quick,
             sections,
+            missing,
+            star: d.uid.clone(),
             uid: percent_encode(&d.uid),
             query: params.without(&["w", "h", "hide"]).query(),
             can_change,
@@ -399,6 +411,7 @@ pub(crate) fn links(request: &Request, link: &Link) -> Vec<LinkText> {
 
 /// A dashboard in the list.
 pub(crate) struct ListItem {
+    pub(crate) uid: String,
     pub(crate) title: String,
     pub(crate) description: String,
     pub(crate) url: String,

@@ -22,6 +22,17 @@
   const light = matchMedia("(prefers-color-scheme: light)");
   remember("scheme", light.matches ? "light" : "dark");
 
+  // Lists that this browser keeps for its reader; none where it keeps nothing.
+  const kept = (name) => {
+    try {
+      const list = JSON.parse(localStorage.getItem(name) ?? "[]");
+      return Array.isArray(list) ? list : [];
+    } catch { return []; }
+  };
+  const keep = (name, list) => {
+    try { localStorage.setItem(name, JSON.stringify(list)); } catch { /* full or forbidden */ }
+  };
+
   const dash = $("#dash");
   const state = dash && {
     path: dash.dataset.path,
@@ -283,9 +294,20 @@
     return box.bottom > -200 && box.top < innerHeight + 200;
   };
   const waiting = new Set();
+  // A page without data says what it waits for; when that is there, the page is drawn anew with its pickers.
+  const arrived = async () => {
+    const hint = $("[data-needs]", dash);
+    if (!hint) return;
+    const params = { "match[]": hint.dataset.needs, start: state.from / 1000, end: state.to / 1000, limit: 1 };
+    try {
+      const response = await fetch("/api/v1/label/__name__/values?" + new URLSearchParams(params));
+      if (response.ok && (await response.json()).data.length) location.reload();
+    } catch { /* the next round asks again */ }
+  };
   const refresh = () => {
     if (document.hidden) return;
     for (const panel of $$(".panel", dash)) isSeen(panel) ? load(panel) : waiting.add(panel);
+    arrived();
     const length = state.to - state.from;
     if (state.isLive) {
       state.to = Date.now();
@@ -347,9 +369,9 @@
     }
   });
   document.addEventListener("input", (event) => {
-    if (!event.target.matches(".filter")) return;
+    if (!event.target.matches(".filter") || event.target.closest("#metrics")) return;
     const words = event.target.value.toLowerCase();
-    for (const label of $$("label", event.target.closest(".sheet"))) label.hidden = !label.textContent.toLowerCase().includes(words);
+    for (const line of $$("label,.all a", event.target.closest(".sheet"))) line.hidden = !line.textContent.toLowerCase().includes(words);
   });
   document.addEventListener("toggle", (event) => {
     const menu = event.target;
@@ -450,9 +472,154 @@
     else if (pair === "tArrowRight") shift(0.5);
   });
 
+  // Stars: the dashboards a reader comes back to.
+  const STARS_MAX = 500;
+  const stars = new Set(kept("stars"));
+  const only = $("[data-do=starred]");
+  const showStars = () => {
+    for (const button of $$("[data-star]")) {
+      const isOn = stars.has(button.dataset.star);
+      button.textContent = isOn ? "★" : "☆";
+      button.setAttribute("aria-pressed", isOn);
+      button.title = isOn ? "Remove the star" : "Mark with a star";
+    }
+    if (!only) return;
+    const isOnly = location.hash === "#starred";
+    only.classList.toggle("on", isOnly);
+    only.setAttribute("aria-pressed", isOnly);
+    for (const item of $$(".dash-list li")) item.hidden = isOnly && !stars.has($("[data-star]", item).dataset.star);
+    for (const folder of $$(".folder")) folder.hidden = isOnly && !$("li:not([hidden])", folder);
+    $("#no-stars").hidden = !isOnly || !!$(".dash-list li:not([hidden])");
+  };
+  document.addEventListener("click", (event) => {
+    const star = event.target.closest("[data-star]")?.dataset.star;
+    if (star && !stars.delete(star) && stars.size < STARS_MAX) stars.add(star);
+    if (star) keep("stars", [...stars]);
+    if (event.target.closest("[data-do=starred]")) history.replaceState(null, "", location.hash === "#starred" ? location.pathname + location.search : "#starred");
+    else if (!star) return;
+    showStars();
+  });
+  addEventListener("hashchange", showStars);
+  showStars();
+
   // PromQL: the server's own parser says what belongs at the cursor.
   const editor = $("[data-promql]");
-  if (editor) complete(editor);
+  if (editor) {
+    complete(editor);
+    remembered(editor);
+    browse(editor);
+  }
+  // A query in the window that is shown.
+  function queryLink(query) {
+    const url = new URL(location.href);
+    url.searchParams.set("expr", query);
+    const link = element("a");
+    link.href = url.pathname + url.search;
+    return link;
+  }
+  function remembered(area) {
+    const QUERIES_MAX = 100;
+    const LENGTH_MAX = 4000;
+    const box = $("#history .sheet");
+    const asked = area.defaultValue.trim();
+    let all = kept("queries").filter((q) => typeof q === "string");
+    if (asked && asked.length <= LENGTH_MAX && !$(".query-error")) {
+      all = [asked, ...all.filter((q) => q !== asked)].slice(0, QUERIES_MAX);
+      keep("queries", all);
+    }
+    const show = () => {
+      const lines = all.map((query) => {
+        const link = queryLink(query);
+        link.append(element("code", "", query));
+        return link;
+      });
+      $("#history .all").replaceChildren(...lines);
+      $(".none", box).hidden = all.length > 0;
+      $("[data-do=forget]", box).hidden = !all.length;
+    };
+    $("[data-do=forget]", box).addEventListener("click", () => {
+      all = [];
+      keep("queries", all);
+      show();
+    });
+    show();
+  }
+  // The metrics there are, with what their targets say of them.
+  function browse(area) {
+    const SHOWN_MAX = 200;
+    const menu = $("#metrics");
+    const list = $(".all", menu);
+    let all = null;
+    const rows = (names, about) => {
+      const of = (name) => {
+        const base = name.replace(/_(bucket|sum|count)$/, "");
+        const isPart = base !== name && ["histogram", "summary"].includes(about[base]?.[0]?.type);
+        return isPart ? base : about[name] ? name : name.replace(/_total$/, "");
+      };
+      const found = new Map();
+      for (const name of names) {
+        const family = of(name);
+        const it = found.get(family) ?? { family, names: [], ...about[family]?.[0] };
+        it.names.push(name);
+        found.set(family, it);
+      }
+      return [...found.values()];
+    };
+    // What one most often wants to see of a metric of this type.
+    const start = (it) => {
+      const has = (suffix) => it.names.includes(it.family + suffix);
+      if (it.type === "histogram") {
+        return has("_bucket") ? `histogram_quantile(0.95, sum by (le) (rate(${it.family}_bucket[5m])))`
+          : `histogram_quantile(0.95, sum(rate(${it.names[0]}[5m])))`;
+      }
+      if (it.type === "summary" && has("_count")) return `rate(${it.family}_count[5m])`;
+      const isCounter = it.type === "counter" || (!it.type && it.names[0].endsWith("_total"));
+      return isCounter ? `rate(${it.names[0]}[5m])` : it.names[0];
+    };
+    const show = () => {
+      const words = $(".filter", menu).value.toLowerCase().split(/\s+/).filter(Boolean);
+      const found = all.filter((it) => {
+        const text = `${it.names.join(" ")} ${it.type ?? ""} ${it.unit ?? ""} ${it.help ?? ""}`.toLowerCase();
+        return words.every((w) => text.includes(w));
+      });
+      list.replaceChildren(...found.slice(0, SHOWN_MAX).map((it) => {
+        const link = queryLink(start(it));
+        const head = element("span", "name", it.names.length === 1 ? it.names[0] : it.family);
+        for (const note of [it.type, it.unit]) if (note && note !== "unknown") head.append(element("span", "badge", note));
+        link.append(head);
+        if (it.help) link.append(element("span", "dim", it.help));
+        return link;
+      }));
+      const rest = found.length - SHOWN_MAX;
+      $(".none", menu).textContent = !all.length ? "There is no metric in this window." : !found.length ? "No metric has these words."
+        : rest > 0 ? `${rest} more; write a word to find them.` : "";
+    };
+    menu.addEventListener("toggle", async () => {
+      if (!menu.open || all) return;
+      $(".none", menu).textContent = "Loading …";
+      const get = async (path, params) => {
+        const response = await fetch(path + "?" + new URLSearchParams(params));
+        if (!response.ok) throw new Error(response.statusText);
+        return (await response.json()).data;
+      };
+      const { from, to } = area.dataset;
+      try {
+        const [names, about] = await Promise.all([
+          get("/api/v1/label/__name__/values", { start: from / 1000, end: to / 1000, limit: 20000 }),
+          get("/api/v1/metadata", { limit: 20000, limit_per_metric: 1 }),
+        ]);
+        all = rows(names, about);
+        show();
+      } catch (error) { $(".none", menu).textContent = `The metrics could not be read: ${error.message}`; }
+    });
+    $(".filter", menu).addEventListener("input", () => { if (all) show(); });
+  }
+  // In a list of queries Enter takes the first that is left.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.matches(".queries .filter")) return;
+    event.preventDefault();
+    $(".all a:not([hidden])", event.target.closest(".sheet"))?.click();
+  });
   function complete(area) {
     const bytes = new TextEncoder();
     const length = (text) => bytes.encode(text).length;
