@@ -94,6 +94,7 @@ mechanisms! {
     PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
     Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
     Triton(TritonSdConfig) "triton_sd_configs" "triton";
+    Uyuni(UyuniSdConfig) "uyuni_sd_configs" "uyuni";
     Vultr(VultrSdConfig) "vultr_sd_configs" "vultr";
 }
 
@@ -131,7 +132,6 @@ pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("outscale_sd_configs", Harmless::Empty, "its signed API is not spoken"),
     NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
     NotBuilt::because("stackit_sd_configs", Harmless::Empty, "its API is not spoken"),
-    NotBuilt::because("uyuni_sd_configs", Harmless::Empty, "XML-RPC is not spoken"),
 ];
 
 /// Roles of `aws_sd_configs` that are not built yet.

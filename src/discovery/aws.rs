@@ -524,7 +524,7 @@ mod tests {
         bad.drain(2..4);
         bad.push((page("<R>"), ""));
         bad.push((page("no xml"), ""));
-        lab.check_keeps("ec2.eu-west-1.amazonaws.com:80", || page(INSTANCES), bad, "10.0.0.1:80 ", 30).await;
+        lab.check_keeps("ec2.eu-west-1.amazonaws.com:80", |_: &str| page(INSTANCES), bad, "10.0.0.1:80 ", 30).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -178,6 +178,6 @@ mod tests {
         let lab = Lab::new("consul_sd_configs: [{server: 'c:8500', services: [vllm]}]");
         let mut bad = Lab::bad_answers();
         bad.push((json("{}"), "the answer has no list of instances"));
-        lab.check_keeps("c:8500", || json(INSTANCE), bad, "10.0.0.1:8000 ", 30).await;
+        lab.check_keeps("c:8500", |_: &str| json(INSTANCE), bad, "10.0.0.1:8000 ", 30).await;
     }
 }

@@ -427,7 +427,7 @@ mod tests {
         let only = r#"[{"Id": "c", "NetworkSettings": {"Networks": {"b": {"IPAddress": "1.2.3.4"}}}}]"#;
         let lab = Lab::new("docker_sd_configs: [{host: 'http://d:2375', refresh_interval: 30s}]");
         // The networks are asked for after the containers, and answered alike.
-        lab.check_keeps("d:2375", move || json(only), Lab::bad_answers(), "1.2.3.4:80 ", 30).await;
+        lab.check_keeps("d:2375", move |_: &str| json(only), Lab::bad_answers(), "1.2.3.4:80 ", 30).await;
     }
 
     const SERVICES: &str = r#"[{"ID": "s1", "Spec": {"Name": "llm", "Mode": {"Replicated": {"Replicas": 1}}, "Labels": {"a": "b"},

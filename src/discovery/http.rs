@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bad_answers_keep_the_targets() {
-        let good = || list(r#"[{"targets": ["a:1"]}]"#);
+        let good = |_: &str| list(r#"[{"targets": ["a:1"]}]"#);
         let mut bad: Vec<(Vec<Action>, &str)> = Lab::bad_answers();
         bad.push((
             vec![answer("200 OK", "Content-Type: text/html\r\n", b"[]")],

@@ -25,6 +25,7 @@ mod openstack;
 mod ovhcloud;
 mod provider;
 mod start;
+mod uyuni;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -103,6 +104,12 @@ impl JobDiscovery {
         let files = self.files.iter().flat_map(FileDiscovery::groups);
         let asking = self.asking.iter().flat_map(|asking| asking.groups.iter());
         self.fixed.iter().chain(files).chain(asking)
+    }
+
+    /// Whether every source has been asked, with or without success.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        self.asking.iter().all(|asking| asking.provider.has_answered())
     }
 
     /// What is wrong at present.

@@ -127,6 +127,12 @@ impl Provider {
         state.error.is_some() && !state.has_looked
     }
 
+    /// Whether a look has ended, well or not.
+    pub(super) fn has_answered(&self) -> bool {
+        let state = lock(&self.state);
+        state.has_looked || state.error.is_some()
+    }
+
     /// The groups as they are, with their version, if it is not `known`.
     pub(super) fn newer(&self, known: u64) -> Option<(u64, Arc<Vec<TargetGroup>>)> {
         let mut state = lock(&self.state);

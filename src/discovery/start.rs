@@ -20,6 +20,7 @@ use super::nomad::Nomad;
 use super::openstack::OpenStack;
 use super::ovhcloud::OvhCloud;
 use super::provider::{Publisher, Refresh, poll};
+use super::uyuni::Uyuni;
 
 /// Starts the mechanism of `config`, which publishes to `out`.
 pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
@@ -51,6 +52,7 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Scaleway(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Triton(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Vultr(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
+        Discovery::Uyuni(c) => every(c.refresh_interval, Uyuni::new(c, at), out),
         Discovery::Http(c) => every(c.refresh_interval, Http::new(c, at), out),
     }
 }

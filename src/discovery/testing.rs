@@ -124,13 +124,12 @@ impl Lab {
     pub(crate) async fn check_keeps(
         mut self,
         host: &str,
-        good: impl Fn() -> Vec<Action> + Send + Sync + Clone + 'static,
+        good: impl Fn(&str) -> Vec<Action> + Send + Sync + Clone + 'static,
         bad: Vec<(Vec<Action>, &'static str)>,
         target: &str,
         interval: u64,
     ) {
-        let answers = good.clone();
-        self.network.serve(host, move |_| answers());
+        self.network.serve(host, good.clone());
         self.secs(1).await;
         for (answer, said) in bad {
             let slow = matches!(answer.last(), Some(Action::Hang));
@@ -141,8 +140,7 @@ impl Lab {
             assert!(got.len() == 1 && got[0].starts_with(target), "{said}: {got:?}");
             let errors = self.job.errors();
             assert!(errors.len() == 1 && (slow || errors[0].contains(said)), "{said}: {errors:?}");
-            let answers = good.clone();
-            self.network.serve(host, move |_| answers());
+            self.network.serve(host, good.clone());
             self.secs(interval).await;
             assert_eq!((self.job.errors(), self.shown().len()), (Vec::new(), 1), "{said}");
         }

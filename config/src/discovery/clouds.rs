@@ -180,6 +180,28 @@ settings! {
 }
 
 settings! {
+    /// Monitored systems of Uyuni.
+    UyuniSdConfig {
+        /// URL of the server.
+        server: String = String::new(),
+        /// Name of the user.
+        username: String = String::new(),
+        /// Password of the user.
+        password: Option<Secret> = None,
+        /// What systems wanted are entitled to.
+        entitlement: String = "monitoring_entitled".to_owned(),
+        /// Put between the names of groups in their label.
+        separator: String = ",".to_owned(),
+    } every 60 over http check |c, fields| {
+        require(fields, &[("server", &c.server), ("username", &c.username)]);
+        if c.password.is_none() {
+            fields.missing("password");
+        }
+        check_url(fields, "server", &c.server);
+    }
+}
+
+settings! {
     /// Instances of Vultr.
     VultrSdConfig {
     } port 80 every 60 over http

@@ -50,7 +50,7 @@ async fn droplets_are_targets_page_by_page() {
 
 #[tokio::test(start_paused = true)]
 async fn bad_answers_keep_the_targets() {
-    let good = move || -> Vec<Action> { json(&format!(r#"{{"droplets": [{DROPLET}]}}"#)) };
+    let good = move |_: &str| -> Vec<Action> { json(&format!(r#"{{"droplets": [{DROPLET}]}}"#)) };
     let mut bad = Lab::bad_answers();
     bad.push((json("{}"), "the answer has no droplets"));
     let lab = Lab::new("digitalocean_sd_configs: [{refresh_interval: 30s}]");
