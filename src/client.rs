@@ -8,6 +8,7 @@
 mod body;
 mod connection;
 mod oauth2;
+mod plain;
 mod proxy;
 mod tls;
 mod url;
@@ -37,6 +38,8 @@ pub use body::{BodyError, DEFAULT_BODY_BYTES_MAX};
 use connection::Connection;
 pub use oauth2::OAuth2Error;
 use oauth2::Tokens;
+pub use plain::AnswerError;
+use plain::{Head, Plain};
 use proxy::Proxies;
 pub use proxy::ProxyError;
 use tls::Tls;
@@ -108,7 +111,7 @@ pub struct JobClient {
 pub struct Offer {
     /// The header `Accept`.
     pub accept: String,
-    /// Whether answers may be compressed.
+    /// Whether answers may be compressed; those of this machine are not.
     pub gzip: bool,
     /// Bytes of the uncompressed body; one of exactly this size fails too.
     /// [`DEFAULT_BODY_BYTES_MAX`] where there is none.
@@ -283,6 +286,14 @@ pub enum FetchError {
         /// What went wrong.
         source: hyper::Error,
     },
+    /// What came is no answer.
+    #[error("{asked}: {source}")]
+    Answer {
+        /// What was asked.
+        asked: Asked,
+        /// What is wrong with it.
+        source: AnswerError,
+    },
     /// A file of the configuration is not readable.
     #[error("read {what} {}: {source}", path.display())]
     File {
@@ -351,6 +362,10 @@ impl fmt::Display for Chain<'_> {
 #[derive(Debug, Default)]
 pub struct Client {
     kept: Vec<(Origin, Connection)>,
+    /// That over which pages are fetched straight.
+    plain: Option<(Origin, Plain)>,
+    /// Whether a page was elsewhere.
+    is_led_on: bool,
 }
 
 impl Client {
@@ -373,6 +388,12 @@ impl Client {
         body: &mut Vec<u8>,
     ) -> Result<String, FetchError> {
         let asked = async {
+            if job.is_straight(call)
+                && !self.is_led_on
+                && let Some(content_type) = self.fetch_straight(job, call, body).await?
+            {
+                return Ok(content_type);
+            }
             let (response, mut connection, origin) = self.follow(job, call).await?;
             if response.status() != StatusCode::OK {
                 return Err(FetchError::Status(status_text(&response)));
@@ -416,6 +437,69 @@ impl Client {
             Ok(result) => result.map(|(response, connection, _)| Arriving { response, connection }),
             Err(_) => client.gave_up(call),
         }
+    }
+
+    /// As [`Client::fetch`], over a connection that leads to the host without anything between; `None` if the page is
+    /// elsewhere, which is then remembered.
+    async fn fetch_straight(
+        &mut self,
+        job: &JobClient,
+        call: &Call,
+        body: &mut Vec<u8>,
+    ) -> Result<Option<String>, FetchError> {
+        let origin = call.url.origin();
+        let request = request_bytes(call, &job.headers(call, true).await?)?;
+        let (mut plain, mut head) = self.ask_straight(job, call, &request).await?;
+        if is_redirect(head.status) && job.http.follow_redirects && head.has_location {
+            self.is_led_on = true;
+            let drained = plain.read(&mut head, DRAINED_BYTES_MAX, || BodyError::Limit, &mut Vec::new()).await;
+            if drained.is_ok()
+                && head.stays
+                && let Ok(connection) = connection::over(plain.into_stream(), None).await
+            {
+                self.keep(origin.clone(), connection);
+            }
+            return Ok(None);
+        }
+        if head.status != StatusCode::OK {
+            return Err(FetchError::Status(status_line(head.status, &head.reason)));
+        }
+        let limit = job.offer.body_bytes_max;
+        let (max, over) = (body::bytes_max(limit), || body::over(limit));
+        if head.compression == body::Compression::None {
+            plain.read(&mut head, max, over, body).await?;
+        } else {
+            let mut compressed = Vec::new();
+            plain.read(&mut head, max, over, &mut compressed).await?;
+            body::inflate(&compressed, head.compression, limit, body)?;
+        }
+        if head.stays {
+            self.plain = Some((origin.clone(), plain));
+        }
+        Ok(Some(head.content_type.unwrap_or_default()))
+    }
+
+    /// Sends the request over the kept connection, or over a new one if there is none or it has died unused.
+    async fn ask_straight(
+        &mut self,
+        job: &JobClient,
+        call: &Call,
+        request: &[u8],
+    ) -> Result<(Plain, Head), FetchError> {
+        let failed = |source| FetchError::Answer { asked: call.asked(), source };
+        if let Some((origin, mut plain)) = self.plain.take()
+            && origin == *call.url.origin()
+            && !plain.is_spent()
+        {
+            match plain.ask(request).await {
+                Ok(head) => return Ok((plain, head)),
+                Err(AnswerError::Unanswered(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let mut plain = Plain::new(connection::dial(job, call).await?);
+        let head = plain.ask(request).await.map_err(failed)?;
+        Ok((plain, head))
     }
 
     /// A connection that did not answer in time is not used again.
@@ -496,13 +580,21 @@ impl Client {
 }
 
 impl JobClient {
+    /// Whether nothing stands between us and the page that `call` wants.
+    fn is_straight(&self, call: &Call) -> bool {
+        let origin = call.url.origin();
+        !origin.tls && call.method == Method::GET && call.body.is_empty() && self.proxies.to(origin).is_none()
+    }
+
     async fn headers(&self, call: &Call, trusted: bool) -> Result<HeaderMap, FetchError> {
         let mut headers = HeaderMap::new();
         let value =
             |name: &str, text: &str| HeaderValue::from_str(text).map_err(|_| FetchError::Header(name.to_owned()));
         headers.insert(header::ACCEPT, value("Accept", &self.offer.accept)?);
+        let origin = call.url.origin();
+        let is_near = origin.is_here() && self.proxies.to(origin).is_none();
         // What inflates fastest here is wanted most.
-        let encoding = if self.offer.gzip { "gzip, zstd;q=0.5" } else { "identity" };
+        let encoding = if self.offer.gzip && !is_near { "gzip, zstd;q=0.5" } else { "identity" };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("Promontory/", env!("CARGO_PKG_VERSION"))));
         if !trusted {
@@ -586,6 +678,30 @@ fn request(call: &Call, headers: &HeaderMap) -> Result<Request<Full<Bytes>>, Fet
     Ok(request)
 }
 
+/// The request as it is sent.
+fn request_bytes(call: &Call, headers: &HeaderMap) -> Result<Vec<u8>, FetchError> {
+    let (path, host) = (call.url.path(), &call.url.origin().authority);
+    let is_sent = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    if !is_sent(path) {
+        return Err(FetchError::Header("path".to_owned()));
+    }
+    if HeaderValue::from_str(host).is_err() {
+        return Err(FetchError::Header("Host".to_owned()));
+    }
+    let mut out = Vec::with_capacity(512);
+    for part in ["GET ", path, " HTTP/1.1\r\nhost: ", host] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in headers.iter().filter(|(name, _)| *name != header::HOST) {
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+    Ok(out)
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -610,6 +726,10 @@ fn status_text(response: &Response<Incoming>) -> String {
     let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
     let reason = reason.map(|r| String::from_utf8_lossy(r.as_bytes()).into_owned());
     let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().to_owned());
+    status_line(status, &reason)
+}
+
+fn status_line(status: StatusCode, reason: &str) -> String {
     format!("{} {reason}", status.as_u16()).trim_end().to_owned()
 }
 

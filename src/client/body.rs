@@ -24,6 +24,12 @@ pub enum BodyError {
     /// The connection broke.
     #[error("read body: {0}")]
     Read(#[source] hyper::Error),
+    /// The connection broke or ended.
+    #[error("read body: {0}")]
+    Cut(#[source] io::Error),
+    /// What stands between its chunks is not understood.
+    #[error("read body: {0}")]
+    Chunk(&'static str),
     /// It is not gzip, or ends early.
     #[error("gzip: {0}")]
     Gzip(#[source] io::Error),
@@ -67,8 +73,8 @@ pub(super) async fn read(
     out: &mut Vec<u8>,
 ) -> Result<(), BodyError> {
     out.clear();
-    let over = || if limit.is_some() { BodyError::Limit } else { BodyError::DefaultLimit };
-    let max = usize::try_from(limit.unwrap_or(DEFAULT_BODY_BYTES_MAX)).unwrap_or(usize::MAX);
+    let over = || over(limit);
+    let max = bytes_max(limit);
     let mut sink = Capped { out, max, full: false };
     if compression == Compression::Zstd {
         return read_zstd(incoming, max, over, sink).await;
@@ -102,7 +108,7 @@ async fn read_zstd(
     mut incoming: Incoming,
     max: usize,
     over: impl Fn() -> BodyError,
-    mut sink: Capped<'_>,
+    sink: Capped<'_>,
 ) -> Result<(), BodyError> {
     let mut compressed = Vec::new();
     while let Some(frame) = incoming.frame().await {
@@ -114,7 +120,41 @@ async fn read_zstd(
             compressed.extend_from_slice(data);
         }
     }
-    let mut rest = compressed.as_slice();
+    inflate_zstd(&compressed, over, sink)
+}
+
+/// Inflates the whole body `compressed` into `out`, replacing its content.
+pub(super) fn inflate(
+    compressed: &[u8],
+    compression: Compression,
+    limit: Option<u64>,
+    out: &mut Vec<u8>,
+) -> Result<(), BodyError> {
+    out.clear();
+    let mut sink = Capped { out, max: bytes_max(limit), full: false };
+    match compression {
+        Compression::Zstd => inflate_zstd(compressed, || over(limit), sink),
+        Compression::None => sink.write_all(compressed).map_err(|_| over(limit)),
+        Compression::Gzip => {
+            let mut decoder = MultiGzDecoder::new(sink);
+            let written = decoder.write_all(compressed).and_then(|()| decoder.try_finish());
+            written.map_err(|e| if decoder.get_ref().full { over(limit) } else { BodyError::Gzip(e) })
+        }
+    }
+}
+
+/// What a body fails with that reaches `limit`, or that which holds where there is none.
+pub(super) fn over(limit: Option<u64>) -> BodyError {
+    if limit.is_some() { BodyError::Limit } else { BodyError::DefaultLimit }
+}
+
+/// Bytes that a body must not reach.
+pub(super) fn bytes_max(limit: Option<u64>) -> usize {
+    usize::try_from(limit.unwrap_or(DEFAULT_BODY_BYTES_MAX)).unwrap_or(usize::MAX)
+}
+
+fn inflate_zstd(compressed: &[u8], over: impl Fn() -> BodyError, mut sink: Capped<'_>) -> Result<(), BodyError> {
+    let mut rest = compressed;
     let wrong = |e: &dyn std::fmt::Display| BodyError::Zstd(io::Error::other(e.to_string()));
     let mut piece = vec![0; ZSTD_PIECE_BYTES];
     // A body may be several frames.

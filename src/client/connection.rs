@@ -147,20 +147,14 @@ fn name_origin(request: &mut Request<Full<Bytes>>, origin: &Origin) {
 /// Connects to the host of `call`.
 pub(super) async fn connect(job: &JobClient, call: &Call) -> Result<Connection, FetchError> {
     let origin = call.url.origin();
-    let (host, port) = origin.host_and_port();
-    let dial = |host, port, authority: String| async move {
-        job.connector.connect(host, port).await.map_err(|source| FetchError::Connect {
-            asked: call.asked(),
-            authority,
-            source,
-        })
-    };
     let mut proxied = None;
     let mut stream = match job.proxies.to(origin) {
-        None => dial(host, port, origin.authority.clone()).await?,
+        None => dial(job, call).await?,
         Some(through) => {
             let (proxy_host, proxy_port) = through.host_and_port();
-            let mut stream = dial(proxy_host, proxy_port, through.authority.clone()).await?;
+            let dialled = job.connector.connect(proxy_host, proxy_port).await;
+            let authority = || through.authority.clone();
+            let mut stream = dialled.map_err(|source| not_connected(call, authority(), source))?;
             if through.scheme == ProxyScheme::Https {
                 let name = ServerName::try_from(proxy_host.to_owned());
                 let name = name.map_err(|_| TlsError::ServerName(proxy_host.to_owned()));
@@ -178,7 +172,7 @@ pub(super) async fn connect(job: &JobClient, call: &Call) -> Result<Connection, 
     };
     let mut is_http2 = false;
     if origin.tls {
-        let name = job.tls.server_name(host);
+        let name = job.tls.server_name(origin.host_and_port().0);
         let name = name.map_err(|source| FetchError::Tls { asked: call.asked(), source })?;
         (stream, is_http2) = secure(job, call.asked(), name, stream, Alpn::AsConfigured).await?;
     }
@@ -191,10 +185,30 @@ pub(super) async fn connect(job: &JobClient, call: &Call) -> Result<Connection, 
             driver: Driver::Task(driver),
         });
     }
+    over(stream, proxied).await.map_err(failed)
+}
+
+/// HTTP/1.1 over an open `stream`.
+pub(super) async fn over(
+    stream: Box<dyn Stream>,
+    proxied: Option<(Origin, Option<String>)>,
+) -> hyper::Result<Connection> {
     let handshake = http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
-    let (sender, driver) = handshake.map_err(failed)?;
+    let (sender, driver) = handshake?;
     let driver = Driver::Own(Box::pin(async move { drop(driver.await) }));
     Ok(Connection { sender: Sender::Http1 { sender, proxied }, driver })
+}
+
+/// Connects straight to the host of `call`.
+pub(super) async fn dial(job: &JobClient, call: &Call) -> Result<Box<dyn Stream>, FetchError> {
+    let origin = call.url.origin();
+    let (host, port) = origin.host_and_port();
+    let dialled = job.connector.connect(host, port).await;
+    dialled.map_err(|source| not_connected(call, origin.authority.clone(), source))
+}
+
+fn not_connected(call: &Call, authority: String, source: std::io::Error) -> FetchError {
+    FetchError::Connect { asked: call.asked(), authority, source }
 }
 
 /// Which protocols are offered.

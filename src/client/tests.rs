@@ -101,6 +101,21 @@ async fn request_carries_what_is_configured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_of_this_machine_are_not_compressed() {
+    let mut bench = Bench::new();
+    for (host, expected) in [("localhost", "identity"), ("127.0.0.9", "identity"), ("[::1]", "identity"), ("t", "gzip")]
+    {
+        let authority = format!("{host}:1");
+        bench.network.serve(&authority.replace(['[', ']'], ""), |head| {
+            let line = head.lines().find_map(|line| line.strip_prefix("accept-encoding: ")).unwrap_or_default();
+            vec![exposition(line)]
+        });
+        let got = bench.fetch(&format!("http://{authority}/")).await.unwrap();
+        assert!(got.starts_with(expected), "{host}: {got}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_are_read_anew_from_their_file() {
     let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
     let folder = tempfile::tempdir().unwrap();

@@ -154,6 +154,12 @@ impl Origin {
         Ok(origin)
     }
 
+    /// Whether the host is this machine, whose connections cost less than what would make their bytes fewer.
+    pub(crate) fn is_here(&self) -> bool {
+        let host = self.host_and_port().0;
+        host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// Host without brackets, and port.
     pub(crate) fn host_and_port(&self) -> (&str, u16) {
         self.parts().unwrap_or((&self.authority, self.default_port()))
