@@ -84,6 +84,14 @@ pub enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Check the files of --web.config.file: TLS, users, headers
+    WebConfig {
+        /// Files to check
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Ask the service discovery of a job for its targets and print them before and after relabelling, as JSON
+    ServiceDiscovery(DiscoveryArgs),
     /// Check rule files: names, expressions, rules that are there twice
     Rules {
         /// Files to check
@@ -102,6 +110,18 @@ pub enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+/// Flags of `check service-discovery`.
+#[derive(Debug, Args)]
+pub struct DiscoveryArgs {
+    /// Configuration file
+    pub config_file: PathBuf,
+    /// Job in it
+    pub job: String,
+    /// Longest wait for all mechanisms of the job
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
 }
 
 /// Flags of `check healthy` and `check ready`.
@@ -285,7 +305,8 @@ pub struct ServeArgs {
     #[arg(long = "query.result-cache-size", value_name = "SIZE", default_value = "64MB", value_parser = parse_bytes)]
     pub query_result_cache_size: u64,
 
-    /// Features that are off by default, with commas between: otlp-deltatocumulative, otlp-native-delta-ingestion
+    /// Features that are off by default, with commas between: created-timestamp-zero-ingestion, otlp-deltatocumulative,
+    /// otlp-native-delta-ingestion
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     pub enable_feature: Vec<String>,
 

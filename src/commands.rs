@@ -18,7 +18,7 @@ mod progress;
 pub mod query;
 pub mod tsdb;
 
-pub use check::{Checked, check_metrics, check_rules};
+pub use check::{Checked, check_metrics, check_rules, check_service_discovery, check_web_config};
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,22 @@ pub enum CommandError {
     /// The report could not be written, a closed pipe for example.
     #[error("write the report: {0}")]
     Report(#[from] io::Error),
+    /// The system refuses threads or sockets.
+    #[error("start the network threads: {0}")]
+    Runtime(io::Error),
+    /// The configuration does not load.
+    #[error("{0}")]
+    Config(#[from] promontory_config::ConfigErrors),
+    /// The configuration has no such job.
+    #[error("{}: no job {job:?}; there are {}", file.display(), known.join(", "))]
+    NoJob {
+        /// The configuration.
+        file: PathBuf,
+        /// What was asked for.
+        job: String,
+        /// Its jobs.
+        known: Vec<String>,
+    },
     /// A file could not be read.
     #[error("read {}: {source}", path.display())]
     Read {

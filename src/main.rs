@@ -2,9 +2,11 @@
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use promontory::cli::{CheckCommand, Cli, Command, TestCommand, TsdbCommand};
+use promontory::client::TcpConnector;
 use promontory::commands::query::QueryError;
 use promontory::commands::tsdb::TsdbError;
 use promontory::{app, commands};
@@ -46,6 +48,10 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Some(Command::Check(CheckCommand::Config { files })) => commands::check_config(&files, &mut out)?,
         Some(Command::Check(CheckCommand::Dashboard { files })) => commands::check_dashboards(&files, &mut out)?,
+        Some(Command::Check(CheckCommand::WebConfig { files })) => commands::check_web_config(&files, &mut out)?,
+        Some(Command::Check(CheckCommand::ServiceDiscovery(args))) => {
+            commands::check_service_discovery(&args, Arc::new(TcpConnector), &mut out)?
+        }
         Some(Command::Check(CheckCommand::Rules { files })) => commands::check_rules(&files, &mut out)?,
         Some(Command::Check(CheckCommand::Metrics)) => return check_metrics(&mut out),
         Some(Command::Check(CheckCommand::Healthy(args))) => commands::query::probe(&args, "/-/healthy", &mut out)?,

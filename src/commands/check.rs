@@ -6,10 +6,36 @@ use std::path::PathBuf;
 use promontory_config::rules;
 
 use super::{CommandError, plural};
+use crate::web_config::WebGuard;
 
+mod discovery;
 mod metrics;
 
+pub use discovery::check_service_discovery;
 pub use metrics::{Checked, check_metrics};
+
+/// Checks files of `--web.config.file`, certificates and keys included; prints a line for each that is right, or all
+/// that is wrong with it.
+///
+/// # Errors
+/// [`CommandError::Report`].
+pub fn check_web_config(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, CommandError> {
+    let mut all_good = true;
+    for file in files {
+        match WebGuard::open(file) {
+            Ok(guard) => {
+                let tls = if guard.is_tls() { "with TLS" } else { "without TLS" };
+                let users = if guard.has_users() { "with users" } else { "without users" };
+                writeln!(out, "{}: ok, {tls}, {users}", file.display())?;
+            }
+            Err(error) => {
+                all_good = false;
+                eprintln!("{error}");
+            }
+        }
+    }
+    Ok(all_good)
+}
 
 /// Checks rule files; prints how many rules each has, or all that is wrong with it.
 ///
@@ -55,6 +81,25 @@ mod tests {
         assert!(!check_rules(std::slice::from_ref(&file), &mut out).unwrap());
         assert!(String::from_utf8(out).unwrap().ends_with("a{} is there more than once\n"));
         assert!(!check_rules(&[dir.path().join("missing.yml")], &mut Vec::new()).unwrap());
+    }
+
+    #[test]
+    fn files_of_pages_are_checked_with_what_they_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("web.yml");
+        let check = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let mut out = Vec::new();
+            let is_good = check_web_config(std::slice::from_ref(&file), &mut out).unwrap();
+            (is_good, String::from_utf8(out).unwrap())
+        };
+        let shown = file.display();
+        assert_eq!(check(""), (true, format!("{shown}: ok, without TLS, without users\n")));
+        let user = "basic_auth_users:\n  a: $2b$10$qxxXNu9Y7HaECip7V1CRb.qGrZRt3WKOHPwDzywjn2J8asiglI4K2\n";
+        assert_eq!(check(user), (true, format!("{shown}: ok, without TLS, with users\n")));
+        let missing = "tls_server_config:\n  cert_file: missing.pem\n  key_file: missing.pem\n";
+        assert_eq!(check(missing), (false, String::new()));
+        assert_eq!(check("unknown: 1\n"), (false, String::new()));
     }
 
     #[test]

@@ -132,6 +132,14 @@ impl Target {
     /// # Errors
     /// [`TargetError`] if what relabelling left cannot be scraped.
     pub fn new(discovered: &Labels, config: &ScrapeConfig) -> Result<Option<Self>, TargetError> {
+        Ok(Self::with_all_labels(discovered, config)?.map(|(target, _)| target))
+    }
+
+    /// The same, with all labels that relabelling left, those that say how it is scraped included.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn with_all_labels(discovered: &Labels, config: &ScrapeConfig) -> Result<Option<(Self, Labels)>, TargetError> {
         let mut builder = discovered.to_builder();
         if !relabel::process_builder(&mut builder, &config.relabel_configs) || builder.iter().next().is_none() {
             return Ok(None);
@@ -171,7 +179,7 @@ impl Target {
         identity.write(all.without(&[INTERVAL, TIMEOUT, NATIVE, ALWAYS_CLASSIC, TO_CUSTOM]).as_bytes());
         identity.write(url.to_string().as_bytes());
         let labels = all.filtered(|name| !name.starts_with("__"));
-        Ok(Some(Self {
+        let target = Self {
             discovered: discovered.clone(),
             labels,
             url,
@@ -180,7 +188,8 @@ impl Target {
             timeout,
             histograms,
             identity: identity.0,
-        }))
+        };
+        Ok(Some((target, all)))
     }
 }
 
