@@ -38,7 +38,7 @@ use crate::http::{HttpOptions, HttpParts};
 use crate::ingest::Ingest;
 use crate::listener::{Connections, ListenError, Listener};
 use crate::remote::{Beside, SendParts, Senders, Upstreams};
-use crate::scrape::{Manager, ScrapeMetrics, offset_seed};
+use crate::scrape::{Manager, ManagerOptions, ScrapeMetrics, ScrapeThreads, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
 use backend::ServerBackend;
@@ -348,6 +348,7 @@ struct Server {
     listeners: Vec<Listener>,
     router: Router,
     maintenance: Maintenance,
+    scrape_threads: ScrapeThreads,
 }
 
 impl Server {
@@ -382,7 +383,11 @@ impl Server {
         });
         let metrics = Arc::new(ScrapeMetrics::default());
         let seed = offset_seed(&backend::host_name(), &config.global.external_labels);
-        let manager = Manager::new(db.clone(), clock.clone(), metrics, seed);
+        let zero_starts = args.enable_feature.iter().any(|feature| feature == ingest::ZERO_STARTS);
+        let system = |source| AppError::System { op: "start the scrape threads", source };
+        let scrape_threads = ScrapeThreads::start().map_err(system)?;
+        let options = ManagerOptions { seed, zero_starts, spread: scrape_threads.spread() };
+        let manager = Manager::new(db.clone(), clock.clone(), metrics, options);
         let scraping = manager.clone();
         telemetry.register(move || backend::scrape_figures(&scraping));
         let connections = Connections::new(args.max_connections as usize, args.read_timeout, clock.clone());
@@ -437,12 +442,12 @@ impl Server {
         let each_tick = move || growth.note(clock.now().ms(), || noted.cardinality(growth::NOTED_MAX));
         let maintenance = Maintenance::start(db, move || told_by.metadata(), each_tick)
             .map_err(|source| AppError::System { op: "start the maintenance threads", source })?;
-        Ok(Self { shared, listeners, router, maintenance })
+        Ok(Self { shared, listeners, router, maintenance, scrape_threads })
     }
 
     /// Answers until asked to stop, then ends in order.
     async fn run(self) -> Result<(), AppError> {
-        let Self { shared, listeners, router, maintenance } = self;
+        let Self { shared, listeners, router, maintenance, scrape_threads } = self;
         let signals = spawn_signals(&shared)?;
         let following = shared.args.config_auto_reload.then(|| tokio::spawn(follow_files(shared.clone())));
         let repeating = tokio::spawn(ingest::repeat_pushed(shared.ingest.clone()));
@@ -485,6 +490,7 @@ impl Server {
             tracing::error!("what targets say of their metrics is not kept");
         }
         shared.manager.stop().await;
+        drop(scrape_threads);
         shared.senders.stop().await;
         maintenance.stop();
         let db = shared.db.clone();

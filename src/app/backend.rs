@@ -208,7 +208,13 @@ impl Backend for ServerBackend {
                 "prometheus",
                 of(&[("agent_mode", false), ("auto_reload_config", args.config_auto_reload), ("server_mode", true)]),
             ),
-            ("scrape", of(&[("extra_scrape_metrics", true), ("start_timestamp_zero_ingestion", false)])),
+            (
+                "scrape",
+                of(&[
+                    ("extra_scrape_metrics", true),
+                    ("start_timestamp_zero_ingestion", has(super::ingest::ZERO_STARTS)),
+                ]),
+            ),
             ("service_discovery_providers", mechanisms.collect()),
             ("tsdb", of(&[("exemplar_storage", true), ("isolation", true), ("native_histograms", true)])),
             ("ui", of(&[("dashboards", true)])),

@@ -11,8 +11,9 @@
 //! table hands out.
 
 mod keys;
+mod starts;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -22,6 +23,7 @@ use promontory_model::{Labels, MetricType};
 use rapidhash::fast::RandomState;
 
 use keys::{Keys, Placed};
+pub use starts::Started;
 
 use super::exposition::{Format, Item, Metadata, ParseError, Parser, Tail};
 use super::metadata::Families;
@@ -86,7 +88,11 @@ pub struct Batch<R> {
     pub stale: Vec<R>,
     /// Numbers for the report series.
     pub counts: Counts,
+    /// Whether lines `_created` of counters, histograms and summaries say since when these count; else they are samples.
+    pub takes_starts: bool,
     new: Vec<NewLine>,
+    /// Lines that say since when something counts and said something else, or nothing, before.
+    restarts: Vec<u32>,
 }
 
 impl<R> Default for Batch<R> {
@@ -98,7 +104,9 @@ impl<R> Default for Batch<R> {
             exemplars: Vec::new(),
             stale: Vec::new(),
             counts: Counts::default(),
+            takes_starts: false,
             new: Vec::new(),
+            restarts: Vec::new(),
         }
     }
 }
@@ -189,6 +197,8 @@ enum What<R> {
     Type(MetricType),
     /// A `HELP` or `UNIT` line.
     Text,
+    /// Says since when the series count that belong to it.
+    Start,
     /// Forgotten; its key may still be referred to.
     Forgotten,
 }
@@ -254,6 +264,8 @@ pub struct LineCache<R> {
     /// Whether the table is asked again for series that it refused.
     retries: bool,
     forced_flushes: u64,
+    /// Since when, in ms, by the line that says so or, where it is said beside the lines, by that of the series.
+    starts: HashMap<u32, i64>,
 }
 
 impl<R: Copy + Eq + Hash + std::fmt::Debug> Default for LineCache<R> {
@@ -298,6 +310,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             live: false,
             retries: false,
             forced_flushes: 0,
+            starts: HashMap::new(),
         }
     }
 
@@ -342,6 +355,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
         batch.clear();
         batch.stale.clear();
         batch.new.clear();
+        batch.restarts.clear();
         batch.counts = Counts::default();
         self.scrape = self.scrape.wrapping_add(1);
         self.departed = None;
@@ -439,6 +453,8 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     pub fn abort<T: SeriesTable<Ref = R>>(&mut self, stale: &mut Vec<R>, table: &mut T, families: &Families) {
         stale.clear();
         self.departed = None;
+        // What was found of them may not have reached storage.
+        self.starts.clear();
         self.end_live(stale, table);
         if self.n_lines() > 2 * self.n_committed + SPARE_LINES {
             self.forced_flushes += 1;
@@ -482,7 +498,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
     fn take_if_here(&mut self, line: u32, r: &mut Reading<'_, R>) -> bool {
         let known = &self.lines[line as usize];
         if known.context != Context::from(r.kind)
-            && matches!(known.what, What::Series(_) | What::Dropped | What::Refused)
+            && matches!(known.what, What::Series(_) | What::Dropped | What::Refused | What::Start)
         {
             return false;
         }
@@ -505,6 +521,14 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 r.at = key_end;
             }
             What::Text => r.at = key_end,
+            What::Start if r.batch.takes_starts => {
+                let Some((tail, next)) = r.parser.tail_after(key_end) else { return false };
+                known.seen = self.scrape;
+                r.at = next;
+                r.before = Some(placed);
+                self.note_start(line, tail.value, r.batch);
+                return true;
+            }
             What::Series(series) => {
                 let Some((tail, next)) = r.parser.tail_after(key_end) else { return false };
                 r.at = next;
@@ -525,7 +549,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                 r.batch.counts.kept += 1;
                 r.batch.counts.refused += 1;
             }
-            What::Unresolved | What::Refused | What::Forgotten => return false,
+            What::Unresolved | What::Refused | What::Start | What::Forgotten => return false,
         }
         known.seen = self.scrape;
         r.before = Some(placed);
@@ -593,6 +617,12 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
                     self.depart(r.expected);
                     self.insert(line, what, Context::Plain, false, r);
                 }
+            }
+            Item::Sample { key, tail } if r.batch.takes_starts && starts::is_start(r.kind, r.parser.labels()) => {
+                r.batch.counts.missed += 1;
+                self.depart(r.expected);
+                let line = self.insert(key, What::Start, context, false, r);
+                self.note_start(line, tail.value, r.batch);
             }
             Item::Sample { key, mut tail } => {
                 r.batch.counts.missed += 1;
@@ -762,6 +792,7 @@ impl<R: Copy + Eq + Hash + std::fmt::Debug> LineCache<R> {
             if let Ok(entry) = self.table.find_entry(spread(self.keys.hash(id)), |i| *i == id) {
                 entry.remove();
             }
+            self.starts.remove(&id);
             self.lines[index].what = What::Forgotten;
             self.n_forgotten += 1;
         }

@@ -19,6 +19,7 @@ use super::pool::Pool;
 use super::scrape_loop::{Health, Shared};
 use super::scratch::ScratchPool;
 use super::target::Fnv1a;
+use super::threads::Spread;
 use crate::client::{Connector, TcpConnector};
 use crate::discovery::{JobDiscovery, Providers, Surroundings};
 
@@ -53,6 +54,18 @@ struct Jobs {
 struct Running {
     pool: Pool,
     discovery: JobDiscovery,
+}
+
+/// What a manager does with all jobs alike.
+#[derive(Debug, Clone)]
+pub struct ManagerOptions {
+    /// Shifts the phases of this server's scrapes: [`offset_seed`].
+    pub seed: u64,
+    /// Whether counters, histograms and summaries begin with a zero at the time from which their target says that they
+    /// count.
+    pub zero_starts: bool,
+    /// Where targets are scraped.
+    pub spread: Spread,
 }
 
 /// What a new configuration changed; the jobs that are not counted go on as they were.
@@ -139,8 +152,8 @@ pub fn offset_seed(host_name: &str, external_labels: &Labels) -> u64 {
 impl Manager {
     /// A manager without jobs that scrapes over the network into `db`.
     #[must_use]
-    pub fn new(db: Db, clock: Arc<dyn Clock>, metrics: Arc<ScrapeMetrics>, seed: u64) -> Self {
-        Self::with_connector(db, clock, metrics, seed, Arc::new(TcpConnector))
+    pub fn new(db: Db, clock: Arc<dyn Clock>, metrics: Arc<ScrapeMetrics>, options: ManagerOptions) -> Self {
+        Self::with_connector(db, clock, metrics, options, Arc::new(TcpConnector))
     }
 
     /// The same with connections of another kind.
@@ -149,12 +162,13 @@ impl Manager {
         db: Db,
         clock: Arc<dyn Clock>,
         metrics: Arc<ScrapeMetrics>,
-        seed: u64,
+        options: ManagerOptions,
         connector: Arc<dyn Connector>,
     ) -> Self {
         let providers = Providers::new(Surroundings::new(connector.clone(), clock.clone()));
         let (scratch, census) = (ScratchPool::default(), Arc::<Census>::default());
-        let shared = Arc::new(Shared { db, clock, metrics, census, scratch, seed });
+        let ManagerOptions { seed, zero_starts, spread } = options;
+        let shared = Arc::new(Shared { db, clock, metrics, census, scratch, seed, zero_starts, spread });
         Self(Arc::new(Inner { shared, connector, providers, jobs: Mutex::default(), stopping: Notify::new() }))
     }
 

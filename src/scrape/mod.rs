@@ -18,10 +18,14 @@ mod negotiate;
 mod pool;
 mod scrape_loop;
 mod scratch;
+mod threads;
 
-pub use manager::{Applied, DroppedTarget, Manager, TargetMetadata, TargetStatus, Targets, offset_seed};
+pub use manager::{
+    Applied, DroppedTarget, Manager, ManagerOptions, TargetMetadata, TargetStatus, Targets, offset_seed,
+};
 pub use own_metrics::ScrapeMetrics;
 pub use scrape_loop::Health;
+pub use threads::{ScrapeThreads, Spread};
 
 #[cfg(test)]
 pub(crate) mod testing;

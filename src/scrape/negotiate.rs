@@ -23,10 +23,13 @@ pub(crate) enum Sent {
 /// Weight, in tenths, of the protocol wanted most.
 const WEIGHT_MAX: usize = 6;
 
-/// How the targets of `config` are asked.
-pub(super) fn job_client(config: &ScrapeConfig, connector: Arc<dyn Connector>) -> JobClient {
+/// How the targets of `config` are asked. Where start times are wanted the protocol that tells them best comes first,
+/// unless the job names others.
+pub(super) fn job_client(config: &ScrapeConfig, wants_starts: bool, connector: Arc<dyn Connector>) -> JobClient {
+    let own = config.scrape_protocols.as_slice();
+    let protocols = if wants_starts && own == ScrapeProtocol::DEFAULT { &ScrapeProtocol::DEFAULT_NATIVE } else { own };
     let offer = Offer {
-        accept: accept(&config.scrape_protocols, config.metric_name_escaping),
+        accept: accept(protocols, config.metric_name_escaping),
         gzip: config.enable_compression,
         body_bytes_max: config.limits.body_bytes,
     };

@@ -171,7 +171,8 @@ impl Handle {
         let state = Arc::<TargetState>::default();
         let target = order.target.clone();
         let (orders, receiver) = watch::channel(order.clone());
-        let task = tokio::spawn(ScrapeLoop::new(shared.clone(), state.clone(), order).run(receiver));
+        let scraping = ScrapeLoop::new(shared.clone(), state.clone(), order).run(receiver);
+        let task = shared.spread.spawn(target.identity, scraping);
         Self { target, state, orders, task, is_leaving: false }
     }
 
@@ -194,5 +195,5 @@ impl Handle {
 fn job(shared: &Shared, config: ScrapeConfig, connector: Arc<dyn Connector>) -> Arc<Job> {
     let census = shared.census.job(&config.job_name);
     let failures = config.scrape_failure_log_file.clone().map(FailureLog::open);
-    Arc::new(Job { client: job_client(&config, connector), census, failures, config })
+    Arc::new(Job { client: job_client(&config, shared.zero_starts, connector), census, failures, config })
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::census::{Census, Counted, Held, JobCensus};
 use super::exposition::{self, Format, LeftOut, ParseError, ProtobufError};
 use super::failure_log::FailureLog;
-use super::histograms::{HistogramLimits, TooManyBuckets};
+use super::histograms::{HistogramLimits, TooManyBuckets, empty_like};
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError};
 use super::metadata::Families;
 use super::negotiate::{NegotiateError, Sent, call, format_of, job_client};
@@ -25,6 +25,7 @@ use super::own_metrics::ScrapeMetrics;
 use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
 use super::target::{Grid, Target};
+use super::threads::Spread;
 use crate::client::{Client, FetchError, JobClient, UnixConnector};
 
 /// How far in the future a sample may lie.
@@ -40,6 +41,9 @@ pub(super) struct Shared {
     pub(super) scratch: ScratchPool,
     /// Shifts the phases of this server's scrapes against those of its twin.
     pub(super) seed: u64,
+    /// Whether series begin with a zero at the time from which targets say that they count.
+    pub(super) zero_starts: bool,
+    pub(super) spread: Spread,
 }
 
 /// A job's settings as its loops need them.
@@ -220,7 +224,7 @@ impl ScrapeLoop {
                 held: Held::new(shared.census.clone(), order.job.census.clone()),
             },
             client: Client::new(),
-            by_socket: by_socket(&order),
+            by_socket: by_socket(&shared, &order),
             cache: LineCache::new(),
             reports: Vec::new(),
             carried: Vec::new(),
@@ -291,7 +295,7 @@ impl ScrapeLoop {
         if Arc::ptr_eq(&before.job, &self.order.job) {
             return;
         }
-        self.by_socket = by_socket(&self.order);
+        self.by_socket = by_socket(&self.shared, &self.order);
         if old.http != new.http {
             self.client = Client::new();
         }
@@ -405,8 +409,11 @@ impl ScrapeLoop {
         let config = &self.order.job.config;
         let sent = format_of(content_type, config.fallback_scrape_protocol)?;
         let modes = self.order.target.histograms;
-        let Scratch { body, assembled, batch, is_assembled } = scratch;
+        let Scratch { body, assembled, batch, is_assembled, started } = scratch;
+        started.clear();
         *is_assembled = true;
+        assembled.want_starts(self.shared.zero_starts);
+        batch.takes_starts = self.shared.zero_starts && sent == Sent::OpenMetrics;
         match sent {
             Sent::Protobuf => assembled.read_protobuf(body, modes)?,
             Sent::Text if modes.to_custom => assembled.convert_text(body, Format::Text, modes.always_classic)?,
@@ -415,13 +422,14 @@ impl ScrapeLoop {
             }
             _ => *is_assembled = false,
         }
-        let (body, format) = match (*is_assembled, sent) {
-            (true, _) => (assembled.body(), Format::Assembled),
-            (false, Sent::OpenMetrics) => (body.as_slice(), Format::OpenMetrics),
-            (false, _) => (body.as_slice(), Format::Text),
+        let format = match (*is_assembled, sent) {
+            (true, _) => Format::Assembled,
+            (false, Sent::OpenMetrics) => Format::OpenMetrics,
+            (false, _) => Format::Text,
         };
         self.cache.retry_refused(self.table.held.may_have_room());
-        self.cache.read(body, format, &self.rules, batch, &self.state.families)?;
+        let lines = if *is_assembled { assembled.body() } else { body.as_slice() };
+        self.cache.read(lines, format, &self.rules, batch, &self.state.families)?;
         let limits = HistogramLimits::new(config);
         for number in batch.histogram_numbers() {
             if let Some(histogram) = assembled.histogram_mut(number) {
@@ -432,11 +440,19 @@ impl ScrapeLoop {
         if config.limits.samples.is_some_and(|limit| n_samples > limit) {
             return Err(ScrapeError::SampleLimit);
         }
-        Ok(self.cache.resolve(batch, &mut self.table)?)
+        self.cache.resolve(batch, &mut self.table)?;
+        let lines = if *is_assembled { assembled.body() } else { body.as_slice() };
+        if batch.takes_starts {
+            self.cache.find_started(lines, format, batch, started);
+        } else if sent == Sent::Protobuf {
+            self.cache.find_started_beside(lines, assembled.starts(), started);
+        }
+        Ok(())
     }
 
     /// Appends samples, markers and report as one row, then samples with their own timestamps.
     fn append(&mut self, at: Timestamp, report: &Report, scratch: &mut Scratch) -> Result<Appended, AppendError> {
+        self.append_starts(at, scratch)?;
         let Scratch { batch, assembled, .. } = scratch;
         batch.row.extend(batch.stale.drain(..).map(|series| (series, stale_nan())));
         self.end_carried(batch);
@@ -469,9 +485,33 @@ impl ScrapeLoop {
         Ok(appended)
     }
 
+    /// Appends a zero to series that began, at the time when they did: of what they count the first sample already has
+    /// some, which rates would miss.
+    fn append_starts(&mut self, at: Timestamp, scratch: &mut Scratch) -> Result<(), AppendError> {
+        if scratch.started.is_empty() {
+            return Ok(());
+        }
+        let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+        for begun in scratch.started.drain(..) {
+            let start = Timestamp(begun.start_ms);
+            if start >= begun.timestamp_ms.map_or(at, Timestamp) {
+                continue;
+            }
+            match begun.histogram {
+                None => floats.push((begun.series, start, 0.0)),
+                Some(number) => {
+                    let zero = scratch.assembled.histogram(number).and_then(empty_like);
+                    histograms.extend(zero.map(|zero| (begun.series, start, zero)));
+                }
+            }
+        }
+        self.table.writer.append_starts(&floats, &histograms)?;
+        Ok(())
+    }
+
     /// Exemplars without a time of their own get that of their sample.
     fn append_exemplars(&mut self, at: Timestamp, scratch: &mut Scratch) -> Result<(), AppendError> {
-        let Scratch { body, batch, assembled, is_assembled } = scratch;
+        let Scratch { body, batch, assembled, is_assembled, .. } = scratch;
         let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
         let mut found = Vec::new();
         for (series, sample_ms, place) in batch.exemplars.drain(..) {
@@ -588,9 +628,9 @@ impl ScrapeLoop {
     }
 }
 
-fn by_socket(order: &Order) -> Option<JobClient> {
+fn by_socket(shared: &Shared, order: &Order) -> Option<JobClient> {
     let path = order.target.unix_socket.clone()?;
-    Some(job_client(&order.job.config, Arc::new(UnixConnector(path))))
+    Some(job_client(&order.job.config, shared.zero_starts, Arc::new(UnixConnector(path))))
 }
 
 fn rules(order: &Order) -> LineRules {

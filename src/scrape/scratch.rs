@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use promontory_storage::SeriesRef;
 
 use super::exposition::Assembled;
-use super::line_cache::Batch;
+use super::line_cache::{Batch, Started};
 
 /// Sets of buffers that are kept while no scrape needs them.
 const KEPT_MAX: usize = 16;
@@ -21,6 +21,8 @@ pub(super) struct Scratch {
     /// Whether `batch` refers to `assembled` rather than to `body`.
     pub(super) is_assembled: bool,
     pub(super) batch: Batch<SeriesRef>,
+    /// Series that began to count, or began anew.
+    pub(super) started: Vec<Started<SeriesRef>>,
 }
 
 /// The buffers of all scrapes. The lock protects the list alone.

@@ -45,8 +45,25 @@ pub(crate) struct Assembled {
     /// Exemplars of each number that lines name.
     ranges: Vec<Range<usize>>,
     histogram_bytes: usize,
+    /// Since when series count, where that is said beside them and wanted.
+    starts: Vec<Start>,
+    wants_starts: bool,
+    /// What is said of the metric whose samples come now: its type, and since when it counts, in ms.
+    start: Option<(MetricType, i64)>,
     /// Classic histograms whose numbers make none, and why the first of them does not.
     left_out: Option<LeftOut>,
+}
+
+/// Since when a series counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Bytes of the series' key.
+    pub(crate) key: Range<usize>,
+    pub(crate) kind: MetricType,
+    pub(crate) ms: i64,
+    pub(crate) timestamp_ms: Option<i64>,
+    /// Number of the histogram that is its value.
+    pub(crate) histogram: Option<NonZeroU32>,
 }
 
 /// Classic histograms that could not be converted.
@@ -70,11 +87,31 @@ impl Assembled {
             + self.histograms.capacity() * size_of::<HistogramSample>()
             + self.exemplars.capacity() * size_of::<OwnedExemplar>()
             + self.ranges.capacity() * size_of::<Range<usize>>()
+            + self.starts.capacity() * size_of::<Start>()
+    }
+
+    /// Says whether what comes is to tell since when its series count.
+    pub(crate) fn want_starts(&mut self, wants: bool) {
+        self.wants_starts = wants;
+    }
+
+    /// Since when series count, as far as messages say.
+    pub(crate) fn starts(&self) -> &[Start] {
+        &self.starts
+    }
+
+    /// Says since when the metric counts whose samples come now.
+    pub(super) fn start_with(&mut self, kind: MetricType, ms: Option<i64>) {
+        let counts = matches!(kind, MetricType::Counter | MetricType::Summary | MetricType::Histogram);
+        self.start = ms.filter(|ms| counts && self.wants_starts && *ms > 0).map(|ms| (kind, ms));
     }
 
     /// Bytes that it takes now.
     pub(super) fn used_bytes(&self) -> usize {
-        self.body.len() + self.histogram_bytes + self.exemplars.len() * size_of::<OwnedExemplar>()
+        self.body.len()
+            + self.histogram_bytes
+            + self.exemplars.len() * size_of::<OwnedExemplar>()
+            + self.starts.len() * size_of::<Start>()
     }
 
     /// The histogram that a [`Tail`] names.
@@ -107,6 +144,8 @@ impl Assembled {
         self.histograms.clear();
         self.exemplars.clear();
         self.ranges.clear();
+        self.starts.clear();
+        self.start = None;
         self.histogram_bytes = 0;
     }
 
@@ -145,7 +184,9 @@ impl Assembled {
         timestamp_ms: Option<i64>,
         exemplars: impl Iterator<Item = OwnedExemplar>,
     ) {
+        let key_start = self.body.len();
         put_key(&mut self.body, name, labels);
+        let key = key_start..self.body.len();
         let first = self.exemplars.len();
         self.exemplars.extend(exemplars);
         let named = if self.exemplars.len() > first {
@@ -162,6 +203,10 @@ impl Assembled {
                 (IS_HISTOGRAM, number(self.histograms.len()).map_or(0, |n| u64::from(n.get())))
             }
         };
+        if let Some((family_kind, ms)) = self.start {
+            let histogram = if kind == IS_HISTOGRAM { number(self.histograms.len()) } else { None };
+            self.starts.push(Start { key, kind: family_kind, ms, timestamp_ms, histogram });
+        }
         let timed = if timestamp_ms.is_some() { HAS_TIMESTAMP } else { 0 };
         let told = if named.is_some() { HAS_EXEMPLARS } else { 0 };
         self.body.extend_from_slice(&[b' ', FLAGS | kind | timed | told]);

@@ -47,6 +47,8 @@ pub(super) struct Counter {
     pub(super) value: f64,
     #[prost(message, optional, tag = "2")]
     pub(super) exemplar: Option<Exemplar>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) created: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -57,6 +59,8 @@ pub(super) struct Summary {
     pub(super) sum: f64,
     #[prost(message, repeated, tag = "3")]
     pub(super) quantiles: Vec<Quantile>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) created: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -98,6 +102,8 @@ pub(super) struct Histogram {
     pub(super) positive_deltas: Vec<i64>,
     #[prost(double, repeated, packed = "false", tag = "14")]
     pub(super) positive_counts: Vec<f64>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) created: Option<Timestamp>,
     #[prost(message, repeated, tag = "16")]
     pub(super) exemplars: Vec<Exemplar>,
 }
@@ -139,4 +145,11 @@ pub(super) struct Timestamp {
     pub(super) seconds: i64,
     #[prost(int32, tag = "2")]
     pub(super) nanos: i32,
+}
+
+impl Timestamp {
+    /// Milliseconds since the Unix epoch.
+    pub(super) fn ms(self) -> i64 {
+        self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos) / 1_000_000)
+    }
 }

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-pub(crate) use assembled::{Assembled, LeftOut};
+pub(crate) use assembled::{Assembled, LeftOut, Start};
 pub use error::{Fault, ParseError};
 use promontory_model::MetricType;
 
@@ -278,7 +278,7 @@ fn skip_blanks(body: &[u8], mut at: usize) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) use protobuf::tests::both_body;
+pub(crate) use protobuf::tests::{both_body, created_body};
 
 #[cfg(test)]
 mod tests;

@@ -149,6 +149,7 @@ impl Assembled {
             labels: &metric.labels,
             timestamp_ms: Some(metric.timestamp_ms).filter(|t| *t != 0),
         };
+        self.start_with(kind, metric.created().map(messages::Timestamp::ms));
         match kind {
             MetricType::Counter => {
                 let counter = metric.counter.ok_or_else(missing)?;
@@ -164,9 +165,11 @@ impl Assembled {
             }
             MetricType::Summary => {
                 let summary = metric.summary.ok_or_else(missing)?;
+                self.start_with(kind, None);
                 for q in &summary.quantiles {
                     self.put(&series, "", Some(("quantile", format_openmetrics_float(q.quantile))), q.value, None)?;
                 }
+                self.start_with(kind, summary.created.map(messages::Timestamp::ms));
                 self.put(&series, "_sum", None, summary.sum, None)?;
                 self.put(&series, "_count", None, summary.count as f64, None)?;
             }
@@ -297,6 +300,16 @@ impl<'a> Series<'a> {
     }
 }
 
+impl Metric {
+    /// When it began to count.
+    fn created(&self) -> Option<messages::Timestamp> {
+        let counter = self.counter.as_ref().and_then(|c| c.created);
+        let summary = || self.summary.as_ref().and_then(|s| s.created);
+        let histogram = || self.histogram.as_ref().and_then(|h| h.created);
+        counter.or_else(summary).or_else(histogram)
+    }
+}
+
 impl messages::Bucket {
     fn count(&self) -> f64 {
         if self.cumulative_count_float > 0.0 { self.cumulative_count_float } else { self.cumulative_count as f64 }
@@ -424,9 +437,7 @@ fn owned(exemplar: &messages::Exemplar) -> OwnedExemplar {
     OwnedExemplar {
         labels: Labels::from_pairs(exemplar.labels.iter().map(|l| (l.name.as_str(), l.value.as_str()))),
         value: exemplar.value,
-        timestamp_ms: exemplar
-            .timestamp
-            .map(|t| t.seconds.saturating_mul(1000).saturating_add(i64::from(t.nanos) / 1_000_000)),
+        timestamp_ms: exemplar.timestamp.map(messages::Timestamp::ms),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::scrape::testing::{
 
 mod cardinality;
 mod histograms;
+mod starts;
 
 struct Lab {
     network: Arc<FakeNetwork>,
@@ -32,9 +33,13 @@ fn job(targets: &[&str]) -> ScrapeConfig {
 
 impl Lab {
     fn new() -> Self {
+        Self::with(ManagerOptions { seed: 0, zero_starts: false, spread: Spread::here() })
+    }
+
+    fn with(options: ManagerOptions) -> Self {
         let (network, clock) = (FakeNetwork::new(), TokioClock::new());
         let (db, metrics) = (database(clock.clone()), Arc::<ScrapeMetrics>::default());
-        let manager = Manager::with_connector(db.clone(), clock, metrics.clone(), 0, network.clone());
+        let manager = Manager::with_connector(db.clone(), clock, metrics.clone(), options, network.clone());
         Self { network, db, metrics, manager }
     }
 
@@ -45,6 +50,17 @@ impl Lab {
         lab.manager.apply(std::slice::from_ref(config));
         lab.secs(15.0).await;
         lab
+    }
+
+    /// Lets the target `t:1` answer with `answers` in turn, the last one from then on, and scrapes it for a minute.
+    async fn answer(&self, config: &ScrapeConfig, answers: Vec<Box<dyn Fn() -> Vec<Action> + Send + Sync>>) {
+        let n = AtomicUsize::new(0);
+        self.network.serve("t:1", move |_| {
+            let i = n.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+            answers[i]()
+        });
+        self.manager.apply(std::slice::from_ref(config));
+        self.secs(15.0 * 4.0).await;
     }
 
     async fn secs(&self, secs: f64) {
@@ -145,13 +161,7 @@ async fn series_end_when_they_vanish_and_come_back() {
 /// A lab whose target answers with `answers` in turn, the last one from then on.
 async fn answering(config: &ScrapeConfig, answers: Vec<Box<dyn Fn() -> Vec<Action> + Send + Sync>>) -> Lab {
     let lab = Lab::new();
-    let n = AtomicUsize::new(0);
-    lab.network.serve("t:1", move |_| {
-        let i = n.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-        answers[i]()
-    });
-    lab.manager.apply(std::slice::from_ref(config));
-    lab.secs(15.0 * 4.0).await;
+    lab.answer(config, answers).await;
     lab
 }
 

@@ -264,12 +264,40 @@ impl GroupWriter {
         samples: &[(SeriesRef, Timestamp, f64)],
         histograms: &[(SeriesRef, Timestamp, HistogramSample)],
     ) -> Result<Appended, AppendError> {
+        let counts = self.append_at_bounded(bounds.0, samples, histograms)?;
+        self.count(counts);
+        Ok(counts)
+    }
+
+    /// Appends the samples with which series begin, each at the time from which its series counts. What is not newer
+    /// than all samples of its series is left out and counted nowhere: then the beginning is known or past. Answers how
+    /// many were stored.
+    ///
+    /// # Errors
+    /// As [`GroupWriter::append`].
+    pub fn append_starts(
+        &mut self,
+        samples: &[(SeriesRef, Timestamp, f64)],
+        histograms: &[(SeriesRef, Timestamp, HistogramSample)],
+    ) -> Result<u64, AppendError> {
+        let bounds = Bounds::of(&self.head).in_order_only();
+        let Appended { accepted, histograms, .. } = self.append_at_bounded(bounds, samples, histograms)?;
+        self.count(Appended { accepted, histograms, ..Appended::default() });
+        Ok(accepted)
+    }
+
+    fn append_at_bounded(
+        &mut self,
+        bounds: Bounds,
+        samples: &[(SeriesRef, Timestamp, f64)],
+        histograms: &[(SeriesRef, Timestamp, HistogramSample)],
+    ) -> Result<Appended, AppendError> {
         let head = Arc::clone(&self.head);
         head.check_writable()?;
         let _gate = head.gate_shared();
         self.follow_layout();
         // Under the gate, so that a block that is being cut misses no sample.
-        let bounds = bounds.0.not_before(head.append_floor());
+        let bounds = bounds.not_before(head.append_floor());
         let seq = head.next_seq();
         let mut counts = Appended::default();
         if let Some(&(_, t, _)) = samples.first()
@@ -282,7 +310,6 @@ impl GroupWriter {
             }
             self.append_staged(t.0, seq, bounds, &mut counts);
             head.changes.appended(t.0, t.0);
-            self.count(counts);
             return Ok(counts);
         }
         for series in samples.iter().map(|s| s.0).chain(histograms.iter().map(|h| h.0)) {
@@ -303,7 +330,6 @@ impl GroupWriter {
             self.append_staged(t, seq, bounds, &mut counts);
             head.changes.appended(t, t);
         }
-        self.count(counts);
         Ok(counts)
     }
 

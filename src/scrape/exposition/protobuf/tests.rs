@@ -96,7 +96,7 @@ fn simple_types_become_lines() {
     };
     let counter = Metric {
         labels: labels(&[("a", "x\"y\n"), ("b.c", "")]),
-        counter: Some(Counter { value: 3.0, exemplar: Some(exemplar) }),
+        counter: Some(Counter { value: 3.0, exemplar: Some(exemplar), ..Counter::default() }),
         timestamp_ms: 1234,
         ..Metric::default()
     };
@@ -104,7 +104,12 @@ fn simple_types_become_lines() {
     let gauge = Metric { gauge: Some(Number { value: f64::NAN }), ..Metric::default() };
     let untyped = Metric { untyped: Some(Number { value: 0.0 }), ..Metric::default() };
     let summary = Metric {
-        summary: Some(Summary { count: 2, sum: 1.5, quantiles: vec![Quantile { quantile: 1.0, value: 9.0 }] }),
+        summary: Some(Summary {
+            count: 2,
+            sum: 1.5,
+            quantiles: vec![Quantile { quantile: 1.0, value: 9.0 }],
+            ..Summary::default()
+        }),
         ..Metric::default()
     };
     check(
@@ -157,6 +162,30 @@ pub(crate) fn both_body(n: u64) -> Vec<u8> {
         positive_deltas: vec![2 * deltas, -deltas],
         ..both()
     }))
+}
+
+/// The body of [`both_body`], whose histogram has counted since `created_s`, with a counter `c` and a summary `s` that
+/// have too.
+pub(crate) fn created_body(n: u64, created_s: i64) -> Vec<u8> {
+    let created = Some(Timestamp { seconds: created_s, nanos: 500_000_000 });
+    let deltas = i64::try_from(n).unwrap();
+    let histogram = messages::Histogram {
+        count: 4 * n,
+        buckets: vec![bucket(1.0, 3 * n)],
+        zero_count: n,
+        positive_deltas: vec![2 * deltas, -deltas],
+        created,
+        ..both()
+    };
+    let counter = Counter { value: n as f64, created, ..Counter::default() };
+    let quantiles = vec![Quantile { quantile: 1.0, value: 9.0 }];
+    let summary = Summary { count: n, sum: 1.5, quantiles, created };
+    let named = |name: &str, kind, metric| FamilyMessage { name: name.to_owned(), ..family(kind, vec![metric]) };
+    let mut families = of(histogram);
+    // Named like a start time, but a counter like others.
+    families.push(named("c_created", 0, Metric { counter: Some(counter), ..Metric::default() }));
+    families.push(named("s", 2, Metric { summary: Some(summary), ..Metric::default() }));
+    body(&families)
 }
 
 fn of(histogram: messages::Histogram) -> Vec<FamilyMessage> {
