@@ -317,7 +317,7 @@ impl Shared {
         let time = kept.retention_ms.map(|ms| promontory_model::Duration(ms).to_string());
         let size = match (kept.retention_percent, kept.retention_bytes) {
             (Some(percent), _) => Some(format!("{percent}%")),
-            (None, bytes) => bytes.map(|b| format!("{b}B")),
+            (None, bytes) => bytes.map(promontory_config::print_bytes),
         };
         time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
     }

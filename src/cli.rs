@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use promontory_config::print_bytes;
 use promontory_model::Duration;
 
 mod query;
@@ -376,19 +377,19 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("web.max-notifications-subscribers", args.max_notifications_subscribers.to_string()),
         ("storage.tsdb.path", args.storage_path.display().to_string()),
         ("storage.tsdb.retention.time", args.retention_time.map(|d| d.to_string()).unwrap_or_default()),
-        ("storage.tsdb.retention.size", args.retention_size.map(|b| format!("{b}B")).unwrap_or_default()),
+        ("storage.tsdb.retention.size", args.retention_size.map(print_bytes).unwrap_or_default()),
         ("storage.tsdb.out-of-order-time-window", args.out_of_order_window.to_string()),
         ("storage.tsdb.wal-fsync", value_name(args.wal_fsync)),
-        ("storage.tsdb.compaction-rate", format!("{}B", args.compaction_rate)),
+        ("storage.tsdb.compaction-rate", print_bytes(args.compaction_rate)),
         ("dashboards.path", path(&args.dashboards_path)),
         ("dashboards.read-only", args.dashboards_read_only.to_string()),
         ("query.lookback-delta", args.lookback_delta.to_string()),
         ("query.timeout", args.query_timeout.to_string()),
         ("query.max-concurrency", args.query_max_concurrency.to_string()),
         ("query.max-samples", args.query_max_samples.to_string()),
-        ("query.max-memory", format!("{}B", args.query_max_memory)),
-        ("query.max-total-memory", format!("{}B", args.query_max_total_memory)),
-        ("query.result-cache-size", format!("{}B", args.query_result_cache_size)),
+        ("query.max-memory", print_bytes(args.query_max_memory)),
+        ("query.max-total-memory", print_bytes(args.query_max_total_memory)),
+        ("query.result-cache-size", print_bytes(args.query_result_cache_size)),
         ("enable-feature", args.enable_feature.join(",")),
         ("log.level", value_name(args.log_level)),
         ("log.format", value_name(args.log_format)),

@@ -36,6 +36,7 @@ pub use error::{ConfigError, ConfigErrors, Position, Problem};
 pub use global::Global;
 pub use http_client::HttpClientConfig;
 pub use otlp::OtlpConfig;
+pub use print::print_bytes;
 pub use relabel::RelabelConfig;
 pub use remote::{RemoteReadConfig, RemoteWriteConfig};
 pub use scrape::{HistogramModes, ScrapeConfig, ScrapeLimits, ScrapeProtocol};

@@ -166,7 +166,7 @@ fn histogram_modes(map: &mut Map, modes: HistogramModes) {
 }
 
 fn limits(map: &mut Map, limits: &ScrapeLimits) {
-    map.some("body_size_limit", limits.body_bytes.map(bytes));
+    map.some("body_size_limit", limits.body_bytes.map(print_bytes));
     map.some("sample_limit", limits.samples);
     map.some("target_limit", limits.targets);
     map.some("label_limit", limits.labels);
@@ -175,8 +175,9 @@ fn limits(map: &mut Map, limits: &ScrapeLimits) {
     map.some("keep_dropped_targets", limits.keep_dropped_targets);
 }
 
-/// The largest unit that divides `n`.
-fn bytes(n: u64) -> String {
+/// A size as configurations write it, in the largest unit that divides it: `64MB` is 2^26 bytes.
+#[must_use]
+pub fn print_bytes(n: u64) -> String {
     let units = [("EB", 60), ("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
     units
         .iter()
@@ -377,7 +378,7 @@ fn storage(storage: &StorageConfig) -> Map {
     tsdb.some("out_of_order_time_window", storage.out_of_order_window.map(|d| d.to_string()));
     let mut retention = Map::default();
     retention.some("time", storage.retention_time.map(|d| d.to_string()));
-    retention.some("size", storage.retention_bytes.map(bytes));
+    retention.some("size", storage.retention_bytes.map(print_bytes));
     retention.some("percentage", storage.retention_percent);
     tsdb.map("retention", retention);
     let mut map = Map::default();
