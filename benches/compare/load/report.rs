@@ -122,7 +122,7 @@ impl Report {
             rows.push(row("resident after the queries, MiB", 1, true, &|o| Some(o.queried.resident)));
         }
         if outcomes.iter().any(|o| o.traffic.is_some()) {
-            let titles: [(&str, usize, Figure); 10] = [
+            let titles: [(&str, usize, Figure); 12] = [
                 ("range queries beside samples, p50, ms", 1, |t| t.p50_ms),
                 ("… p95, ms", 1, |t| t.p95_ms),
                 ("… p99, ms", 1, |t| t.p99_ms),
@@ -131,7 +131,9 @@ impl Report {
                 ("samples that arrived a second", 0, |t| t.samples_per_s),
                 ("processors busy meanwhile", 2, |t| t.processors),
                 ("resident a fifth into it, MiB", 1, |t| t.early_mib),
+                ("… of it anonymous", 1, |t| t.early_anonymous_mib),
                 ("resident at its end, MiB", 1, |t| t.late_mib),
+                ("… of it anonymous", 1, |t| t.late_anonymous_mib),
                 ("most resident, MiB", 1, |t| t.peak_mib),
             ];
             for (title, decimals, get) in titles {

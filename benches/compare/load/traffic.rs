@@ -22,8 +22,11 @@ const PAUSE_NS: u64 = 1_000_000_000;
 /// Length and step of the queries, s.
 const RANGE_S: i64 = 3_600;
 const STEP_S: i64 = 15;
-/// Samples that the senders of a test give up after.
+/// How long the sender waits when it is early.
 const WAIT: Duration = Duration::from_millis(1);
+/// Longest sleep of a client, which then looks whether all is over: 64 that look at each turn of a millisecond would
+/// take a tenth of a processor from the server.
+const NAP_NS: u64 = 100_000_000;
 
 /// What a server showed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,9 +40,11 @@ pub(crate) struct Traffic {
     pub(crate) samples_per_s: f64,
     /// Processors that the server kept busy.
     pub(crate) processors: f64,
-    /// Resident memory a fifth into it, at its end, and the most, MiB.
+    /// Resident memory a fifth into it, at its end, and the most, MiB; of the first two the part that no file backs.
     pub(crate) early_mib: f64,
+    pub(crate) early_anonymous_mib: f64,
     pub(crate) late_mib: f64,
+    pub(crate) late_anonymous_mib: f64,
     pub(crate) peak_mib: f64,
 }
 
@@ -83,7 +88,8 @@ pub(crate) fn measure(
                 round += 1;
                 newest_ms.store(start_ms + round as i64 * INTERVAL_MS, Ordering::Relaxed);
                 if out.early_mib == 0.0 && clock.monotonic_ns() > began + (end - began) / 5 {
-                    out.early_mib = server.memory()?.resident;
+                    let memory = server.memory()?;
+                    (out.early_mib, out.early_anonymous_mib) = (memory.resident, memory.anonymous);
                 }
             }
             sender.flush(&workload.labels)
@@ -107,7 +113,8 @@ pub(crate) fn measure(
     out.n_errors = n_errors.into_inner();
     out.samples_per_s = (sender.n_sent - sent) as f64 / took_s;
     out.processors = (server.cpu_s()? - cpu) / took_s;
-    (out.late_mib, out.peak_mib) = (memory.resident, memory.peak);
+    (out.late_mib, out.late_anonymous_mib) = (memory.resident, memory.anonymous);
+    out.peak_mib = memory.peak;
     Ok(out)
 }
 
@@ -126,8 +133,12 @@ fn ask(
     // Clients do not ask all at the same moment.
     let mut next = clock.monotonic_ns() + PAUSE_NS / CLIENTS as u64 * number as u64;
     for i in number.. {
-        while clock.monotonic_ns() < next && !done.load(Ordering::Relaxed) {
-            std::thread::sleep(WAIT);
+        loop {
+            let early_ns = next.saturating_sub(clock.monotonic_ns()).min(NAP_NS);
+            if early_ns == 0 || done.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(Duration::from_nanos(early_ns));
         }
         if done.load(Ordering::Relaxed) {
             break;
