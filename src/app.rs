@@ -518,6 +518,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
         backend: backend.clone(),
         admin: args.enable_admin_api.then(|| Arc::new(admin) as _),
         data,
+        local: Arc::new(shared.db.clone()),
         results: shared.results.clone(),
         memory: shared.memory.clone(),
         clock: shared.clock.clone(),

@@ -12,13 +12,18 @@ pub(crate) mod profile;
 mod storage;
 mod summary;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::Body as _;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -50,6 +55,8 @@ pub struct Telemetry {
     pub http: HttpMeter,
     /// PromQL queries.
     pub queries: QueryMeter,
+    /// Answers to `/federate`.
+    pub federation: FederationMeter,
     /// The state of configuration and start.
     pub state: StateMeter,
 }
@@ -69,9 +76,10 @@ impl Telemetry {
         );
         let http = HttpMeter::new(&mut registry, Arc::clone(&clock));
         let queries = QueryMeter::new(&mut registry);
+        let federation = FederationMeter::new(&mut registry);
         let state = StateMeter::new(&mut registry);
         let query_seconds = queries.seconds.clone();
-        let mut telemetry = Self { registry, readers: Vec::new(), http, queries, state };
+        let mut telemetry = Self { registry, readers: Vec::new(), http, queries, federation, state };
         telemetry.register(move || vec![query_seconds.figures()]);
         telemetry.register(process::figures);
         telemetry
@@ -121,7 +129,7 @@ impl HttpMeter {
         registry.register("prometheus_http_request_duration_seconds", "Time until the answer began", seconds.clone());
         registry.register(
             "prometheus_http_response_size_bytes",
-            "Size of the answers whose size was known when they began",
+            "Size of answers, of those that clients left unread as far as they were sent",
             response_bytes.clone(),
         );
         Self { clock, requests, seconds, response_bytes }
@@ -132,14 +140,51 @@ impl HttpMeter {
         router.layer(middleware::from_fn_with_state(self.clone(), meter_request))
     }
 
-    fn observe(&self, handler: &str, code: u16, seconds: f64, bytes: Option<u64>) {
-        let handler = handler.to_owned();
+    /// Counts a request; the histogram is for the size of its answer.
+    fn observe(&self, handler: String, code: u16, seconds: f64) -> Histogram {
         self.requests.get_or_create(&RequestLabels { handler: handler.clone(), code }).inc();
         let labels = HandlerLabels { handler };
         self.seconds.get_or_create(&labels).observe(seconds);
-        if let Some(bytes) = bytes {
-            self.response_bytes.get_or_create(&labels).observe(bytes as f64);
+        self.response_bytes.get_or_create(&labels).clone()
+    }
+}
+
+/// A body that is counted while it is sent.
+struct Counted {
+    body: Body,
+    bytes: u64,
+    sizes: Histogram,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes += data.len() as u64;
         }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.sizes.observe(self.bytes as f64);
     }
 }
 
@@ -149,11 +194,35 @@ async fn meter_request(State(meter): State<HttpMeter>, request: Request, next: N
     let started = meter.clock.monotonic_ns();
     let response = next.run(request).await;
     let seconds = meter.clock.monotonic_ns().saturating_sub(started) as f64 / 1e9;
-    let bytes = axum::body::HttpBody::size_hint(response.body()).exact();
     // `/label/{name}/values` is `/label/:name/values` in Prometheus.
     let handler = path.map_or(UNMATCHED_HANDLER.to_owned(), |path| path.as_str().replace('{', ":").replace('}', ""));
-    meter.observe(&handler, response.status().as_u16(), seconds, bytes);
-    response
+    let sizes = meter.observe(handler, response.status().as_u16(), seconds);
+    match axum::body::HttpBody::size_hint(response.body()).exact() {
+        Some(bytes) => {
+            sizes.observe(bytes as f64);
+            response
+        }
+        None => response.map(|body| Body::new(Counted { body, bytes: 0, sizes })),
+    }
+}
+
+/// Counts what goes wrong with federation.
+#[derive(Debug, Clone, Default)]
+pub struct FederationMeter {
+    /// Requests that failed.
+    pub errors: Counter,
+    /// Warnings of the store.
+    pub warnings: Counter,
+}
+
+impl FederationMeter {
+    fn new(registry: &mut Registry) -> Self {
+        let meter = Self::default();
+        registry.register("prometheus_web_federation_errors", "Federations that failed", meter.errors.clone());
+        let help = "Warnings of the store while samples were read for federation";
+        registry.register("prometheus_web_federation_warnings", help, meter.warnings.clone());
+        meter
+    }
 }
 
 /// A stage of a query.
@@ -300,7 +369,7 @@ mod tests {
         telemetry
             .register(|| storage_figures(&DbStatus { head_series: 7, samples_appended: 42, ..DbStatus::default() }));
         telemetry.queries.observe(QuerySlice::InnerEval, 0.25);
-        telemetry.http.observe("/api/v1/query", 200, 0.01, Some(512));
+        telemetry.http.observe("/api/v1/query".to_owned(), 200, 0.01).observe(512.0);
         telemetry.state.ready(true);
         telemetry.state.config_loaded(Timestamp(1_500));
         telemetry

@@ -247,6 +247,12 @@ impl Backend for ServerBackend {
         self.0.engine_options()
     }
 
+    fn federated(&self, has_failed: bool, n_warnings: usize) {
+        let meter = &self.0.telemetry.federation;
+        meter.errors.inc_by(u64::from(has_failed));
+        meter.warnings.inc_by(n_warnings as u64);
+    }
+
     fn query_began(&self) {
         self.0.telemetry.queries.active.inc();
     }

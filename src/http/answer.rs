@@ -7,7 +7,7 @@ use promontory_model::{Cancelled, ReadError};
 use promontory_promql::annotations::{Annotations, Severity};
 use promontory_promql::error::QueryError;
 
-use super::json;
+use super::{json, pieces};
 
 /// Warnings, and likewise infos, in one answer.
 const ANNOTATIONS_MAX: usize = 10;
@@ -166,6 +166,17 @@ pub(crate) fn success(remarks: &Remarks, write: impl FnOnce(&mut Vec<u8>)) -> Re
     write(&mut out);
     remarks.push_end(&mut out);
     json_response(StatusCode::OK, out)
+}
+
+/// A successful answer whose data is a list, of any length; `push` appends one item.
+pub(crate) fn success_list<T: Send + 'static>(
+    remarks: &Remarks,
+    items: Vec<T>,
+    push: impl Fn(&mut Vec<u8>, &T) + Send + Unpin + 'static,
+) -> Response {
+    let mut tail = Vec::new();
+    remarks.push_end(&mut tail);
+    json_response(StatusCode::OK, pieces::list(SUCCESS, items, tail, push))
 }
 
 /// A successful answer with a small value.

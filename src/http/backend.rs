@@ -84,6 +84,9 @@ pub trait Backend: Send + Sync {
     /// A query ended, in whichever way.
     fn query_ended(&self, cost: QueryCost);
 
+    /// A federation ended: whether it failed, and with how many warnings.
+    fn federated(&self, has_failed: bool, n_warnings: usize);
+
     /// Content type and text of the server's own metrics for a client that sent `accept`.
     fn metrics(&self, accept: &str) -> (&'static str, String);
 }

@@ -1,27 +1,15 @@
-//! The value of a query as the body of an answer, written piece by piece while the client reads.
-//!
-//! Neither the whole text nor a thread is held for a slow client: each poll formats the next piece, which takes some
-//! tens of microseconds, and dropping the body ends the work.
+//! The value of a query as the body of an answer, written piece by piece.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
-use bytes::Bytes;
-use hyper::body::Frame;
 use promontory_promql::value::{MatrixSeries, SampleValue, Value};
 
 use super::answer::{self, Remarks};
 use super::json;
+use super::pieces::{self, Fill, PIECE_BYTES};
 
 /// Samples of a series whose times are kept as text: as many as a range may have steps.
 const STARTS_MAX: usize = 11_000;
-
-/// Bytes of one piece; a single sample or label set may go beyond.
-const PIECE_BYTES: usize = 64 << 10;
 
 /// The answer `{"status":"success","data":{"resultType":…,"result":…}…}`; `stats` is the text of that field.
 pub(crate) fn answer(value: Value, stats: Option<String>, remarks: &Remarks) -> Response {
@@ -34,40 +22,7 @@ pub(crate) fn answer(value: Value, stats: Option<String>, remarks: &Remarks) -> 
     remarks.push_end(&mut tail);
     let starts = Starts::default();
     let mut body = ValueBody { value, tail, next: Cursor::default(), starts, stage: Stage::Head };
-    let mut piece = Vec::new();
-    body.fill(&mut piece);
-    if body.stage == Stage::Done {
-        return answer::json_response(StatusCode::OK, piece);
-    }
-    answer::json_response(StatusCode::OK, Body::new(First { piece: Some(piece.into()), rest: body }))
-}
-
-/// The piece that was written to find out whether one is enough, then the rest.
-struct First {
-    piece: Option<Bytes>,
-    rest: ValueBody,
-}
-
-impl hyper::body::Body for First {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = match self.piece.take() {
-            Some(piece) => piece,
-            None if self.rest.stage == Stage::Done => return Poll::Ready(None),
-            None => {
-                let mut piece = Vec::with_capacity(PIECE_BYTES + 1024);
-                self.rest.fill(&mut piece);
-                piece.into()
-            }
-        };
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.piece.is_none() && self.rest.stage == Stage::Done
-    }
+    answer::json_response(StatusCode::OK, pieces::body(move |out| body.fill(out)))
 }
 
 struct ValueBody {
@@ -125,7 +80,7 @@ struct Cursor {
 
 impl ValueBody {
     /// Appends until the piece is full or all is written.
-    fn fill(&mut self, out: &mut Vec<u8>) {
+    fn fill(&mut self, out: &mut Vec<u8>) -> Fill {
         if self.stage == Stage::Head {
             self.push_head(out);
             self.stage = Stage::Result;
@@ -134,6 +89,7 @@ impl ValueBody {
             out.append(&mut self.tail);
             self.stage = Stage::Done;
         }
+        if self.stage == Stage::Done { Fill::Done } else { Fill::More }
     }
 
     fn push_head(&self, out: &mut Vec<u8>) {

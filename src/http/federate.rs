@@ -18,6 +18,7 @@ use promontory_promql::parser;
 use super::Http;
 use super::answer::{ApiError, ErrorType, text};
 use super::params::Params;
+use super::pieces::{self, Fill, PIECE_BYTES};
 use crate::lines::{Seconds, put_key, put_value};
 
 /// Series that are read at once.
@@ -39,6 +40,9 @@ enum Sample {
     Float(f64),
     Histogram(HistogramSample),
 }
+
+/// A series, the time of its newest sample, and that.
+type Found = (Labels, i64, Sample);
 
 /// How an exposition is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,12 +119,14 @@ pub(crate) async fn federate(
     let options = http.backend.engine_options();
     let now_ms = http.clock.now().0;
     let range = TimeRange::new(now_ms.saturating_sub(options.lookback_ms).saturating_add(1), now_ms);
-    let data = http.data.clone();
+    let data = http.local.clone();
     let work = http.run(http.options.query_timeout.ms(), move |cancel| {
         let mut newest = Newest::new();
+        let mut n_warnings = 0;
         let snapshot = data.snapshot()?;
         for set in &sets {
             let selected = snapshot.select(&Select { range, matchers: &set.matchers, cancel })?;
+            n_warnings += selected.warnings.len();
             for batch in &selected.batches {
                 read_newest(&**batch, range, &mut newest)?;
                 cancel.check().map_err(ReadError::from)?;
@@ -131,10 +137,23 @@ pub(crate) async fn federate(
                 }
             }
         }
-        Ok(exposition(newest, &external, format))
+        let samples = sorted(newest, format);
+        let exposition = match format.encoding {
+            Encoding::Protobuf => Exposition::Whole(protobuf::exposition(&samples, &external)),
+            encoding => Exposition::Lines(Lines::new(samples, external, encoding)),
+        };
+        Ok((exposition, n_warnings))
     });
-    match work.await {
-        Ok(ran) => Ok(([(header::CONTENT_TYPE, format.content_type())], ran.value).into_response()),
+    let done = work.await.map(|ran| ran.value);
+    http.backend.federated(done.is_err(), done.as_ref().map_or(0, |(_, n_warnings)| *n_warnings));
+    match done {
+        Ok((exposition, _)) => {
+            let body = match exposition {
+                Exposition::Whole(bytes) => bytes.into(),
+                Exposition::Lines(mut lines) => pieces::body(move |out| lines.fill(out)),
+            };
+            Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
+        }
         Err(e) => Err(plain(StatusCode::INTERNAL_SERVER_ERROR, e.message)),
     }
 }
@@ -166,43 +185,72 @@ fn read_newest(batch: &dyn SeriesBatch, range: TimeRange, newest: &mut Newest) -
     Ok(())
 }
 
-/// The samples by ascending name, with the labels by which this server is known elsewhere.
-fn exposition(newest: Newest, external: &Labels, format: Format) -> Vec<u8> {
-    let plain = |labels: Labels| if format.is_utf8 { labels } else { underscored(&labels) };
-    let mut samples: Vec<(Labels, i64, Sample)> =
-        newest.into_iter().map(|(labels, (t, sample))| (plain(labels), t, sample)).collect();
-    let order = |s: &(Labels, i64, Sample)| matches!(s.2, Sample::Histogram(_));
-    samples.sort_by(|a, b| (a.0.metric_name(), order(a), &a.0).cmp(&(b.0.metric_name(), order(b), &b.0)));
-    match format.encoding {
-        Encoding::Protobuf => protobuf::exposition(&samples, external),
-        encoding => lines(&samples, external, encoding == Encoding::OpenMetrics).into_bytes(),
-    }
+/// What is answered.
+enum Exposition {
+    Whole(Vec<u8>),
+    Lines(Lines),
 }
 
-/// Samples that are sorted by name, as lines.
-fn lines(samples: &[(Labels, i64, Sample)], external: &Labels, is_openmetrics: bool) -> String {
-    let (mut out, mut family, mut key) = (String::new(), String::new(), String::new());
-    for (labels, t, sample) in samples {
-        let name = labels.metric_name();
-        let Sample::Float(value) = sample else { continue };
-        if name.is_empty() {
-            continue;
+/// The samples by ascending name.
+fn sorted(newest: Newest, format: Format) -> Vec<Found> {
+    let plain = |labels: Labels| if format.is_utf8 { labels } else { underscored(&labels) };
+    let mut samples: Vec<Found> = newest.into_iter().map(|(labels, (t, sample))| (plain(labels), t, sample)).collect();
+    let order = |s: &Found| matches!(s.2, Sample::Histogram(_));
+    samples.sort_by(|a, b| (a.0.metric_name(), order(a), &a.0).cmp(&(b.0.metric_name(), order(b), &b.0)));
+    samples
+}
+
+/// Samples that are sorted by name as lines, with the labels by which this server is known elsewhere.
+struct Lines {
+    samples: std::vec::IntoIter<Found>,
+    external: Labels,
+    is_openmetrics: bool,
+    family: String,
+}
+
+impl Lines {
+    fn new(samples: Vec<Found>, external: Labels, encoding: Encoding) -> Self {
+        let is_openmetrics = encoding == Encoding::OpenMetrics;
+        Self { samples: samples.into_iter(), external, is_openmetrics, family: String::new() }
+    }
+
+    /// Appends the next lines.
+    fn fill(&mut self, out: &mut Vec<u8>) -> Fill {
+        let mut text = String::with_capacity(PIECE_BYTES);
+        let mut fill = Fill::More;
+        while text.len() < PIECE_BYTES && fill == Fill::More {
+            match self.samples.next() {
+                Some((labels, t, Sample::Float(value))) if !labels.metric_name().is_empty() => {
+                    self.push(&labels, t, value, &mut text);
+                }
+                Some(_) => {}
+                None => {
+                    text.push_str(if self.is_openmetrics { "# EOF\n" } else { "" });
+                    fill = Fill::Done;
+                }
+            }
         }
-        if name != family {
-            name.clone_into(&mut family);
-            key.clear();
+        out.extend_from_slice(text.as_bytes());
+        fill
+    }
+
+    fn push(&mut self, labels: &Labels, t: i64, value: f64, out: &mut String) {
+        let name = labels.metric_name();
+        if name != self.family {
+            name.clone_into(&mut self.family);
+            let mut key = String::new();
             put_key(&mut key, &Labels::from_pairs([(METRIC_NAME, name)]));
             let name = key.trim_start_matches('{').trim_end_matches('}');
-            let kind = if is_openmetrics { "unknown" } else { "untyped" };
+            let kind = if self.is_openmetrics { "unknown" } else { "untyped" };
             // Writing to a string does not fail.
             let _ = writeln!(out, "# TYPE {name} {kind}");
         }
         let mut all = labels.to_builder();
-        for (name, value) in external.iter().filter(|(name, _)| labels.get(name).is_none()) {
+        for (name, value) in self.external.iter().filter(|(name, _)| labels.get(name).is_none()) {
             all.set(name, value);
         }
-        put_key(&mut out, &all.build());
-        if labels.get(INSTANCE).is_none() && external.get(INSTANCE).is_none() {
+        put_key(out, &all.build());
+        if labels.get(INSTANCE).is_none() && self.external.get(INSTANCE).is_none() {
             // A set of labels keeps no empty value, but the other server is to see one.
             match out.ends_with('}') {
                 true => drop(out.pop()),
@@ -212,16 +260,12 @@ fn lines(samples: &[(Labels, i64, Sample)], external: &Labels, is_openmetrics: b
             let _ = write!(out, "{separator}{INSTANCE}=\"\"}}");
         }
         out.push(' ');
-        put_value(&mut out, *value);
-        let _ = match is_openmetrics {
-            true => writeln!(out, " {}", Seconds(*t)),
+        put_value(out, value);
+        let _ = match self.is_openmetrics {
+            true => writeln!(out, " {}", Seconds(t)),
             false => writeln!(out, " {t}"),
         };
     }
-    if is_openmetrics {
-        out.push_str("# EOF\n");
-    }
-    out
 }
 
 /// Names as clients know them that take no others than letters, digits and underscores.
@@ -255,7 +299,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
         let newest = series.iter().map(|(pairs, t, v)| (labels(pairs), (*t, Sample::Float(*v)))).collect();
-        let text = exposition(newest, &labels(external), Format::of(&headers));
+        let format = Format::of(&headers);
+        let mut lines = Lines::new(sorted(newest, format), labels(external), format.encoding);
+        let mut text = Vec::new();
+        while lines.fill(&mut text) == Fill::More {}
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 

@@ -19,6 +19,7 @@ mod lifecycle;
 mod notifications;
 mod openapi;
 mod params;
+mod pieces;
 mod query;
 mod routes;
 mod schema;
@@ -56,6 +57,8 @@ pub struct HttpParts {
     pub admin: Option<Arc<dyn Admin>>,
     /// Where queries read.
     pub data: Arc<dyn Queryable>,
+    /// What of it is stored here; federation hands on no samples of others.
+    pub local: Arc<dyn Queryable>,
     /// Answers of range queries, kept for the next refresh.
     pub results: Arc<ResultCache>,
     /// What queries may hold together.
@@ -90,6 +93,7 @@ pub(crate) struct Http {
     backend: Arc<dyn Backend>,
     admin: Option<Arc<dyn Admin>>,
     data: Arc<dyn Queryable>,
+    local: Arc<dyn Queryable>,
     results: Arc<ResultCache>,
     memory: Arc<MemoryPool>,
     clock: Arc<dyn Clock>,
@@ -101,10 +105,10 @@ pub(crate) struct Http {
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
-    let HttpParts { backend, admin, data, results, memory, clock, api_routes, routes, options } = parts;
+    let HttpParts { backend, admin, data, local, results, memory, clock, api_routes, routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
     let subscribers = Arc::new(Semaphore::new(options.notifications_max));
-    let http = Arc::new(Http { backend, admin, data, results, memory, clock, query_places, subscribers, options });
+    let http = Arc::new(Http { backend, admin, data, local, results, memory, clock, query_places, subscribers, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let (late, early) = routes::routers();

@@ -8,7 +8,7 @@ use axum::response::Response;
 use promontory_model::{Cancel, Labels, Matcher, ReadError, Select, Snapshot, TimeRange, Timestamp};
 use promontory_promql::parser;
 
-use super::answer::{ApiError, Remarks, success};
+use super::answer::{ApiError, Remarks, success_list};
 use super::params::Params;
 use super::{Http, json};
 
@@ -107,7 +107,7 @@ async fn list(
         texts.truncate(limit.unwrap_or(usize::MAX));
         remarks.truncated();
     }
-    Ok(success(&remarks, |out| json::push_strings(out, &texts)))
+    Ok(success_list(&remarks, texts, |out, text| json::push_string(out, text)))
 }
 
 /// `/api/v1/series`.
@@ -139,16 +139,7 @@ pub(crate) async fn series(State(http): State<Arc<Http>>, params: Params) -> Res
         })
         .await?;
     let (found, remarks) = ran.value;
-    Ok(success(&remarks, |out| {
-        out.push(b'[');
-        for (i, labels) in found.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            json::push_labels(out, labels);
-        }
-        out.push(b']');
-    }))
+    Ok(success_list(&remarks, found, json::push_labels))
 }
 
 /// Undoes the escaping of names that do not fit a path: `U__` and then `_<hex>_` for a character, `__` for `_`.

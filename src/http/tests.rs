@@ -82,6 +82,7 @@ impl World {
             backend: backend.clone(),
             admin: has_admin.then(|| backend.clone() as _),
             data: Arc::new(Traps { db: db.clone(), hanging: hanging.clone(), stopped: stopped.clone() }),
+            local: Arc::new(db.clone()),
             results: results.clone(),
             memory: Arc::default(),
             clock: clock.clone(),
@@ -362,6 +363,8 @@ impl Backend for FakeBackend {
             threads: 1,
         }
     }
+
+    fn federated(&self, _: bool, _: usize) {}
 
     fn query_began(&self) {
         self.active.fetch_add(1, Ordering::SeqCst);
