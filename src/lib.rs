@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod commands;
+mod credentials;
 pub mod dashboard;
 #[cfg(feature = "demo")]
 pub mod demo;

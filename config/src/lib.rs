@@ -6,6 +6,7 @@
 //! or knows a clock; files are read by [`load`] and [`fingerprint`], and where a text is `${file:…}`.
 
 pub mod cardinality;
+pub mod credentials;
 pub mod dashboards;
 pub mod discovery;
 pub mod error;

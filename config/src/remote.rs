@@ -3,7 +3,8 @@
 use promontory_model::Duration;
 
 use crate::Config;
-use crate::decode::{Field, Fields, Harmless, NotBuilt};
+use crate::credentials::{self, CloudAuth};
+use crate::decode::{Field, Fields};
 use crate::discovery::settings::check_url;
 use crate::http_client::{self, Auth, HeaderValue, HttpClientConfig, HttpHeader, Secret, Source};
 use crate::print::Map;
@@ -34,6 +35,8 @@ pub struct RemoteWriteConfig {
     pub metadata: MetadataConfig,
     /// How connections are made and authorised; also `headers`.
     pub http: HttpClientConfig,
+    /// Who authorises requests instead.
+    pub cloud: Option<CloudAuth>,
 }
 
 /// Messages of remote write.
@@ -132,13 +135,9 @@ pub struct RemoteReadConfig {
     pub filter_external_labels: bool,
     /// How connections are made and authorised; also `headers`.
     pub http: HttpClientConfig,
+    /// Who authorises requests instead.
+    pub cloud: Option<CloudAuth>,
 }
-
-const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::because("sigv4", Harmless::Empty, "requests are not signed for Amazon"),
-    NotBuilt::because("azuread", Harmless::Empty, "tokens of Microsoft are not asked for"),
-    NotBuilt::because("google_iam", Harmless::Empty, "tokens of Google are not asked for"),
-];
 
 pub(crate) fn read_write(field: &Field<'_>, config: &mut Config) {
     for item in field.list() {
@@ -179,10 +178,11 @@ fn read_destination(item: &Field<'_>, config: &Config) -> Option<RemoteWriteConf
         round_robin_dns: fields.bool_or("round_robin_dns", false),
         queue: fields.get("queue_config").and_then(|f| read_queue(&f)).unwrap_or_default(),
         metadata: fields.get("metadata_config").and_then(|f| read_metadata(&f)).unwrap_or_default(),
+        cloud: credentials::read(&fields, &http.auth),
         http,
     };
     fields.get("failed_request_logging").and_then(|f| f.bool());
-    fields.finish(&[NOT_BUILT]);
+    fields.finish(&[]);
     Some(out)
 }
 
@@ -206,9 +206,10 @@ fn read_source(item: &Field<'_>) -> Option<RemoteReadConfig> {
         read_recent: fields.bool_or("read_recent", false),
         required_matchers,
         filter_external_labels: fields.bool_or("filter_external_labels", true),
+        cloud: credentials::read(&fields, &http.auth),
         http,
     };
-    fields.finish(&[NOT_BUILT]);
+    fields.finish(&[]);
     Some(out)
 }
 
@@ -323,6 +324,7 @@ pub(crate) fn print_write(remote: &RemoteWriteConfig, relabel: fn(&RelabelConfig
         map.put("round_robin_dns", true);
     }
     crate::print::http_client(&mut map, &remote.http);
+    credentials::print(remote.cloud.as_ref(), &mut map);
     let q = &remote.queue;
     let mut queue = Map::default();
     queue.put("capacity", q.capacity);
@@ -361,5 +363,6 @@ pub(crate) fn print_read(remote: &RemoteReadConfig) -> Map {
     map.map("required_matchers", required);
     map.put("filter_external_labels", remote.filter_external_labels);
     crate::print::http_client(&mut map, &remote.http);
+    credentials::print(remote.cloud.as_ref(), &mut map);
     map
 }

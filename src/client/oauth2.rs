@@ -75,7 +75,7 @@ struct State {
 
 /// The tokens of one job.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     config: OAuth2,
     job: JobClient,
     /// What is known. Held for a copy.
@@ -85,7 +85,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(config: OAuth2, connector: Arc<dyn Connector>) -> Self {
+    pub(crate) fn new(config: OAuth2, connector: Arc<dyn Connector>) -> Self {
         let http = HttpClientConfig {
             tls: config.tls.clone(),
             proxy: config.proxy.clone(),
@@ -97,7 +97,7 @@ impl Tokens {
     }
 
     /// The header `Authorization`.
-    pub(super) async fn header(&self) -> Result<String, OAuth2Error> {
+    pub(crate) async fn header(&self) -> Result<String, OAuth2Error> {
         if let Some(header) = self.known() {
             return Ok(header);
         }

@@ -1,186 +1,45 @@
-//! `ec2_sd_configs` and `lightsail_sd_configs`: instances of Amazon.
-//!
-//! Requests are signed by version 4 of Amazon's rules. Keys come from the configuration, the environment, a web
-//! identity, or the machine itself; `role_arn` changes them for those of a role.
+//! `ec2_sd_configs` and `lightsail_sd_configs`: instances of Amazon, asked with signed requests.
 
 use promontory_config::TargetGroup;
 use promontory_config::discovery::{AwsAccount, Ec2SdConfig, LightsailSdConfig};
 use promontory_config::http_client::HttpClientConfig;
-use promontory_model::Timestamp;
-use ring::{digest, hmac};
 use roxmltree::{Document, Node};
 use serde_json::{Value, json};
 
-use super::api::{Api, parse, url};
+use super::api::{Api, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text_at, texts, wrapped};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, Url};
+use crate::credentials::aws::{self, Keys, sign};
 
-/// Where a machine of Amazon asks about itself.
-const MACHINE: &str = "http://169.254.169.254";
 /// Pages of one list.
 const PAGES_MAX: usize = 1_000;
 /// Content type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Keys with which requests are signed.
-#[derive(Debug, Clone)]
-struct Keys {
-    access: String,
-    secret: String,
-    session: String,
-}
-
 /// The access of one entry.
 #[derive(Debug)]
 struct Account {
     api: Api,
-    region: String,
     endpoint: String,
-    given: Option<Keys>,
-    profile: String,
-    role_arn: String,
+    who: aws::Account,
     surroundings: Surroundings,
-}
-
-fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl Account {
     fn new(config: &AwsAccount, http: &HttpClientConfig, surroundings: &Surroundings) -> Self {
-        let given = config.secret_key.as_ref().map(|secret| Keys {
-            access: config.access_key.clone(),
-            secret: secret.reveal().to_owned(),
-            session: String::new(),
-        });
         Self {
             api: Api::new(http, surroundings),
-            region: config.region.clone(),
             endpoint: config.endpoint.clone(),
-            given,
-            profile: config.profile.clone(),
-            role_arn: config.role_arn.clone(),
+            who: aws::Account::new(config.into(), http, &surroundings.reach()),
             surroundings: surroundings.clone(),
         }
     }
 
-    async fn region(&mut self) -> Result<String, SdError> {
-        if self.region.is_empty() {
-            self.region = match env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")) {
-                Some(region) => region,
-                None => self.machine("/latest/meta-data/placement/region").await?,
-            };
-        }
-        Ok(self.region.clone())
-    }
-
-    /// What the machine says of itself.
-    async fn machine(&mut self, path: &str) -> Result<String, SdError> {
-        let base = url(MACHINE)?;
-        let mut call =
-            Call::get(base.with("/latest/api/token", &[])).header("x-aws-ec2-metadata-token-ttl-seconds", "300")?;
-        call.method = hyper::Method::PUT;
-        let token = self.api.send(&call).await?.body;
-        let token = String::from_utf8_lossy(&token).into_owned();
-        let call = Call::get(base.with(path, &[])).header("x-aws-ec2-metadata-token", token.trim())?;
-        Ok(String::from_utf8_lossy(&self.api.send(&call).await?.body).trim().to_owned())
-    }
-
-    async fn keys(&mut self) -> Result<Keys, SdError> {
-        let own = self.own_keys().await?;
-        if self.role_arn.is_empty() {
-            return Ok(own);
-        }
-        let role = self.role_arn.clone();
-        let form = [
-            ("Action", "AssumeRole"),
-            ("RoleArn", role.as_str()),
-            ("RoleSessionName", "promontory"),
-            ("Version", "2011-06-15"),
-        ];
-        self.token_service(&form, Some(&own)).await
-    }
-
-    async fn own_keys(&mut self) -> Result<Keys, SdError> {
-        if let Some(keys) = &self.given {
-            return Ok(keys.clone());
-        }
-        if let Some(keys) = self.profile_keys()? {
-            return Ok(keys);
-        }
-        if let (Some(access), Some(secret)) = (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
-            return Ok(Keys { access, secret, session: env("AWS_SESSION_TOKEN").unwrap_or_default() });
-        }
-        if let (Some(file), Some(role)) = (env("AWS_WEB_IDENTITY_TOKEN_FILE"), env("AWS_ROLE_ARN")) {
-            let failed =
-                |e: std::io::Error| SdError::File { op: "read", path: file.clone().into(), reason: e.to_string() };
-            let token = std::fs::read_to_string(&file).map_err(failed)?;
-            let form = [
-                ("Action", "AssumeRoleWithWebIdentity"),
-                ("RoleArn", role.as_str()),
-                ("RoleSessionName", "promontory"),
-                ("Version", "2011-06-15"),
-                ("WebIdentityToken", token.trim()),
-            ];
-            return self.token_service(&form, None).await;
-        }
-        let path = "/latest/meta-data/iam/security-credentials/";
-        let role = self.machine(path).await?;
-        let said = self.machine(&format!("{path}{role}")).await?;
-        let said: Value = parse(&url(MACHINE)?, said.as_bytes())?;
-        Ok(Keys {
-            access: text_at(&said, "/AccessKeyId"),
-            secret: text_at(&said, "/SecretAccessKey"),
-            session: text_at(&said, "/Token"),
-        })
-    }
-
-    /// The keys of the named profile in the file of credentials.
-    fn profile_keys(&self) -> Result<Option<Keys>, SdError> {
-        if self.profile.is_empty() {
-            return Ok(None);
-        }
-        let home = env("HOME").unwrap_or_default();
-        let path = env("AWS_SHARED_CREDENTIALS_FILE").unwrap_or_else(|| format!("{home}/.aws/credentials"));
-        let failed = |reason: String| SdError::File { op: "read", path: path.clone().into(), reason };
-        let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
-        let mut keys = Keys { access: String::new(), secret: String::new(), session: String::new() };
-        let section = format!("[{}]", self.profile);
-        for line in
-            text.lines().map(str::trim).skip_while(|line| *line != section).skip(1).take_while(|l| !l.starts_with('['))
-        {
-            let Some((name, value)) = line.split_once('=') else { continue };
-            match name.trim() {
-                "aws_access_key_id" => value.trim().clone_into(&mut keys.access),
-                "aws_secret_access_key" => value.trim().clone_into(&mut keys.secret),
-                "aws_session_token" => value.trim().clone_into(&mut keys.session),
-                _ => {}
-            }
-        }
-        if keys.access.is_empty() {
-            Err(failed(format!("no keys of the profile {:?}", self.profile)))
-        } else {
-            Ok(Some(keys))
-        }
-    }
-
-    async fn token_service(&mut self, form: &[(&str, &str)], keys: Option<&Keys>) -> Result<Keys, SdError> {
-        let region = self.region().await?;
-        let base = url(&format!("{}://sts.{region}.amazonaws.com/", self.surroundings.cloud_scheme))?;
-        let mut call = Call::post(base, FORM, encode(form));
-        if let Some(keys) = keys {
-            call = sign(call, "sts", &region, keys, self.surroundings.clock.now())?;
-        }
-        let answer = self.api.send(&call).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        let document = xml(&call.url, &text)?;
-        let value = |name: &str| {
-            let found = document.descendants().find(|n| n.tag_name().name() == name);
-            found.and_then(|n| n.text()).unwrap_or_default().to_owned()
-        };
-        Ok(Keys { access: value("AccessKeyId"), secret: value("SecretAccessKey"), session: value("SessionToken") })
+    /// Where the instances are, and keys to ask about them.
+    async fn access(&mut self) -> Result<(String, Keys), SdError> {
+        Ok((self.who.region().await?, self.who.keys().await?))
     }
 
     /// The endpoint of a service in the region.
@@ -204,64 +63,25 @@ fn encode(form: &[(&str, &str)]) -> String {
     text.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn keyed(key: &[u8], text: &str) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
-}
-
-/// Signs `call`, whose URL has no query.
-fn sign(call: Call, service: &str, region: &str, keys: &Keys, now: Timestamp) -> Result<Call, SdError> {
-    let at = jiff::Timestamp::from_millisecond(now.ms()).unwrap_or_default();
-    let time = at.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let date = &time[..8];
-    let text = call.url.to_string();
-    let path = text.splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).unwrap_or_else(|| "/".to_owned());
-    let mut headers = vec![("host", call.url.authority().to_owned()), ("x-amz-date", time.clone())];
-    if !keys.session.is_empty() {
-        headers.push(("x-amz-security-token", keys.session.clone()));
-    }
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
-    let names = names.join(";");
-    let body = hex(digest::digest(&digest::SHA256, &call.body).as_ref());
-    let canonical = format!("{}\n{path}\n\n{lines}\n{names}\n{body}", call.method);
-    let scope = format!("{date}/{region}/{service}/aws4_request");
-    let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashed}");
-    let mut key = keyed(format!("AWS4{}", keys.secret).as_bytes(), date);
-    for part in [region, service, "aws4_request"] {
-        key = keyed(key.as_ref(), part);
-    }
-    let signature = hex(keyed(key.as_ref(), &to_sign).as_ref());
-    let authorization =
-        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.access);
-    let mut call = call.header("authorization", &authorization)?.header("x-amz-date", &time)?;
-    if !keys.session.is_empty() {
-        call = call.header("x-amz-security-token", &keys.session)?;
-    }
-    Ok(call)
-}
-
 /// One `ec2_sd_configs` entry.
 #[derive(Debug)]
 pub(super) struct Ec2 {
     config: Ec2SdConfig,
     account: Account,
+    /// The one that was asked last.
+    region: String,
 }
 
 impl Ec2 {
     pub(super) fn new(config: &Ec2SdConfig, surroundings: &Surroundings) -> Self {
         let account = Account::new(&config.account, &config.http, surroundings);
-        Self { config: config.clone(), account }
+        Self { config: config.clone(), account, region: String::new() }
     }
 
     /// The answer to an action, page by page, each handed to `take`.
     async fn ask(&mut self, form: &[(String, String)], mut take: impl FnMut(&Document<'_>)) -> Result<(), SdError> {
-        let region = self.account.region().await?;
-        let keys = self.account.keys().await?;
+        let (region, keys) = self.account.access().await?;
+        self.region.clone_from(&region);
         let endpoint = self.account.endpoint("ec2", &region)?;
         let mut next = String::new();
         for _ in 0..PAGES_MAX {
@@ -288,7 +108,7 @@ impl Ec2 {
         let text = |name: &str| child_text(instance, name);
         let nested = |outer: &str, name: &str| child(instance, outer).map_or("", |node| child_text(node, name));
         let mut meta = Meta::new("__meta_ec2_");
-        meta.set("region", &self.account.region).set("owner_id", owner);
+        meta.set("region", &self.region).set("owner_id", owner);
         let plain = [
             ("ami", "imageId"),
             ("architecture", "architecture"),
@@ -380,7 +200,7 @@ impl Refresh for Ec2 {
         }
         let mut out = Vec::new();
         for text in &pages {
-            let page = xml(&self.account.endpoint("ec2", &self.account.region)?, text)?;
+            let page = xml(&self.account.endpoint("ec2", &self.region)?, text)?;
             for reservation in child_items(page.root_element(), "reservationSet") {
                 let owner = child_text(reservation, "ownerId");
                 let instances = child_items(reservation, "instancesSet");
@@ -407,8 +227,7 @@ impl Lightsail {
 
 impl Refresh for Lightsail {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
-        let region = self.account.region().await?;
-        let keys = self.account.keys().await?;
+        let (region, keys) = self.account.access().await?;
         let endpoint = self.account.endpoint("lightsail", &region)?;
         let (mut out, mut next) = (Vec::new(), String::new());
         for _ in 0..PAGES_MAX {
@@ -455,22 +274,6 @@ mod tests {
     use super::*;
     use crate::client::testing::{Action, answer};
     use crate::discovery::testing::{Lab, routes};
-
-    #[test]
-    fn requests_are_signed_as_amazon_says() {
-        let keys = Keys {
-            access: "AKIDEXAMPLE".to_owned(),
-            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned(),
-            session: String::new(),
-        };
-        let call = Call::get(Url::parse("http://example.amazonaws.com/").unwrap());
-        let signed = sign(call, "service", "us-east-1", &keys, Timestamp(1_440_938_160_000)).unwrap();
-        assert_eq!(
-            signed.headers["authorization"],
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
-             SignedHeaders=host;x-amz-date, Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
-        );
-    }
 
     fn page(body: &str) -> Vec<Action> {
         vec![answer("200 OK", "Content-Type: text/xml\r\n", body.as_bytes())]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::api::ANSWER_BYTES_MAX;
 use super::provider::TARGETS_MAX;
 use crate::client::{FetchError, Url, UrlError};
+use crate::credentials::CredentialError;
 
 /// Why a look for targets failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub(super) enum SdError {
     /// No usable answer.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// There are no keys or tokens to ask with.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// An address in the configuration or in an answer is none.
     #[error("{text:?} is not a URL: {source}")]
     Url { text: String, source: UrlError },

@@ -16,6 +16,7 @@ use super::error::SdError;
 use super::figures::{SdFamily, SdMetrics};
 use super::kubernetes::Watches;
 use crate::client::Connector;
+use crate::credentials::Reach;
 use promontory_storage::clock::Clock;
 
 /// Targets of one entry of a configuration.
@@ -43,6 +44,11 @@ impl Surroundings {
     #[must_use]
     pub fn new(connector: Arc<dyn Connector>, clock: Arc<dyn Clock>) -> Self {
         Self { connector, clock, metrics: Arc::default(), watches: Arc::default(), cloud_scheme: "https" }
+    }
+
+    /// How services that give keys and tokens are reached.
+    pub(super) fn reach(&self) -> Reach {
+        Reach { connector: self.connector.clone(), clock: self.clock.clone(), scheme: self.cloud_scheme }
     }
 }
 

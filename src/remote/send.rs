@@ -28,7 +28,8 @@ use promontory_storage::vfs::{Vfs, VfsError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::client::{Client, JobClient, Offer, Url};
+use crate::client::{Client, JobClient, Offer, TcpConnector, Url};
+use crate::credentials::{Authorizer, Reach};
 use crate::telemetry::Figures;
 use deliver::{Destination, Stopped, duration, stopped};
 use message::{Counts, Families, Item};
@@ -129,6 +130,10 @@ impl Senders {
             config: config.clone(),
             url: Url::parse(&config.url)?,
             job: JobClient::new(config.http.clone(), offer, connect::connector(config.round_robin_dns)),
+            authorizer: config.cloud.as_ref().map(|cloud| {
+                let connector = Arc::new(TcpConnector);
+                Authorizer::new(cloud, &Reach { connector, clock: clock.clone(), scheme: "https" })
+            }),
             clock: clock.clone(),
             stats: stats.clone(),
             stop: stopping,

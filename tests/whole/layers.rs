@@ -29,7 +29,8 @@ const ENGINES: &[&str] = &["storage/model", "storage", "promql"];
 
 /// Modules of the server, and the modules that they may not name.
 const MODULES: &[(&str, &[&str])] = &[
-    ("client", &["scrape", "discovery", "http", "dashboard", "ui", "remote", "ingest", "app"]),
+    ("client", &["credentials", "scrape", "discovery", "http", "dashboard", "ui", "remote", "ingest", "app"]),
+    ("credentials", &["scrape", "discovery", "http", "dashboard", "ui", "remote", "ingest", "app"]),
     ("scrape", &["http", "dashboard", "ui", "remote", "ingest", "app"]),
     ("discovery", &["http", "dashboard", "ui", "remote", "scrape", "ingest", "app"]),
     ("http", &["scrape", "discovery", "dashboard", "ui", "remote", "ingest", "app"]),

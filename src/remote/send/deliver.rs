@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::message::{self, Counts, Families, Item};
 use super::stats::Stats;
-use crate::client::{Answer, Call, Client, FetchError, JobClient, Url};
+use crate::client::{Answer, Call, Client, JobClient, Url};
+use crate::credentials::{Authorizer, CredentialError};
 use crate::remote::write::{EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN};
 
 /// Longest time that a destination may ask us to wait.
@@ -35,6 +36,8 @@ pub(super) struct Destination {
     pub(super) config: Arc<RemoteWriteConfig>,
     pub(super) url: Url,
     pub(super) job: JobClient,
+    /// Says who asks where the client does not.
+    pub(super) authorizer: Option<Authorizer>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) stats: Arc<Stats>,
     pub(super) stop: watch::Receiver<bool>,
@@ -163,7 +166,7 @@ impl Destination {
             let began = self.clock.monotonic_ns();
             let mut stop = self.stop.clone();
             let answer = tokio::select! {
-                answer = client.send(&self.job, &call, duration(self.config.remote_timeout)) => answer,
+                answer = self.ask(client, call) => answer,
                 () = drained(&mut stop) => return Err(Stopped),
             };
             let took = Duration::from_nanos(self.clock.monotonic_ns().saturating_sub(began));
@@ -190,6 +193,14 @@ impl Destination {
         }
     }
 
+    /// Sends a request with what says who asks; without that it is not sent.
+    async fn ask(&self, client: &mut Client, mut call: Call) -> Result<Answer, CredentialError> {
+        if let Some(authorizer) = &self.authorizer {
+            call = authorizer.authorize(call).await?;
+        }
+        Ok(client.send(&self.job, &call, duration(self.config.remote_timeout)).await?)
+    }
+
     fn call(&self, body: bytes::Bytes, message: WriteMessage, attempt: u32) -> Call {
         let (content_type, version) = match message {
             WriteMessage::First => ("application/x-protobuf", "0.1.0"),
@@ -208,7 +219,7 @@ impl Destination {
     /// What an answer means; the error is why to ask again, and after what time.
     fn judge(
         &self,
-        answer: Result<Answer, FetchError>,
+        answer: Result<Answer, CredentialError>,
         message: WriteMessage,
     ) -> Result<Outcome, (String, Option<Duration>)> {
         let answer = match answer {

@@ -246,6 +246,7 @@ impl World {
             config: config.clone(),
             url: Url::parse(&config.url).unwrap(),
             job: JobClient::new(config.http.clone(), offer, Arc::new(ToSink(self.sink.clone()))),
+            authorizer: None,
             clock: self.clock.clone(),
             stats: self.stats.clone(),
             stop: stopping,
