@@ -32,12 +32,13 @@ use promontory_storage::{Db, DbOptions, DbSettings, FsyncPolicy};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::bodies::Bodies;
 use crate::cli::{ServeArgs, WalFsync};
 use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, IngestParts};
 use crate::listener::{Connections, ListenError, Listener};
-use crate::remote::{Beside, SendParts, Senders, Upstreams};
+use crate::remote::{Beside, RemoteMeter, SendParts, Senders, Upstreams};
 use crate::scrape::{Manager, ManagerOptions, ScrapeMetrics, ScrapeThreads, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
@@ -241,6 +242,8 @@ struct Shared {
     data: Beside,
     growth: Arc<growth::Growth>,
     ingest: Arc<Ingest>,
+    bodies: Bodies,
+    remote_meter: Arc<RemoteMeter>,
     connections: Arc<Connections>,
     dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
@@ -393,7 +396,15 @@ impl Server {
         let connections = Connections::new(args.max_connections as usize, args.read_timeout, clock.clone());
         let connected = connections.clone();
         telemetry.register(move || backend::connection_figures(&connected.counts()));
-        let ingest = Ingest::new(db.clone(), clock.clone(), ingest::options(args)?);
+        let bodies = Bodies::new();
+        let ingest = Ingest::new(IngestParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            vfs: Arc::new(RealVfs),
+            data_dir: args.storage_path.clone(),
+            bodies: bodies.clone(),
+            options: ingest::options(args)?,
+        });
         let taken_in = ingest.clone();
         telemetry.register(move || ingest::figures(&taken_in));
         let senders = Arc::new(Senders::new(SendParts {
@@ -402,9 +413,14 @@ impl Server {
             vfs: Arc::new(RealVfs),
             data_dir: args.storage_path.clone(),
         }));
-        let upstreams = Arc::new(Upstreams::new(tokio::runtime::Handle::current()));
+        let upstreams = Arc::new(Upstreams::new(tokio::runtime::Handle::current(), clock.clone()));
         let sending = senders.clone();
         telemetry.register(move || sending.figures());
+        let reading = upstreams.clone();
+        telemetry.register(move || reading.figures());
+        let asked = Arc::<RemoteMeter>::default();
+        let remote_meter = asked.clone();
+        telemetry.register(move || asked.figures());
         let shared = Arc::new(Shared {
             args: args.clone(),
             start_ms: clock.now().ms(),
@@ -419,6 +435,8 @@ impl Server {
             upstreams,
             growth: Arc::default(),
             ingest,
+            bodies,
+            remote_meter,
             connections,
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
@@ -510,6 +528,8 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     let remote = crate::remote::router(crate::remote::RemoteParts {
         db: shared.db.clone(),
         clock: shared.clock.clone(),
+        bodies: shared.bodies.clone(),
+        meter: shared.remote_meter.clone(),
         enable_write: args.enable_remote_write_receiver,
         read_timeout: args.query_timeout,
         external_labels: Box::new(move || labels_of.config.load().global.external_labels.clone()),

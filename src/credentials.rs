@@ -35,7 +35,7 @@ const AMAZON_SERVICE: &str = "aps";
 
 /// Why a request cannot be authorised.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub(crate) enum CredentialError {
     /// No usable answer.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -3,6 +3,7 @@
 //! `app` alone knows every part and joins them; the parts do not know each other.
 
 pub mod app;
+mod bodies;
 pub mod cli;
 pub mod client;
 pub mod commands;

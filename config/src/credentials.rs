@@ -161,11 +161,8 @@ settings! {
     }
 }
 
-const NOT_BUILT: &[NotBuilt] = &[NotBuilt::because(
-    "certificate",
-    crate::decode::Harmless::Empty,
-    "tokens for certificates are not asked for",
-)];
+const NOT_BUILT: &[NotBuilt] =
+    &[NotBuilt::because("certificate", crate::decode::Harmless::Empty, "tokens for certificates are not asked for")];
 
 /// What the fields of a destination say of clouds, beside `other`.
 pub(crate) fn read(fields: &Fields<'_>, other: &Auth) -> Option<CloudAuth> {
@@ -180,9 +177,9 @@ pub(crate) fn read(fields: &Fields<'_>, other: &Auth) -> Option<CloudAuth> {
         found.extend(GoogleIam::read(&field).map(CloudAuth::Google));
     }
     if found.len() + usize::from(*other != Auth::None) > 1 {
-        fields.map().rule(
-            "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured",
-        );
+        fields
+            .map()
+            .rule("at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured");
     }
     found.into_iter().next()
 }

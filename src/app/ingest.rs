@@ -42,10 +42,10 @@ pub(super) fn options(args: &ServeArgs) -> Result<IngestOptions, AppError> {
 pub(super) async fn repeat_pushed(ingest: Arc<Ingest>) {
     let every = std::time::Duration::from_millis(REPEAT_MS.unsigned_abs());
     loop {
-        tokio::time::sleep(every).await;
         let ingest = ingest.clone();
         // What ends badly is tried again with the next round.
         let _ = tokio::task::spawn_blocking(move || ingest.repeat_pushed()).await;
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -140,8 +140,7 @@ impl Account {
             let failed = |e: std::io::Error| CredentialError::File { path: file.clone().into(), reason: e.to_string() };
             let token = std::fs::read_to_string(&file).map_err(failed)?;
             let action = ("Action", "AssumeRoleWithWebIdentity");
-            let fields =
-                [action, ("RoleArn", role.as_str()), SESSION, STS_VERSION, ("WebIdentityToken", token.trim())];
+            let fields = [action, ("RoleArn", role.as_str()), SESSION, STS_VERSION, ("WebIdentityToken", token.trim())];
             return self.token_service(&fields, None).await;
         }
         let path = "/latest/meta-data/iam/security-credentials/";

@@ -271,7 +271,6 @@ impl Refresh for Lightsail {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::client::testing::{Action, answer};
     use crate::discovery::testing::{Lab, routes};
 

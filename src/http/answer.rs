@@ -169,7 +169,7 @@ pub(crate) fn success(remarks: &Remarks, write: impl FnOnce(&mut Vec<u8>)) -> Re
 }
 
 /// A successful answer whose data is a list, of any length; `push` appends one item.
-pub(crate) fn success_list<T: Send + 'static>(
+pub(crate) fn success_list<T: Send + Unpin + 'static>(
     remarks: &Remarks,
     items: Vec<T>,
     push: impl Fn(&mut Vec<u8>, &T) + Send + Unpin + 'static,

@@ -66,7 +66,11 @@ pub(crate) async fn quit(State(http): State<Arc<Http>>) -> Response {
 
 /// `/metrics`.
 pub(crate) async fn metrics(State(http): State<Arc<Http>>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let (kind, body) = http.backend.metrics(accept);
-    ([(header::CONTENT_TYPE, kind)], body).into_response()
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    // What the store tells may have to wait for a slow disk.
+    let made = tokio::task::spawn_blocking(move || http.backend.metrics(&accept)).await;
+    match made {
+        Ok((kind, body)) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
+        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics: {e}\n")),
+    }
 }

@@ -108,7 +108,8 @@ pub fn router(parts: HttpParts) -> Router {
     let HttpParts { backend, admin, data, local, results, memory, clock, api_routes, routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
     let subscribers = Arc::new(Semaphore::new(options.notifications_max));
-    let http = Arc::new(Http { backend, admin, data, local, results, memory, clock, query_places, subscribers, options });
+    let http =
+        Arc::new(Http { backend, admin, data, local, results, memory, clock, query_places, subscribers, options });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let (late, early) = routes::routers();

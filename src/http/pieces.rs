@@ -61,7 +61,7 @@ impl<F: FnMut(&mut Vec<u8>) -> Fill + Send + Unpin> hyper::body::Body for Pieces
 }
 
 /// A JSON list between `head` and `tail`; `push` appends one item.
-pub(crate) fn list<T: Send + 'static>(
+pub(crate) fn list<T: Send + Unpin + 'static>(
     head: &[u8],
     items: Vec<T>,
     tail: Vec<u8>,

@@ -221,7 +221,6 @@ pub(crate) fn imported() -> Value {
         ("blocks", integer()),
         ("duplicates", integer()),
         ("conflicts", integer()),
-        ("histogramsLeftOut", integer()),
     ])
 }
 

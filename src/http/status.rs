@@ -11,7 +11,7 @@ use promontory_promql::parser;
 use serde_json::{Map, Value, json};
 
 use super::Http;
-use super::answer::{ApiError, json_response, success_value};
+use super::answer::{ApiError, ErrorType, json_response, success_value};
 use super::backend::{ActiveTarget, BlockInfo, DroppedTarget};
 use super::params::Params;
 
@@ -30,8 +30,18 @@ pub(crate) fn time(ms: Option<i64>) -> String {
         .map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |t| t.to_string())
 }
 
+/// The answer that `make` gives, of a size that keeps a thread busy for a while.
+async fn made(make: impl FnOnce() -> Result<Value, ApiError> + Send + 'static) -> Result<Response, ApiError> {
+    let made = tokio::task::spawn_blocking(move || make().map(|value| success_value(&value))).await;
+    made.unwrap_or_else(|e| Err(ApiError::new(ErrorType::Internal, format!("the answer could not be made: {e}"))))
+}
+
 /// `/api/v1/targets`.
-pub(crate) async fn targets(State(http): State<Arc<Http>>, params: Params) -> Response {
+pub(crate) async fn targets(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    made(move || Ok(shown_targets(&http, &params))).await
+}
+
+fn shown_targets(http: &Http, params: &Params) -> Value {
     let targets = http.backend.targets();
     let pool = params.get("scrapePool");
     let in_pool = |name: &str| pool.is_empty() || pool == name;
@@ -47,7 +57,7 @@ pub(crate) async fn targets(State(http): State<Arc<Http>>, params: Params) -> Re
         dropped = targets.dropped.iter().filter(|t| in_pool(&t.scrape_pool)).map(dropped_target).collect();
         counts = json!(targets.dropped_counts);
     }
-    success_value(&json!({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts}))
+    json!({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts})
 }
 
 fn active_target(t: &ActiveTarget) -> Value {
@@ -111,6 +121,10 @@ pub(crate) async fn relabel_steps(State(http): State<Arc<Http>>, params: Params)
 
 /// `/api/v1/metadata`.
 pub(crate) async fn metadata(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    made(move || shown_metadata(&http, &params)).await
+}
+
+fn shown_metadata(http: &Http, params: &Params) -> Result<Value, ApiError> {
     let limit = |name| match params.get(name) {
         "" => Ok(usize::MAX),
         text => match text.parse::<i64>() {
@@ -131,7 +145,7 @@ pub(crate) async fn metadata(State(http): State<Arc<Http>>, params: Params) -> R
             (name.clone(), Value::from(entries))
         })
         .collect();
-    Ok(success_value(&Value::Object(found)))
+    Ok(Value::Object(found))
 }
 
 fn metadata_entry(m: &MetricMetadata) -> Value {
@@ -140,6 +154,10 @@ fn metadata_entry(m: &MetricMetadata) -> Value {
 
 /// `/api/v1/targets/metadata`. As in Prometheus, `limit` is looked at before each target.
 pub(crate) async fn targets_metadata(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    made(move || shown_targets_metadata(&http, &params)).await
+}
+
+fn shown_targets_metadata(http: &Http, params: &Params) -> Result<Value, ApiError> {
     let limit = match params.get("limit") {
         "" => usize::MAX,
         text => text.parse::<i64>().map_or_else(
@@ -169,7 +187,7 @@ pub(crate) async fn targets_metadata(State(http): State<Arc<Http>>, params: Para
             found.push(entry);
         }
     }
-    Ok(success_value(&Value::Array(found)))
+    Ok(Value::Array(found))
 }
 
 /// `/api/v1/rules`: there are none yet.

@@ -1,25 +1,16 @@
-//! Bodies of requests: read within limits of size, of time and of what all of them take together, then inflated.
-//!
-//! A body takes of the common room only what has arrived of it, so that slow senders keep nobody out.
+//! Refusals of the ways in, and bodies as they were before they were compressed.
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use bytes::Bytes;
 
-/// Bytes of a body, before and after decompression.
-pub(crate) const BODY_BYTES_MAX: usize = 32 << 20;
-/// Bytes of all bodies that have arrived and are not stored yet, before decompression.
-pub(crate) const BODIES_BYTES_MAX: usize = 256 << 20;
-/// Time that a sender may take for a body.
-pub(crate) const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
-/// Bytes of one permit of the common room.
-const PERMIT_BYTES: usize = 1024;
+use super::inflate;
+use crate::bodies::{BODY_BYTES_MAX, BodyError};
+
 /// Seconds after which a sender may come back when there is no room.
 const RETRY_AFTER: &str = "5";
 
@@ -47,7 +38,7 @@ impl Refused {
         Self { is_temporary: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
     }
 
-    fn too_large(reason: impl fmt::Display) -> Self {
+    pub(super) fn too_large(reason: impl fmt::Display) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
     }
 
@@ -66,104 +57,50 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The common room of bodies.
-pub(super) struct Bodies(Arc<Semaphore>);
-
-/// A body that has arrived; gives its room back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl Bodies {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)))
-    }
-
-    /// Reads a body, still compressed.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Arrived, Refused> {
-        let told = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if told.is_some_and(|len| len > BODY_BYTES_MAX as u64) {
-            return Err(too_long());
-        }
-        let read = tokio::time::timeout(BODY_TIMEOUT, self.read_frames(body)).await;
-        read.unwrap_or_else(|_| {
-            let seconds = BODY_TIMEOUT.as_secs();
-            let reason = format!("body took longer than {seconds} s (body_timeout)");
-            Err(Refused::new(StatusCode::REQUEST_TIMEOUT, reason))
-        })
-    }
-
-    async fn read_frames(&self, mut body: Body) -> Result<Arrived, Refused> {
-        let mut bytes = Vec::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
-        let mut room_bytes = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| Refused::bad(format_args!("read body: {e}")))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > BODY_BYTES_MAX {
-                return Err(too_long());
-            }
-            let lacking = (bytes.len() + data.len()).saturating_sub(room_bytes).div_ceil(PERMIT_BYTES);
-            if lacking > 0 {
-                let more = u32::try_from(lacking).ok().and_then(|n| self.0.clone().try_acquire_many_owned(n).ok());
-                let Some(more) = more else {
-                    let max = BODIES_BYTES_MAX;
-                    return Err(Refused::later(format_args!(
-                        "bodies of more than {max} bytes wait (bodies_bytes_max)"
-                    )));
-                };
-                room_bytes += lacking * PERMIT_BYTES;
-                match &mut room {
-                    Some(room) => room.merge(more),
-                    None => room = Some(more),
-                }
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(Arrived { bytes, _room: room })
-    }
-}
-
-fn too_long() -> Refused {
-    Refused::too_large(format_args!("body of more than {BODY_BYTES_MAX} bytes (body_bytes_max)"))
-}
-
-impl Arrived {
-    /// The body, decompressed as its headers say.
-    pub(super) fn inflated(mut self, headers: &HeaderMap) -> Result<Vec<u8>, Refused> {
-        let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |v| v.to_str().unwrap_or("?"));
-        let broken = |e: &dyn fmt::Display| Refused::bad(format_args!("{encoding}: {e}"));
-        let bytes = std::mem::take(&mut self.bytes);
-        match encoding.trim().to_ascii_lowercase().as_str() {
-            "" | "identity" => Ok(bytes),
-            "gzip" => all_of(flate2::read::MultiGzDecoder::new(&bytes[..]), "gzip"),
-            "deflate" => all_of(flate2::read::ZlibDecoder::new(&bytes[..]), "deflate"),
-            "zstd" => {
-                let decoder = ruzstd::decoding::StreamingDecoder::new(&bytes[..]).map_err(|e| broken(&e))?;
-                all_of(decoder, "zstd")
-            }
-            "snappy" => {
-                let len = snap::raw::decompress_len(&bytes).map_err(|e| broken(&e))?;
-                if len > BODY_BYTES_MAX {
-                    return Err(inflates_too_much());
-                }
-                snap::raw::Decoder::new().decompress_vec(&bytes).map_err(|e| broken(&e))
-            }
-            other => {
-                let reason = format!("unsupported content encoding {other:?}, expected gzip, deflate, zstd or snappy");
-                Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason))
-            }
+impl From<BodyError> for Refused {
+    fn from(e: BodyError) -> Self {
+        match e {
+            BodyError::TooLong { .. } => Self::too_large(e),
+            e if e.is_temporary() => Self::later(e),
+            e => Self::bad(e),
         }
     }
 }
 
-fn all_of(reader: impl Read, encoding: &str) -> Result<Vec<u8>, Refused> {
+/// A body, decompressed as its headers say.
+pub(super) fn inflated(bytes: Bytes, headers: &HeaderMap) -> Result<Bytes, Refused> {
+    let encoding = encoding(headers);
+    if encoding.is_empty() || encoding == "identity" {
+        return Ok(bytes);
+    }
+    if encoding == "snappy" {
+        return snappy(&bytes).map(Bytes::from);
+    }
     let mut out = Vec::new();
+    let reader = inflate::reader(&bytes[..], &encoding).ok_or_else(|| unsupported(&encoding))?;
     let mut limited = reader.take(BODY_BYTES_MAX as u64 + 1);
     limited.read_to_end(&mut out).map_err(|e| Refused::bad(format_args!("{encoding}: {e}")))?;
-    if out.len() > BODY_BYTES_MAX { Err(inflates_too_much()) } else { Ok(out) }
+    if out.len() > BODY_BYTES_MAX { Err(inflates_too_much()) } else { Ok(out.into()) }
+}
+
+/// How a body is compressed, as its headers say.
+pub(super) fn encoding(headers: &HeaderMap) -> String {
+    let text = headers.get(header::CONTENT_ENCODING).map_or("", |v| v.to_str().unwrap_or("?"));
+    text.trim().to_ascii_lowercase()
+}
+
+/// Such a body has no pieces: it is inflated as a whole.
+pub(super) fn snappy(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
+    let broken = |e: snap::Error| Refused::bad(format_args!("snappy: {e}"));
+    if snap::raw::decompress_len(bytes).map_err(broken)? > BODY_BYTES_MAX {
+        return Err(inflates_too_much());
+    }
+    snap::raw::Decoder::new().decompress_vec(bytes).map_err(broken)
+}
+
+pub(super) fn unsupported(encoding: &str) -> Refused {
+    let reason = format!("unsupported content encoding {encoding:?}, expected gzip, deflate, zstd or snappy");
+    Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
 }
 
 fn inflates_too_much() -> Refused {
@@ -183,10 +120,8 @@ mod tests {
         HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())])
     }
 
-    async fn read(encoding: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
-        let headers = headers(encoding);
-        let arrived = Bodies::new().read(&headers, Body::from(body)).await.map_err(|e| e.reason)?;
-        arrived.inflated(&headers).map_err(|e| e.reason)
+    fn read(encoding: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
+        inflated(body.into(), &headers(encoding)).map(|bytes| bytes.to_vec()).map_err(|e| e.reason)
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -195,27 +130,26 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    #[tokio::test]
-    async fn bodies_are_inflated_as_their_headers_say() {
+    #[test]
+    fn bodies_are_inflated_as_their_headers_say() {
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
         zlib.write_all(b"abc").unwrap();
-        assert_eq!(read("deflate", zlib.finish().unwrap()).await.unwrap(), b"abc");
-        assert_eq!(read("GZIP", [gzip(b"ab"), gzip(b"c")].concat()).await.unwrap(), b"abc");
-        assert_eq!(read("", b"abc".to_vec()).await.unwrap(), b"abc");
+        assert_eq!(read("deflate", zlib.finish().unwrap()).unwrap(), b"abc");
+        assert_eq!(read("GZIP", [gzip(b"ab"), gzip(b"c")].concat()).unwrap(), b"abc");
+        assert_eq!(read("", b"abc".to_vec()).unwrap(), b"abc");
         let snappy = snap::raw::Encoder::new().compress_vec(b"abc").unwrap();
-        assert_eq!(read("snappy", snappy).await.unwrap(), b"abc");
-        assert!(read("gzip", b"abc".to_vec()).await.unwrap_err().starts_with("gzip: "));
-        assert!(read("zstd", b"abc".to_vec()).await.unwrap_err().starts_with("zstd: "));
-        assert!(read("br", Vec::new()).await.unwrap_err().starts_with("unsupported content encoding \"br\""));
+        assert_eq!(read("snappy", snappy).unwrap(), b"abc");
+        assert!(read("gzip", b"abc".to_vec()).unwrap_err().starts_with("gzip: "));
+        assert!(read("zstd", b"abc".to_vec()).unwrap_err().starts_with("zstd: "));
+        assert!(read("br", Vec::new()).unwrap_err().starts_with("unsupported content encoding \"br\""));
     }
 
-    #[tokio::test]
-    async fn bombs_are_refused_by_the_name_of_the_limit() {
+    #[test]
+    fn bombs_are_refused_by_the_name_of_the_limit() {
         let zeros = vec![0; BODY_BYTES_MAX + 1];
-        assert!(read("gzip", gzip(&zeros)).await.unwrap_err().contains("body_bytes_max"));
-        assert!(read("", zeros).await.unwrap_err().contains("body_bytes_max"));
+        assert!(read("gzip", gzip(&zeros)).unwrap_err().contains("body_bytes_max"));
         // Says to be of four gigabytes.
-        assert!(read("snappy", vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0]).await.unwrap_err().contains("body_bytes_max"));
+        assert!(read("snappy", vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0]).unwrap_err().contains("body_bytes_max"));
         // A block of zeros repeated, of as many bytes as its frame says.
         let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0, 4];
         for i in 0..512_u32 {
@@ -223,21 +157,12 @@ mod tests {
             bomb.extend_from_slice(&block.to_le_bytes()[..3]);
             bomb.push(0);
         }
-        assert!(read("zstd", bomb).await.unwrap_err().contains("body_bytes_max"));
+        assert!(read("zstd", bomb).unwrap_err().contains("body_bytes_max"));
     }
 
-    #[tokio::test]
-    async fn bodies_that_wait_have_a_common_limit() {
-        let bodies = Bodies::new();
-        let one = || Body::from(vec![0; BODY_BYTES_MAX]);
-        let mut waiting = Vec::new();
-        for _ in 0..BODIES_BYTES_MAX / BODY_BYTES_MAX {
-            waiting.push(bodies.read(&HeaderMap::new(), one()).await.unwrap());
-        }
-        let refused = bodies.read(&HeaderMap::new(), Body::from("x")).await.unwrap_err();
-        assert!(refused.reason.contains("bodies_bytes_max"));
-        assert_eq!(refused.into_response().headers()[header::RETRY_AFTER], RETRY_AFTER);
-        waiting.pop();
-        assert!(bodies.read(&HeaderMap::new(), Body::from("x")).await.is_ok());
+    #[test]
+    fn what_is_temporary_says_when_to_come_back() {
+        assert_eq!(Refused::from(BodyError::NoRoom).into_response().headers()[header::RETRY_AFTER], RETRY_AFTER);
+        assert_eq!(Refused::from(BodyError::TooLong { max: 1 }).status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

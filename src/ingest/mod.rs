@@ -7,12 +7,15 @@
 mod body;
 mod exposition;
 pub mod fuzz;
+mod history;
 mod import;
+mod inflate;
 mod influx;
 mod otlp;
 mod push;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -23,9 +26,11 @@ use axum::routing::{MethodFilter, get, on, post};
 use promontory_config::OtlpConfig;
 use promontory_storage::Db;
 use promontory_storage::clock::Clock;
+use promontory_storage::vfs::Vfs;
 use tokio::sync::Semaphore;
 
-use body::{Bodies, Refused};
+use crate::bodies::{BODY_BYTES_MAX, Bodies};
+use body::Refused;
 use store::Store;
 
 pub use otlp::DeltaMode;
@@ -34,6 +39,11 @@ pub use store::Protocol;
 
 /// Requests whose bodies are decoded at once; more wait.
 const DECODED_AT_ONCE_MAX: usize = 4;
+
+/// Bytes of the labels of one series.
+pub(crate) const LABELS_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the labels of all samples of a request, each spelled out: what is written once may stand for many.
+pub(crate) const BATCH_LABELS_BYTES_MAX: usize = 256 << 20;
 
 /// What changes a pushed group.
 const PUSH_METHODS: MethodFilter = MethodFilter::PUT.or(MethodFilter::POST).or(MethodFilter::DELETE);
@@ -57,30 +67,53 @@ pub struct IngestOptions {
     pub lookback_ms: i64,
 }
 
+/// What the ways in are made of.
+pub struct IngestParts {
+    /// Where samples go.
+    pub db: Db,
+    /// The time of samples that have none.
+    pub clock: Arc<dyn Clock>,
+    /// Where pushed groups are kept.
+    pub vfs: Arc<dyn Vfs>,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The room of bodies that arrive.
+    pub(crate) bodies: Bodies,
+    /// Flags.
+    pub options: IngestOptions,
+}
+
 /// All ways in.
 pub struct Ingest {
     options: IngestOptions,
     store: Store,
     bodies: Bodies,
     places: Semaphore,
+    imports: Arc<Semaphore>,
     otlp_config: ArcSwap<OtlpConfig>,
     otlp: otlp::Receiver,
     pushed: push::Pushed,
 }
 
 impl Ingest {
-    /// Ways into `db`.
+    /// Ways into a store; pushed groups of before are held again.
     #[must_use]
-    pub fn new(db: Db, clock: Arc<dyn Clock>, options: IngestOptions) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(parts: IngestParts) -> Arc<Self> {
+        let IngestParts { db, clock, vfs, data_dir, bodies, options } = parts;
+        let ingest = Arc::new(Self {
             options,
             store: Store::new(db, clock),
-            bodies: Bodies::new(),
+            bodies,
             places: Semaphore::new(DECODED_AT_ONCE_MAX),
+            imports: Arc::new(Semaphore::new(import::IMPORTS_AT_ONCE_MAX)),
             otlp_config: ArcSwap::default(),
             otlp: otlp::Receiver::default(),
-            pushed: push::Pushed::default(),
-        })
+            pushed: push::Pushed::new(vfs, &data_dir),
+        });
+        if options.enable_push {
+            ingest.restore_pushed();
+        }
+        ingest
     }
 
     /// Takes over the configuration's section `otlp`.
@@ -126,10 +159,14 @@ impl Ingest {
         body: Body,
         work: impl FnOnce(&Self, &[u8]) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Refused> {
-        let arrived = self.bodies.read(headers, body).await?;
+        let arrived = self.bodies.read(headers, body, BODY_BYTES_MAX).await?;
         let _place = self.places.acquire().await.map_err(Refused::later)?;
         let (ingest, headers) = (self.clone(), headers.clone());
-        let worker = tokio::task::spawn_blocking(move || work(&ingest, &arrived.inflated(&headers)?));
+        // A body holds its room until it is stored.
+        let worker = tokio::task::spawn_blocking(move || {
+            let bytes = body::inflated(arrived.bytes.clone(), &headers)?;
+            work(&ingest, &bytes)
+        });
         worker.await.unwrap_or_else(|e| Err(Refused::later(format_args!("store samples: {e}"))))
     }
 }

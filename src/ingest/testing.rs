@@ -1,6 +1,7 @@
 //! What the tests of all ways in share: a store in a temporary folder, requests in process, and what is stored.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,7 +18,8 @@ use promontory_storage::vfs::RealVfs;
 use promontory_storage::{Db, DbOptions};
 
 use super::store::Store;
-use super::{DeltaMode, Ingest, IngestOptions};
+use super::{DeltaMode, Ingest, IngestOptions, IngestParts};
+use crate::bodies::Bodies;
 
 /// A label set.
 pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -29,7 +31,7 @@ pub(super) struct Fixture {
     pub(super) db: Db,
     pub(super) ingest: Arc<Ingest>,
     clock: Arc<ManualClock>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -42,6 +44,12 @@ impl Fixture {
         let clock = Arc::new(ManualClock::new(Timestamp(now_ms)));
         let options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
         let (db, _) = Db::open(Arc::new(RealVfs), clock.clone(), dir.path(), options).unwrap();
+        let ingest = Self::ingest(&db, &clock, dir.path(), delta);
+        ingest.set(otlp);
+        Self { ingest, db, clock, dir }
+    }
+
+    fn ingest(db: &Db, clock: &Arc<ManualClock>, dir: &Path, delta: DeltaMode) -> Arc<Ingest> {
         let options = IngestOptions {
             enable_otlp: true,
             enable_influx: true,
@@ -51,9 +59,24 @@ impl Fixture {
             delta,
             lookback_ms: 300_000,
         };
-        let ingest = Ingest::new(db.clone(), clock.clone(), options);
-        ingest.set(otlp);
-        Self { ingest, db, clock, _dir: dir }
+        Ingest::new(IngestParts {
+            db: db.clone(),
+            clock: clock.clone(),
+            vfs: Arc::new(RealVfs),
+            data_dir: dir.to_owned(),
+            bodies: Bodies::new(),
+            options,
+        })
+    }
+
+    /// Begins anew with the same store and folder, as after a restart.
+    pub(super) fn restart(&mut self) {
+        self.ingest = Self::ingest(&self.db, &self.clock, self.dir.path(), DeltaMode::Refuse);
+    }
+
+    /// Folder of the store.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(super) fn store(&self) -> &Store {

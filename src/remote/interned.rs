@@ -15,6 +15,9 @@ use promontory_model::MetricMetadata;
 use super::put;
 use super::wire::{self, Counted, Exemplar, ScanError, Scanner, Value, WireError};
 
+/// Bytes of the labels of an exemplar that may be kept.
+const EXEMPLAR_BYTES_MAX: usize = 4 * promontory_storage::EXEMPLAR_LABEL_CHARS_MAX;
+
 /// How much a request may hold beyond [`wire::Limits`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -154,12 +157,17 @@ impl<'a> Request<'a> {
             }
             put::label(out, name, value);
         }
-        self.labels_bytes += out.len();
+        self.spell_out(out.len()).map(Ok)
+    }
+
+    /// Counts bytes that stand in the request once and are written here again.
+    fn spell_out(&mut self, n: usize) -> Result<(), ScanError> {
+        self.labels_bytes = self.labels_bytes.saturating_add(n);
         let max = self.limits.labels_bytes;
         if self.labels_bytes > max {
             return Err(ScanError::Limit { what: "bytes of labels", max, limit: "write_labels_bytes_max" });
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn symbol(&self, number: u32) -> Option<&'a str> {
@@ -183,8 +191,11 @@ impl<'a> Request<'a> {
             return Ok(None);
         }
         let pair = |pair: &[u32]| Some((self.symbol(pair[0])?, self.symbol(pair[1])?));
-        let labels: Option<Vec<_>> = refs.chunks_exact(2).map(pair).collect();
-        Ok(labels.map(|labels| Exemplar { labels, value, t }))
+        let labels: Option<Vec<(&str, &str)>> = refs.chunks_exact(2).map(pair).collect();
+        let fits = |labels: &Vec<(&str, &str)>| {
+            labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= EXEMPLAR_BYTES_MAX
+        };
+        Ok(labels.filter(fits).map(|labels| Exemplar { labels, value, t }))
     }
 
     /// Remembers what is said of the family of the series with the labels `refs`.
@@ -200,6 +211,7 @@ impl<'a> Request<'a> {
         let name = family_of(name, kind);
         if self.told.insert((name, kind, help, unit)) {
             self.counted.family()?;
+            self.spell_out(name.len() + help_text.len() + unit_text.len())?;
             let metadata = MetricMetadata {
                 kind: wire::metric_type(kind),
                 unit: unit_text.to_owned(),
@@ -413,6 +425,21 @@ pub(super) mod tests {
         check_refused(&bytes, Limits { wire: wire::Limits { series: 1, ..WIRE }, ..LIMITS }, text);
         let text = "request of more than 1 samples (write_samples_max)";
         check_refused(&bytes, Limits { wire: wire::Limits { samples: 1, ..WIRE }, ..LIMITS }, text);
+        // Texts that are named again and again, by metadata and by exemplars.
+        let mut s = Symbols::default();
+        let help_ref = s.number(&"x".repeat(1_000));
+        let told = |s: &mut Symbols, name: &str| {
+            let mut series = s.series(&[("__name__", name)], &[(1, 1.0)]);
+            series.metadata = Some(Metadata { kind: 1, help_ref, unit_ref: 0 });
+            series.exemplars = vec![SentExemplar { labels_refs: vec![help_ref, help_ref], value: 2.0, timestamp: 5 }];
+            series
+        };
+        let series = vec![told(&mut s, "a"), told(&mut s, "b"), told(&mut s, "c")];
+        let long = encode(s, series);
+        let text = "request of more than 2500 bytes of labels (write_labels_bytes_max)";
+        check_refused(&long, Limits { labels_bytes: 2_500, ..LIMITS }, text);
+        let (series, _) = read(&long, Limits { labels_bytes: 3_500, ..LIMITS }).unwrap();
+        assert!(series[0].ends_with("[]"), "an exemplar that cannot be kept is left out: {}", series[0]);
         let (series, _) = read(&bytes, Limits { series_bytes: 8, ..LIMITS }).unwrap();
         assert_eq!(series[0], "labels of more than 8 bytes");
         check_refused(&[0x22, 1, 0xff], LIMITS, "proto: symbol that is no utf-8 at byte 3");

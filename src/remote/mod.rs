@@ -7,6 +7,7 @@
 mod histogram;
 mod interned;
 mod known;
+mod meter;
 mod put;
 mod read;
 mod receiver;
@@ -20,7 +21,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -29,12 +29,15 @@ use promontory_storage::Db;
 use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 
+use crate::bodies::{Bodies, BodyError};
+pub use meter::RemoteMeter;
 use receiver::Receiver;
 pub use send::{SendParts, Senders};
 pub use upstream::{Beside, UPSTREAM_BYTES_MAX, UPSTREAM_SAMPLES_MAX, Upstreams};
 
-/// Bytes of a request's body, before and after decompression.
-pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the body of a read request, and what it is decompressed: as messages they take up to thirty times as much.
+pub const READ_BODY_BYTES_MAX: usize = 1 << 20;
+pub(crate) const READ_DECODED_BYTES_MAX: usize = 4 << 20;
 /// Samples of one write request.
 pub const WRITE_SAMPLES_MAX: usize = 2_000_000;
 /// Series of one write request.
@@ -55,8 +58,6 @@ pub const WRITE_CONCURRENCY_MAX: usize = 8;
 /// Bytes of a buffer for a decompressed write request that is kept for the next one; that of a request as senders make
 /// them takes half of it.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
-/// Time that a sender may take for the body of a write request.
-pub const WRITE_BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// Samples of the answer to one read request.
 pub const READ_SAMPLES_MAX: usize = 5_000_000;
 /// Series that one query of a read request may select.
@@ -70,6 +71,10 @@ pub struct RemoteParts {
     pub db: Db,
     /// Tells which samples lie in the future, and which series nobody sent for long.
     pub clock: Arc<dyn Clock>,
+    /// The room of bodies that arrive.
+    pub(crate) bodies: Bodies,
+    /// Counts what others ask.
+    pub meter: Arc<RemoteMeter>,
     /// `--web.enable-remote-write-receiver`
     pub enable_write: bool,
     /// Longest time that a read may take: `--query.timeout`.
@@ -83,6 +88,8 @@ struct Remote {
     /// Held while samples are appended, never across I/O.
     receiver: Mutex<Receiver>,
     clock: Arc<dyn Clock>,
+    bodies: Bodies,
+    meter: Arc<RemoteMeter>,
     enable_write: bool,
     read_timeout: Duration,
     external_labels: Box<dyn Fn() -> Labels + Send + Sync>,
@@ -94,11 +101,13 @@ struct Remote {
 
 /// `/read` and `/write`, to be put below `/api/v1`.
 pub fn router(parts: RemoteParts) -> Router {
-    let RemoteParts { db, clock, enable_write, read_timeout, external_labels } = parts;
+    let RemoteParts { db, clock, bodies, meter, enable_write, read_timeout, external_labels } = parts;
     let remote = Remote {
         receiver: Mutex::new(Receiver::new(db.clone())),
         db,
         clock,
+        bodies,
+        meter,
         enable_write,
         read_timeout,
         external_labels,
@@ -125,23 +134,24 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The body, still compressed.
-async fn read_body(body: Body) -> Result<bytes::Bytes, Refused> {
-    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|e| {
-        if std::error::Error::source(&e).is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
-            let reason = format!("body of more than {BODY_BYTES_MAX} bytes (body_bytes_max)");
-            return Refused(StatusCode::PAYLOAD_TOO_LARGE, reason);
-        }
-        Refused::bad(format_args!("read body: {e}"))
-    })
+impl From<BodyError> for Refused {
+    fn from(e: BodyError) -> Self {
+        let status = match e {
+            BodyError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            // Senders repeat a request that failed with 5xx and give one up that failed with 4xx.
+            BodyError::NoRoom | BodyError::Slow => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::Read(_) => StatusCode::BAD_REQUEST,
+        };
+        Self(status, e.to_string())
+    }
 }
 
 /// Undoes snappy's block format into `out`, whose old bytes are of no matter; the size is checked before anything is
 /// allocated.
-fn decompress<'a>(body: &[u8], out: &'a mut Vec<u8>) -> Result<&'a [u8], Refused> {
+fn decompress<'a>(body: &[u8], out: &'a mut Vec<u8>, max: usize) -> Result<&'a [u8], Refused> {
     let len = snap::raw::decompress_len(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))?;
-    if len > BODY_BYTES_MAX {
-        let reason = format!("decoded body of {len} bytes, more than {BODY_BYTES_MAX} (body_bytes_max)");
+    if len > max {
+        let reason = format!("decoded body of {len} bytes, more than {max} (body_bytes_max)");
         return Err(Refused::bad(reason));
     }
     // A buffer that was used before is not filled with zeros again.

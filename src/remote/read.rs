@@ -13,7 +13,10 @@ use promontory_model::{Queryable as _, RegexError};
 use prost::Message;
 
 use super::histogram::{self, Histogram};
-use super::{READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding, decompress, read_body, stream};
+use super::{
+    READ_BODY_BYTES_MAX, READ_DECODED_BYTES_MAX, READ_SAMPLES_MAX, READ_SERIES_MAX, Refused, Remote, check_encoding,
+    decompress, stream,
+};
 
 /// Queries of one request.
 const QUERIES_MAX: usize = 1000;
@@ -105,24 +108,26 @@ pub(super) async fn read(
     body: Body,
 ) -> Result<Response, Refused> {
     check_encoding(&headers)?;
+    let reading = remote.meter.reading();
     let cancel = Cancel::new();
     let _stop_when_dropped = CancelOnDrop(cancel.clone());
     let timeout = std::time::Duration::from_millis(u64::try_from(remote.read_timeout.ms()).unwrap_or(0));
     let worker = remote.clone();
     let flag = cancel.clone();
     let work = async move {
-        let body = read_body(body).await?;
+        let body = worker.bodies.read(&headers, body, READ_BODY_BYTES_MAX).await?;
         let place = worker.read_places.clone().acquire_owned().await.map_err(internal)?;
         let mut buffer = Vec::new();
-        let request = ReadRequest::decode(decompress(&body, &mut buffer)?).map_err(Refused::bad)?;
+        let request =
+            ReadRequest::decode(decompress(&body.bytes, &mut buffer, READ_DECODED_BYTES_MAX)?).map_err(Refused::bad)?;
         if request.queries.len() > QUERIES_MAX {
             return Err(Refused::bad(format_args!("more than {QUERIES_MAX} queries (queries_max)")));
         }
         if is_streamed(&request.accepted_response_types)? {
-            return stream::answer(&worker, request.queries, place);
+            return stream::answer(&worker, request.queries, (place, reading));
         }
         let answer = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _held = (place, reading);
             answer(&worker, &request.queries, &flag)
         });
         let bytes = answer.await.unwrap_or_else(|e| Err(internal(format_args!("read samples: {e}"))))?;

@@ -33,11 +33,11 @@ const CONTENT_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.Ch
 
 type Sent = Result<Bytes, io::Error>;
 
-/// Answers the queries, one after the other, from one view of the store.
+/// Answers the queries, one after the other, from one view of the store; `held` is dropped when that is done.
 pub(super) fn answer(
     remote: &Arc<Remote>,
     queries: Vec<Query>,
-    place: tokio::sync::OwnedSemaphorePermit,
+    held: impl Send + 'static,
 ) -> Result<Response, Refused> {
     let external = (remote.external_labels)();
     // What is wrong with a request is said before the first byte.
@@ -56,7 +56,7 @@ pub(super) fn answer(
         }
     });
     tokio::task::spawn_blocking(move || {
-        let _place = place;
+        let _held = held;
         let deadline = tokio::time::Instant::now() + timeout;
         let mut out = Stream { frames, deadline, runtime, frame: Vec::new(), encoder: ChunkEncoder::default() };
         for (i, (query, matchers)) in queries.iter().zip(&matchers).enumerate() {

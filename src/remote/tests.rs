@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
@@ -64,6 +65,8 @@ impl World {
         let router = router(RemoteParts {
             db: db.clone(),
             clock: clock.clone(),
+            bodies: Bodies::new(),
+            meter: Arc::default(),
             enable_write,
             read_timeout: Duration::from_secs(60),
             external_labels: Box::new(|| Labels::from_pairs([("cl", "x")])),
@@ -219,7 +222,7 @@ async fn requests_that_are_not_understood_say_why() {
     // A few bytes that claim to become a gigabyte.
     let bomb = vec![0x80, 0x80, 0x80, 0x80, 0x04, 0];
     check_refused(&w.send("/write", &[], bomb).await, 400, "body_bytes_max");
-    check_refused(&w.send("/write", &[], vec![0; BODY_BYTES_MAX + 1]).await, 413, "body_bytes_max");
+    check_refused(&w.send("/write", &[], vec![0; crate::bodies::BODY_BYTES_MAX + 1]).await, 413, "body_bytes_max");
     assert_eq!(w.send("/write", &[("content-type", "application/x-protobuf")], pack(&[])).await.0, 204);
     check_refused(&World::new(false).send("/write", &[], pack(&[])).await, 404, "--web.enable-remote-write-receiver");
     assert!(w.stored().is_empty());

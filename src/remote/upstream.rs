@@ -18,11 +18,15 @@ use promontory_model::{
     Changes, Labels, MatchOp, Matcher, Queryable, ReadError, Select, Selection, SeriesList, Snapshot, TimeRange,
 };
 use promontory_storage::Db;
+use promontory_storage::clock::Clock;
 use prost::Message as _;
 use tokio::runtime::Handle;
 
+use super::meter::{self, Asked};
 use super::read::{self, LabelMatcher, Query, ReadRequest};
 use crate::client::{Call, Client, Connector, JobClient, Offer, TcpConnector, Url};
+use crate::credentials::{Authorizer, Reach};
+use crate::telemetry::Figures;
 use answer::Limits;
 use joined::Series;
 
@@ -38,6 +42,7 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 pub struct Upstreams {
     list: ArcSwap<Vec<Upstream>>,
     runtime: Handle,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -46,13 +51,17 @@ struct Upstream {
     external: Labels,
     url: Url,
     job: JobClient,
+    /// Says who asks where the client does not.
+    authorizer: Option<Authorizer>,
+    asked: Arc<Asked>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Upstreams {
     /// No server yet; requests run on `runtime`.
     #[must_use]
-    pub fn new(runtime: Handle) -> Self {
-        Self { list: ArcSwap::default(), runtime }
+    pub fn new(runtime: Handle, clock: Arc<dyn Clock>) -> Self {
+        Self { list: ArcSwap::default(), runtime, clock }
     }
 
     /// Takes over the servers of a configuration.
@@ -61,6 +70,7 @@ impl Upstreams {
     }
 
     fn apply_with(&self, configs: &[RemoteReadConfig], external: &Labels, connector: &Arc<dyn Connector>) {
+        let before = self.list.load();
         let upstream = |config: &RemoteReadConfig| {
             let url = Url::parse(&config.url)
                 .map_err(|error| tracing::error!(url = config.url, %error, "remote read cannot ask"))
@@ -68,9 +78,21 @@ impl Upstreams {
             let offer =
                 Offer { accept: "*/*".to_owned(), gzip: false, body_bytes_max: Some(UPSTREAM_BYTES_MAX as u64) };
             let job = JobClient::new(config.http.clone(), offer, connector.clone());
-            Some(Upstream { config: config.clone(), external: external.clone(), url, job })
+            let reach = Reach { connector: connector.clone(), clock: self.clock.clone(), scheme: "https" };
+            let authorizer = config.cloud.as_ref().map(|cloud| Authorizer::new(cloud, &reach));
+            let same = before.iter().find(|u| u.config.name == config.name && u.config.url == config.url);
+            let asked = same.map_or_else(Arc::default, |upstream| upstream.asked.clone());
+            let (config, external, clock) = (config.clone(), external.clone(), self.clock.clone());
+            Some(Upstream { config, external, url, job, authorizer, asked, clock })
         };
         self.list.store(Arc::new(configs.iter().filter_map(upstream).collect()));
+    }
+
+    /// Numbers of all servers.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Figures> {
+        let list = self.list.load();
+        meter::asked_figures(list.iter().map(|u| (u.name(), u.config.url.as_str(), &*u.asked)))
     }
 
     /// What `local` and these servers have.
@@ -230,8 +252,15 @@ impl Upstream {
         call.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let version = HeaderName::from_static("x-prometheus-remote-read-version");
         call.headers.insert(version, HeaderValue::from_static("0.1.0"));
+        if let Some(authorizer) = &self.authorizer {
+            call = authorizer.authorize(call).await.map_err(|e| e.to_string())?;
+        }
         let timeout = Duration::from_millis(u64::try_from(self.config.remote_timeout.ms()).unwrap_or(0));
-        let answer = Client::new().send(&self.job, &call, timeout).await.map_err(|e| e.to_string())?;
+        let began = self.clock.monotonic_ns();
+        let answer = Client::new().send(&self.job, &call, timeout).await;
+        let code = answer.as_ref().map_or_else(|_| "failed".to_owned(), |answer| answer.status.as_str().to_owned());
+        self.asked.answered(code, self.clock.monotonic_ns().saturating_sub(began));
+        let answer = answer.map_err(|e| e.to_string())?;
         if answer.status != StatusCode::OK {
             let text = String::from_utf8_lossy(&answer.body);
             let line: String = text.lines().next().unwrap_or_default().chars().take(256).collect();

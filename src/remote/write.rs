@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::receiver::{LABELS_BYTES_MAX, ReceiveError, Received};
 use super::{
-    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_BODY_TIMEOUT, WRITE_EXEMPLARS_MAX, WRITE_FAMILIES_MAX,
-    WRITE_HISTOGRAM_BYTES_MAX, WRITE_LABELS_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, WRITE_SYMBOLS_MAX,
-    check_encoding, decompress, interned, read_body, wire,
+    BUFFER_BYTES_KEPT, Refused, Remote, WRITE_EXEMPLARS_MAX, WRITE_FAMILIES_MAX, WRITE_HISTOGRAM_BYTES_MAX,
+    WRITE_LABELS_BYTES_MAX, WRITE_SAMPLES_MAX, WRITE_SERIES_MAX, WRITE_SYMBOLS_MAX, check_encoding, decompress,
+    interned, wire,
 };
+
+use crate::bodies::BODY_BYTES_MAX;
 
 const LIMITS: wire::Limits = wire::Limits {
     series: WRITE_SERIES_MAX,
@@ -62,15 +64,12 @@ pub(super) async fn write(
     }
     let version = version(&headers)?;
     check_encoding(&headers)?;
+    let body = remote.bodies.read(&headers, body, BODY_BYTES_MAX).await?;
+    // A place is held for what is decompressed, not by senders who are slow.
     let place = remote.write_places.acquire().await;
-    // A place is held while the body comes in, which bounds memory; a slow sender must not keep it.
-    let body = tokio::time::timeout(WRITE_BODY_TIMEOUT, read_body(body)).await.unwrap_or_else(|_| {
-        let seconds = WRITE_BODY_TIMEOUT.as_secs();
-        Err(Refused(StatusCode::REQUEST_TIMEOUT, format!("body took longer than {seconds} s (write_body_timeout)")))
-    })?;
     let worker = remote.clone();
     // Not cancelled when the sender goes away: what was appended is committed in any case.
-    let result = tokio::task::spawn_blocking(move || store(&worker, version, &body)).await;
+    let result = tokio::task::spawn_blocking(move || store(&worker, version, &body.bytes)).await;
     drop(place);
     let (stored, result) = result.unwrap_or_else(|e| {
         let reason = format!("store samples: {e}");
@@ -111,7 +110,7 @@ fn store(remote: &Remote, version: Version, body: &[u8]) -> (Stored, Result<Stat
     let lock = || remote.buffers.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffer = lock().pop().unwrap_or_default();
     let mut stored = Stored::default();
-    let bytes = decompress(body, &mut buffer);
+    let bytes = decompress(body, &mut buffer, BODY_BYTES_MAX);
     let result = bytes.and_then(|bytes| store_message(remote, version, bytes, &mut stored));
     if buffer.len() <= BUFFER_BYTES_KEPT {
         lock().push(buffer);
@@ -141,6 +140,7 @@ fn store_message(remote: &Remote, version: Version, bytes: &[u8], stored: &mut S
         exemplars: received.exemplars.accepted + received.exemplars.repeated,
     };
     if received.bad_series > 0 {
+        remote.meter.invalid(received.bad_series);
         tracing::warn!(series = received.bad_series, "left out series of a remote write with invalid labels");
     }
     if received.families_left_out > 0 {

@@ -172,6 +172,12 @@ impl Backfill {
         self.series.len()
     }
 
+    /// Parts of series that are put aside, each of up to 1,024 samples of one window of time; 48 bytes of memory each.
+    #[must_use]
+    pub fn n_runs(&self) -> usize {
+        self.runs.len()
+    }
+
     fn put_aside(&mut self) -> Result<(), BackfillError> {
         self.n_pending = 0;
         let block_ms = self.db.head.options.block_ms.max(1);

@@ -445,18 +445,20 @@ fn fields_of_remote_write() {
     check(REMOTE, "headers: {X-A: b}", "", "http_headers: / X-A: / values: / b");
     check(REMOTE, "headers: {Host: b}", "", "refused: setting header \"Host\" is not allowed");
     check(REMOTE, "google_iam: {credentials_file: /k.json}", "", "google_iam: / credentials_file: /k.json");
-    let one = "refused: at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured";
+    let one =
+        "refused: at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured";
     check(REMOTE, "basic_auth: {username: a}\n  google_iam: {credentials_file: /k.json}", "", one);
     const SIGV4: Place = Place("remote_write:\n- url: http://h/w\n  sigv4:\n    <>");
     check(SIGV4, "region: x", "", "region: x");
     check(SIGV4, "access_key: a\n    secret_key: b", "", "access_key: a / secret_key: <secret>");
-    let both = "refused: must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config";
+    let both =
+        "refused: must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config";
     check(SIGV4, "access_key: a", "", both);
     check(SIGV4, "profile: p", "", "profile: p");
     check(SIGV4, "role_arn: r", "", "role_arn: r");
     check(SIGV4, "role_arn: r\n    external_id: e", "", "external_id: e");
     check(SIGV4, "external_id: e", "", "refused: external_id can only be used with role_arn");
-    check(SIGV4, "use_fips_sts_endpoint: true", "use_fips_sts_endpoint: false", "use_fips_sts_endpoint: true");
+    check(SIGV4, "use_fips_sts_endpoint: true", "", "use_fips_sts_endpoint: true");
     const AZURE: Place = Place("remote_write:\n- url: http://h/w\n  azuread:\n    <>");
     check(AZURE, "managed_identity: {client_id: i}", "", "managed_identity: / client_id: i");
     let oauth = "oauth: {client_id: i, client_secret: s, tenant_id: t}";

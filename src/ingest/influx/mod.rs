@@ -19,6 +19,7 @@ use serde_json::json;
 use super::Ingest;
 use super::body::Refused;
 use super::store::{Batch, Protocol};
+use super::{BATCH_LABELS_BYTES_MAX, LABELS_BYTES_MAX};
 use line::Line;
 
 /// Samples of one request.
@@ -146,13 +147,17 @@ fn store(ingest: &Ingest, params: &Params, bytes: &[u8]) -> Result<(), Refused> 
     let text = std::str::from_utf8(bytes).map_err(Refused::bad)?;
     let now_ms = ingest.store.now_ms();
     let mut batch = Batch::default();
+    let mut room = BATCH_LABELS_BYTES_MAX;
     let mut wrong: Option<String> = None;
     let mut n_wrong = 0_u64;
     for (number, text) in text.split('\n').enumerate() {
         match line::parse(text) {
             Ok(Some(line)) => {
                 let t = line.timestamp.map_or(now_ms, |t| unit.ms(t));
-                push(&mut batch, &line, params.database(), t);
+                if let Err(too_long) = push(&mut batch, &line, params.database(), t, &mut room) {
+                    n_wrong += line.fields.len() as u64;
+                    wrong.get_or_insert_with(|| format!("line {}: {too_long}", number + 1));
+                }
             }
             Ok(None) => {}
             Err(fault) => {
@@ -176,8 +181,16 @@ fn store(ingest: &Ingest, params: &Params, bytes: &[u8]) -> Result<(), Refused> 
     Err(Refused::bad(format_args!("partial write: {} dropped={dropped}", reasons.join("; "))))
 }
 
-/// Adds a sample for each field of a line.
-fn push(batch: &mut Batch, line: &Line<'_>, database: &str, t: i64) {
+/// Labels that take too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more than {max} bytes of labels ({limit})")]
+struct TooLong {
+    max: usize,
+    limit: &'static str,
+}
+
+/// Adds a sample for each field of a line; `room` is what labels of the request may still take.
+fn push(batch: &mut Batch, line: &Line<'_>, database: &str, t: i64, room: &mut usize) -> Result<(), TooLong> {
     let mut pairs: Vec<(Cow<'_, str>, &str)> = Vec::with_capacity(line.tags.len() + 2);
     if !database.is_empty() {
         pairs.push((Cow::Borrowed("db"), database));
@@ -185,11 +198,20 @@ fn push(batch: &mut Batch, line: &Line<'_>, database: &str, t: i64) {
     // Behind the database, which a tag of that name replaces.
     pairs.extend(line.tags.iter().map(|(k, v)| (plain(k, false), v.as_ref())));
     let measurement = plain(&line.measurement, true);
+    let of_line = measurement.len() + pairs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+    let longest = line.fields.iter().map(|(field, _)| field.len()).max().unwrap_or(0);
+    if of_line + longest > LABELS_BYTES_MAX {
+        return Err(TooLong { max: LABELS_BYTES_MAX, limit: "labels_bytes_max" });
+    }
+    let of_all = line.fields.iter().map(|(field, _)| of_line + field.len()).sum();
+    let too_many = TooLong { max: BATCH_LABELS_BYTES_MAX, limit: "batch_labels_bytes_max" };
+    *room = room.checked_sub(of_all).ok_or(too_many)?;
     for (field, value) in &line.fields {
         let name = format!("{measurement}_{}", plain(field, true).trim_start_matches('_'));
         let named = pairs.iter().map(|(k, v)| (k.as_ref(), *v)).chain([(METRIC_NAME, name.as_str())]);
         batch.samples.push((Labels::from_pairs(named), t, *value));
     }
+    Ok(())
 }
 
 /// A name of letters, digits and underscores, in which others become underscores.
@@ -207,7 +229,8 @@ fn plain(name: &str, colons: bool) -> Cow<'_, str> {
 /// Reads a line and forgets it.
 pub(super) fn read_line(text: &str) {
     if let Ok(Some(line)) = line::parse(text) {
-        push(&mut Batch::default(), &line, "db", 0);
+        let mut room = BATCH_LABELS_BYTES_MAX;
+        let _ = push(&mut Batch::default(), &line, "db", 0, &mut room);
     }
 }
 
@@ -276,6 +299,21 @@ mod tests {
         let (status, answer) = send(&f, "/api/v2/write?precision=x", "a v=1").await;
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!((status, answer["code"].as_str().unwrap()), (400, "invalid"));
+    }
+
+    #[tokio::test]
+    async fn tags_that_are_written_once_do_not_stand_for_gigabytes() {
+        let f = Fixture::new(NOW_MS);
+        let fields: Vec<String> = (0..6_000).map(|i| format!("f{i}=1")).collect();
+        let tag = "x".repeat(super::LABELS_BYTES_MAX - 100);
+        let lines = format!("a,t={tag} {}\nb,t={tag}{tag} v=1\nok v=1", fields.join(","));
+        let (status, answer) = send(&f, "/write", &lines).await;
+        assert_eq!(status, 400);
+        assert!(answer.contains("line 1: ") && answer.contains("batch_labels_bytes_max"), "{answer}");
+        assert!(answer.contains("dropped=6001"), "{answer}");
+        assert_eq!(f.values("ok_v").len(), 1);
+        let (_, answer) = send(&f, "/write", &format!("b,t={tag}{tag} v=1")).await;
+        assert!(answer.contains("(labels_bytes_max)"), "{answer}");
     }
 
     #[tokio::test]

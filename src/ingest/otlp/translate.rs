@@ -19,9 +19,15 @@ use super::message::{
 use super::names::{self, Kind};
 use super::{DeltaMode, histogram, value};
 use crate::ingest::store::Batch;
+use crate::ingest::{BATCH_LABELS_BYTES_MAX, LABELS_BYTES_MAX};
 
 /// Samples of `target_info` of one resource of a request.
 const TARGET_INFO_SAMPLES_MAX: i64 = 1_000;
+
+/// Labels that all points of a scope get from it and its resource.
+const SHARED_LABELS_MAX: usize = 1_000;
+/// Bytes of what a series has beside the labels of its point: the ending of its name, a bound.
+const SERIES_BYTES: usize = 64;
 
 const SERVICE_NAME: &str = "service.name";
 const SERVICE_NAMESPACE: &str = "service.namespace";
@@ -49,7 +55,8 @@ pub(super) struct Rules<'a> {
 
 /// Translates all of a request.
 pub(super) fn translate(request: &ExportRequest, rules: Rules<'_>) -> Translated {
-    let mut work = Work { rules, out: Translated::default(), earliest_ms: i64::MAX, latest_ms: i64::MIN };
+    let out = Translated::default();
+    let mut work = Work { rules, out, labels_bytes: 0, earliest_ms: i64::MAX, latest_ms: i64::MIN };
     for resource in &request.resource_metrics {
         work.resource(resource);
     }
@@ -62,6 +69,8 @@ type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 struct Work<'a> {
     rules: Rules<'a>,
     out: Translated,
+    /// Bytes of the labels of all series so far.
+    labels_bytes: usize,
     /// Times of the points of the resource so far.
     earliest_ms: i64,
     latest_ms: i64,
@@ -88,6 +97,10 @@ struct Family<'a> {
 struct Base<'a>(Vec<Pair<'a>>);
 
 impl Base<'_> {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// The series of this name, with one more label.
     fn series(&self, name: &str, extra: Option<(&str, &str)>) -> Labels {
         let is_own = |n: &str| n == METRIC_NAME || extra.is_some_and(|(e, _)| e == n);
@@ -134,6 +147,16 @@ impl Work<'_> {
                 fixed.splice(0..0, self.scope_labels(of, &scope.schema_url));
             }
             let shared = Shared { promoted: self.promoted(attributes), fixed };
+            let n_shared = shared.promoted.len() + shared.fixed.len();
+            if n_shared > SHARED_LABELS_MAX {
+                let n: usize = scope.metrics.iter().map(n_points).sum();
+                self.out.n_points += n as u64;
+                let max = SHARED_LABELS_MAX;
+                self.refuse(n, || {
+                    format!("{n_shared} labels from resource and scope, more than {max} (shared_labels_max)")
+                });
+                continue;
+            }
             for metric in &scope.metrics {
                 self.metric(metric, &shared);
             }
@@ -224,6 +247,22 @@ impl Work<'_> {
         self.out.reason.get_or_insert_with(reason);
     }
 
+    /// Whether there is room for so many series of a point, which is refused otherwise.
+    fn has_room(&mut self, family: &Family<'_>, base: &Base<'_>, n_series: usize) -> bool {
+        let bytes = base.bytes() + family.name.len() + SERIES_BYTES;
+        let all = self.labels_bytes.saturating_add(bytes.saturating_mul(n_series));
+        let (max, limit) = match bytes > LABELS_BYTES_MAX {
+            true => (LABELS_BYTES_MAX, "labels_bytes_max"),
+            false if all > BATCH_LABELS_BYTES_MAX => (BATCH_LABELS_BYTES_MAX, "batch_labels_bytes_max"),
+            false => {
+                self.labels_bytes = all;
+                return true;
+            }
+        };
+        self.refuse(1, || format!("metric {:?}: more than {max} bytes of labels ({limit})", family.original));
+        false
+    }
+
     fn metric(&mut self, metric: &Metric, shared: &Shared<'_>) {
         let (temporality, kind, name_kind) = if let Some(sum) = &metric.sum {
             let is_counter = sum.is_monotonic && (sum.aggregation_temporality == CUMULATIVE || self.adds_up());
@@ -288,6 +327,9 @@ impl Work<'_> {
             Some(v) => v as f64,
             None => point.as_double.unwrap_or(0.0),
         };
+        if !self.has_room(family, &base, 1) {
+            return;
+        }
         let labels = base.series(&family.name, None);
         for exemplar in &point.exemplars {
             let exemplar = self.exemplar(exemplar);
@@ -316,6 +358,9 @@ impl Work<'_> {
             let converted = histogram::custom(point);
             return self.native(family, &base, t, converted, &point.exemplars);
         }
+        if !self.has_room(family, &base, point.explicit_bounds.len() + 3) {
+            return;
+        }
         let name = &family.name;
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let or_stale = |v: f64| if is_stale { stale_nan() } else { v };
@@ -324,7 +369,7 @@ impl Work<'_> {
         }
         self.sample(family, base.series(&format!("{name}_count"), None), t, or_stale(point.count as f64));
         let bucket = format!("{name}_bucket");
-        let mut below = f64::NEG_INFINITY;
+        let mut buckets = Vec::new();
         let mut count = 0_u64;
         let finite = point.explicit_bounds.iter().zip(&point.bucket_counts).filter(|(b, _)| b.is_finite());
         let finite: Vec<(f64, u64)> = finite.map(|(b, n)| (*b, *n)).collect();
@@ -332,15 +377,18 @@ impl Work<'_> {
         for (bound, n) in all {
             count = n.map_or(point.count, |n| count.saturating_add(n));
             let labels = base.series(&bucket, Some(("le", &bound_text(bound))));
-            for exemplar in &point.exemplars {
-                let exemplar = self.exemplar(exemplar);
-                if exemplar.value > below && exemplar.value <= bound {
-                    self.out.batch.exemplars.push((labels.clone(), exemplar));
-                }
+            if !point.exemplars.is_empty() {
+                buckets.push((bound, labels.clone()));
             }
             self.sample(family, labels, t, or_stale(count as f64));
-            below = bound;
         }
+        // Each belongs to the bucket that it fell into.
+        let exemplars = point.exemplars.iter().map(|from| self.exemplar(from)).filter(|e| !e.value.is_nan());
+        let mut placed: Vec<(usize, Exemplar)> =
+            exemplars.map(|e| (buckets.partition_point(|(bound, _)| *bound < e.value), e)).collect();
+        placed.sort_by_key(|(at, _)| *at);
+        let labelled = placed.into_iter().filter_map(|(at, e)| Some((buckets.get(at)?.1.clone(), e)));
+        self.out.batch.exemplars.extend(labelled);
     }
 
     fn exponential(&mut self, family: &Family<'_>, point: &ExponentialPoint) {
@@ -361,6 +409,9 @@ impl Work<'_> {
             Ok(h) => h,
             Err(e) => return self.refuse(1, || format!("metric {:?}: {e}", family.original)),
         };
+        if !self.has_room(family, base, 1) {
+            return;
+        }
         let labels = base.series(&family.name, None);
         for exemplar in exemplars {
             let exemplar = self.exemplar(exemplar);
@@ -381,6 +432,9 @@ impl Work<'_> {
     fn summary(&mut self, family: &Family<'_>, point: &SummaryPoint) {
         let base = self.base(&point.attributes, family.shared, &[]);
         let t = self.time(point.time_unix_nano);
+        if !self.has_room(family, &base, point.quantile_values.len() + 2) {
+            return;
+        }
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let or_stale = |v: f64| if is_stale { stale_nan() } else { v };
         let name = &family.name;

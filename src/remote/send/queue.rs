@@ -113,6 +113,7 @@ impl Queue {
     /// Reads on until about `n` items are pending.
     pub(super) fn gather(&mut self, n: usize) -> Result<Gathered, ReadError> {
         let result = self.gather_some(n);
+        self.stats.set_segment(self.progress.log.segment);
         self.stats.set_behind(self.feed.behind_bytes(), self.progress.by_time.or(self.progress.forgotten));
         result
     }

@@ -24,6 +24,8 @@ pub(super) struct Stats {
     bytes: AtomicU64,
     metadata_bytes: AtomicU64,
     lost: AtomicU64,
+    /// Segment of the log that is read.
+    segment: AtomicU64,
     too_old: AtomicU64,
     relabelled_away: AtomicU64,
     by_time: AtomicU64,
@@ -138,6 +140,10 @@ impl Stats {
         self.newest.store(t, Ordering::Relaxed);
     }
 
+    pub(super) fn set_segment(&self, segment: u64) {
+        self.segment.store(segment, Ordering::Relaxed);
+    }
+
     pub(super) fn set_behind(&self, bytes: u64, by_time: Option<(i64, i64)>) {
         self.behind_bytes.store(bytes, Ordering::Relaxed);
         self.catching_up.store(by_time.is_some(), Ordering::Relaxed);
@@ -202,6 +208,7 @@ const COUNTERS: &[(&str, &str, Value)] = &[
     ("promontory_remote_write_by_time_samples_total", "Samples read from the store by time: the log was gone", |n| {
         get(&n.stats.by_time)
     }),
+    ("prometheus_remote_storage_enqueue_retries_total", "Always 0: the log is the queue, which is never full", |_| 0.0),
     ("promontory_remote_write_lost_records_total", "Records of the log that were damaged before they were sent", |n| {
         get(&n.stats.lost)
     }),
@@ -254,6 +261,14 @@ pub(super) fn figures(all: &[Named<'_>], newest: Option<i64>) -> Vec<Figures> {
     let mut out: Vec<Figures> = Vec::new();
     out.extend(COUNTERS.iter().map(|(name, help, value)| family(Figures::counter, name, help, *value)));
     out.extend(GAUGES.iter().map(|(name, help, value)| family(Figures::gauge, name, help, *value)));
+    let consumer = |named: &Named<'_>| Labelled {
+        suffix: "",
+        labels: vec![("consumer", named.name.to_owned())],
+        value: get(&named.stats.segment),
+    };
+    let (name, help) =
+        ("prometheus_wal_watcher_current_segment", "Segment of the log that is read for the destination");
+    out.push(Figures { values: all.iter().map(consumer).collect(), ..Figures::gauge(name, help, 0.0) });
     let reasons: [(&str, Value); 2] =
         [("dropped_series", |n| get(&n.stats.relabelled_away)), ("too_old", |n| get(&n.stats.too_old))];
     let dropped = all.iter().flat_map(|named| {

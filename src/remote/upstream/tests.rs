@@ -98,15 +98,18 @@ impl World {
         let router = super::super::router(RemoteParts {
             db: far,
             clock,
+            bodies: crate::bodies::Bodies::new(),
+            meter: Arc::default(),
             enable_write: false,
             read_timeout: promontory_model::Duration::from_secs(60),
             external_labels: Box::new(|| Labels::from_pairs([("dc", "far")])),
         });
-        let (local, _) = open();
+        let (local, clock) = open();
         append(&local, &[("__name__", "a"), ("dc", "far"), ("i", "1")], &[(-3000, 30.0), (-2000, 40.0)]);
         append(&local, &[("__name__", "a"), ("i", "2")], &[(-2000, 5.0)]);
         append(&local, &[("__name__", "a"), ("i", "3")], &[(-2000, 6.0)]);
-        Self { local, upstreams: Arc::new(Upstreams::new(Handle::current())), connector: Arc::new(ToRouter(router)) }
+        let upstreams = Arc::new(Upstreams::new(Handle::current(), clock));
+        Self { local, upstreams, connector: Arc::new(ToRouter(router)) }
     }
 
     /// With these lines of configuration, and external labels: series with samples as `time:value`, and warnings.

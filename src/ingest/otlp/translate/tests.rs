@@ -266,3 +266,33 @@ fn target_info_fills_long_spans_with_bounds() {
     let t = translated(&OtlpConfig::default(), DeltaMode::Refuse, &mut Totals::default(), &json);
     assert_eq!(t.batch.samples.len(), 2 + TARGET_INFO_SAMPLES_MAX as usize);
 }
+
+#[test]
+fn labels_that_are_written_once_do_not_stand_for_gigabytes() {
+    let refused = |json: &str, config: &OtlpConfig| {
+        let t = translated(config, DeltaMode::Refuse, &mut Totals::default(), json);
+        (t.batch.samples.len(), t.n_points, t.n_refused, t.reason.unwrap_or_default())
+    };
+    let long = attributes(&[("service.name", &"x".repeat(LABELS_BYTES_MAX))]);
+    let (n, points, refused_points, reason) = refused(&request(&long, &one_gauge("")), &OtlpConfig::default());
+    assert_eq!((points, refused_points), (1, 1));
+    assert!(n <= 1 && reason.contains("labels_bytes_max"), "{reason}");
+
+    let bounds: Vec<String> = (0..6_000).map(|i| i.to_string()).collect();
+    let counts = vec!["1"; 6_001].join(",");
+    let histogram = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{{POINT},"explicitBounds":[{}],
+            "bucketCounts":[{counts}],"count":6001}}]}}}}"#,
+        bounds.join(",")
+    );
+    let long = attributes(&[("service.name", &"x".repeat(LABELS_BYTES_MAX - 100))]);
+    let (n, _, refused_points, reason) = refused(&request(&long, &histogram), &OtlpConfig::default());
+    assert_eq!((n, refused_points), (0, 1));
+    assert!(reason.contains("batch_labels_bytes_max"), "{reason}");
+
+    let all = OtlpConfig { promote: Promotion::AllBut(Vec::new()), ..OtlpConfig::default() };
+    let many: Vec<String> = (0..=SHARED_LABELS_MAX).map(|i| attribute(&format!("a{i}"), "v")).collect();
+    let (n, points, refused_points, reason) = refused(&request(&many.join(","), &one_gauge("")), &all);
+    assert_eq!((n, points, refused_points), (0, 1, 1));
+    assert!(reason.contains("shared_labels_max"), "{reason}");
+}
