@@ -7,7 +7,7 @@
 mod exposition;
 mod figures;
 mod logging;
-mod process;
+pub(crate) mod process;
 pub(crate) mod profile;
 mod storage;
 mod summary;

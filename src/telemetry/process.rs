@@ -10,19 +10,41 @@ use super::figures::Figures;
 /// Clock ticks per second in `/proc`: 100 on every architecture that Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// What the process takes now, as far as the system tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    pub(crate) resident_bytes: Option<f64>,
+    /// User and system time since the start.
+    pub(crate) cpu_s: Option<f64>,
+    pub(crate) files: Option<f64>,
+    pub(crate) files_max: Option<f64>,
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+pub(crate) fn taken() -> Taken {
+    Taken {
+        resident_bytes: kib(&read("/proc/self/status"), "VmRSS:"),
+        cpu_s: cpu_seconds(&read("/proc/self/stat")),
+        files: open_files(),
+        files_max: open_files_max(&read("/proc/self/limits")),
+    }
+}
+
 pub(super) fn figures() -> Vec<Figures> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let (stat, status, limits) = (read("/proc/self/stat"), read("/proc/self/status"), read("/proc/self/limits"));
+    let (stat, status) = (read("/proc/self/stat"), read("/proc/self/status"));
+    let taken = taken();
     let mut figures = Vec::new();
     let mut add = |name, help, value: Option<f64>| figures.extend(value.map(|value| Figures::gauge(name, help, value)));
-    add("process_resident_memory_bytes", "Memory in RAM", kib(&status, "VmRSS:"));
+    add("process_resident_memory_bytes", "Memory in RAM", taken.resident_bytes);
     add("process_virtual_memory_bytes", "Address space", kib(&status, "VmSize:"));
-    add("process_open_fds", "Open file descriptors", open_files());
-    add("process_max_fds", "File descriptors that may be open", open_files_max(&limits));
+    add("process_open_fds", "Open file descriptors", taken.files);
+    add("process_max_fds", "File descriptors that may be open", taken.files_max);
     let started = started_seconds(&stat, &read("/proc/stat"));
     add("process_start_time_seconds", "When the process started, since 1970", started);
-    let cpu = cpu_seconds(&stat);
-    figures.extend(cpu.map(|cpu| Figures::counter("process_cpu_seconds", "CPU time, user and system", cpu)));
+    figures.extend(taken.cpu_s.map(|cpu| Figures::counter("process_cpu_seconds", "CPU time, user and system", cpu)));
     figures
 }
 

@@ -12,6 +12,7 @@ use super::{Pairs, bytes, grouped, span};
 use crate::app::Shared;
 use crate::app::growth::NOTED_MAX;
 use crate::cli;
+use crate::telemetry::process;
 use crate::ui::status::{self, ConfigView, StatusView};
 
 /// Entries of each list of the storage page.
@@ -24,13 +25,20 @@ pub(super) async fn status_page(
 ) -> Response {
     let now = shared.clock.now().ms();
     let loaded = shared.config_loaded_ms.load(Ordering::Relaxed);
-    let process = vec![
+    let taken = process::taken();
+    let mut process = vec![
         row("Version", env!("CARGO_PKG_VERSION").to_owned()),
         row("Running for", span((now - shared.start_ms).max(0))),
         row("Configuration loaded", format!("{} ago", span((now - loaded).max(0)))),
         row("Data folder", shared.args.storage_path.display().to_string()),
         row("Kept", shared.retention_text()),
     ];
+    process.extend(taken.resident_bytes.map(|n| row("Memory in RAM", bytes(n as u64))));
+    process.extend(taken.cpu_s.map(|s| row("Processor time", span((s * 1000.0) as i64))));
+    process.extend(taken.files.map(|n| {
+        let most = taken.files_max.map(|max| format!(" of {} at most", grouped(max as u64))).unwrap_or_default();
+        row("Open files", format!("{}{most}", grouped(n as u64)))
+    }));
     let flags = cli::flag_values(&shared.args).into_iter().map(|(name, value)| (format!("--{name}"), value));
     let problem = match read_only(&shared.db.status()) {
         stored if stored.is_empty() && shared.config_failed.load(Ordering::Relaxed) => {
