@@ -47,6 +47,9 @@ fn main() {
     let text = std::fs::read_to_string(&dashboard).expect("the dashboard is readable");
     let mut json: serde_json::Value = serde_json::from_str(&text).expect("a dashboard");
     json["uid"] = "full".into();
+    // All rows open: what a reader would see who opened them one by one.
+    let rows = json["panels"].as_array().into_iter().flatten().filter(|p| p["type"] == "row" && p["collapsed"] == true);
+    let open: String = rows.map(|row| format!("&toggle={}", row["id"])).collect();
     std::fs::write(folder.join("full.json"), json.to_string()).expect("a writable folder");
     std::fs::write(folder.join("twelve.json"), twelve().to_string()).expect("a writable folder");
     let config = dir.path().join("prometheus.yml");
@@ -56,13 +59,12 @@ fn main() {
         &flag("storage.tsdb.path", &dir.path().join("data")),
         &flag("dashboards.path", &folder),
         "--storage.tsdb.retention.time=100y",
-        "--log.level=error",
     ]);
     println!("series {n_series}, {} h at {INTERVAL_S} s", LENGTH_S / 3_600);
-    page(&server, "full");
-    refreshes(&server, "full");
-    page(&server, "twelve");
-    pictures(&server);
+    page(&server, "full", &open);
+    refreshes(&server, "full", &open);
+    page(&server, "twelve", "");
+    pictures(&server, &open);
 }
 
 fn dashboard() -> Option<PathBuf> {
@@ -182,8 +184,8 @@ fn compressed(text: &[u8]) -> usize {
     encoder.finish().expect("memory").len()
 }
 
-fn page(server: &Server, uid: &str) {
-    let path = format!("/d/{uid}?{}", window(END_S));
+fn page(server: &Server, uid: &str, open: &str) {
+    let path = format!("/d/{uid}?{}{open}", window(END_S));
     for round in ["cold", "warm"] {
         let mut body = Vec::new();
         let (cpu, real) = cost(server, || body = client::get(server.addr, &path).expect("an answer").body);
@@ -197,8 +199,8 @@ fn page(server: &Server, uid: &str) {
 }
 
 /// All panels of the page once more, with the window moved on as time goes.
-fn refreshes(server: &Server, uid: &str) {
-    let first = client::get(server.addr, &format!("/d/{uid}?{}", window(END_S))).expect("an answer").text();
+fn refreshes(server: &Server, uid: &str, open: &str) {
+    let first = client::get(server.addr, &format!("/d/{uid}?{}{open}", window(END_S))).expect("an answer").text();
     let keys: Vec<&str> = first.split("data-key=\"").skip(1).filter_map(|s| s.split('"').next()).collect();
     for (what, n) in [("of all panels", keys.len()), ("of the 16 that a window shows", 16)] {
         for round in 1..=3 {
@@ -213,7 +215,7 @@ fn refreshes(server: &Server, uid: &str) {
     }
 }
 
-fn pictures(server: &Server) {
+fn pictures(server: &Server, open: &str) {
     let n = 20;
     for (what, panel) in [("lines", 1), ("stat", 2)] {
         let path = format!("/render/d-solo/twelve?panelId={panel}&{}", window(END_S));
@@ -227,7 +229,7 @@ fn pictures(server: &Server) {
             real * 1000.0 / f64::from(n)
         );
     }
-    let path = format!("/render/d/full?{}", window(END_S));
+    let path = format!("/render/d/full?{}{open}", window(END_S));
     let mut bytes = 0;
     let (cpu, real) = cost(server, || bytes = client::get(server.addr, &path).expect("an answer").body.len());
     println!("png of the whole dashboard: cpu {cpu:.2} s, real {real:.2} s, {bytes} bytes");
