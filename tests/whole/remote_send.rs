@@ -4,7 +4,7 @@
 //! VictoriaMetrics acknowledges samples that it writes to disk some seconds later, and loses them when it is killed;
 //! samples of the last seconds before its kill are not asked of it.
 //!
-//! `OUTAGE_SECONDS` is how long a destination stays away, 3 by default.
+//! `OUTAGE_SECONDS` is how long a destination stays away, 3 by default; a minute or more is an outage of all at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,6 +19,9 @@ use crate::client::{self, with_params};
 use crate::peers::{Peer, free_addr, now_ms, spawn};
 use crate::server::{Server, flag, peer, wait_until, wait_until_or};
 use crate::write;
+
+/// From here on all destinations are away at the same time.
+const LONG_OUTAGE_S: u64 = 60;
 
 const N_SERIES: usize = 100;
 const NATIVE: &str = "native";
@@ -260,9 +263,16 @@ fn nothing_is_lost_over_kills_of_both_ends_and_outages() {
         let driver = scope.spawn(|| drive(&addr, &stop));
         // So that VictoriaMetrics, the last one, has samples that it wrote.
         std::thread::sleep(2 * second);
-        for destination in &mut destinations {
-            destination.kill();
+        let is_long = outage >= LONG_OUTAGE_S;
+        if is_long {
+            destinations.iter_mut().for_each(Destination::kill);
             std::thread::sleep(Duration::from_secs(outage));
+        }
+        for destination in &mut destinations {
+            if !is_long {
+                destination.kill();
+                std::thread::sleep(Duration::from_secs(outage));
+            }
             // The sender dies while one of them is away, and after it came back.
             for is_back in [false, true] {
                 if is_back {
