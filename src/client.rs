@@ -176,6 +176,14 @@ impl Call {
     }
 }
 
+/// A request that is sent again and again.
+#[derive(Debug)]
+pub struct Prepared {
+    call: Call,
+    /// As it is sent, where nothing of it has to be read anew each time.
+    bytes: Option<Vec<u8>>,
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -388,10 +396,35 @@ impl Client {
         timeout: Duration,
         body: &mut Vec<u8>,
     ) -> Result<String, FetchError> {
+        self.fetch_call(job, call, None, timeout, body).await
+    }
+
+    /// As [`Client::fetch`], asking what `job` has prepared.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub async fn fetch_prepared(
+        &mut self,
+        job: &JobClient,
+        prepared: &Prepared,
+        timeout: Duration,
+        body: &mut Vec<u8>,
+    ) -> Result<String, FetchError> {
+        self.fetch_call(job, &prepared.call, prepared.bytes.as_deref(), timeout, body).await
+    }
+
+    async fn fetch_call(
+        &mut self,
+        job: &JobClient,
+        call: &Call,
+        bytes: Option<&[u8]>,
+        timeout: Duration,
+        body: &mut Vec<u8>,
+    ) -> Result<String, FetchError> {
         let asked = async {
-            if job.is_straight(call)
+            if (bytes.is_some() || job.is_straight(call))
                 && !self.is_led_on
-                && let Some(content_type) = self.fetch_straight(job, call, body).await?
+                && let Some(content_type) = self.fetch_straight(job, call, bytes, body).await?
             {
                 return Ok(content_type);
             }
@@ -446,11 +479,19 @@ impl Client {
         &mut self,
         job: &JobClient,
         call: &Call,
+        bytes: Option<&[u8]>,
         body: &mut Vec<u8>,
     ) -> Result<Option<String>, FetchError> {
         let origin = call.url.origin();
-        let request = request_bytes(call, &job.headers(call, true).await?)?;
-        let (mut plain, mut head) = self.ask_straight(job, call, &request).await?;
+        let made;
+        let request = match bytes {
+            Some(bytes) => bytes,
+            None => {
+                made = request_bytes(call, &job.headers(call, true).await?)?;
+                &made
+            }
+        };
+        let (mut plain, mut head) = self.ask_straight(job, call, request).await?;
         if is_redirect(head.status) && job.http.follow_redirects && head.has_location {
             self.is_led_on = true;
             let drained = plain.read(&mut head, DRAINED_BYTES_MAX, || BodyError::Limit, &mut Vec::new()).await;
@@ -581,6 +622,34 @@ impl Client {
 }
 
 impl JobClient {
+    /// Makes `call` ready to be sent again and again.
+    ///
+    /// # Errors
+    /// [`FetchError::Header`] if HTTP does not allow a header.
+    pub async fn prepare(&self, call: Call) -> Result<Prepared, FetchError> {
+        let bytes = if self.is_fixed() && self.is_straight(&call) {
+            Some(request_bytes(&call, &self.headers(&call, true).await?)?)
+        } else {
+            None
+        };
+        Ok(Prepared { call, bytes })
+    }
+
+    /// Whether headers are the same for each request: none is read from a file or asked for.
+    fn is_fixed(&self) -> bool {
+        fn is_file<T>(source: Option<&Source<T>>) -> bool {
+            matches!(source, Some(Source::File(_)))
+        }
+        let is_read = match &self.http.auth {
+            Auth::None => false,
+            Auth::OAuth2(_) => true,
+            Auth::Basic { username, password } => is_file(username.as_ref()) || is_file(password.as_ref()),
+            Auth::Authorization { credentials, .. } => is_file(credentials.as_ref()),
+        };
+        let mut values = self.http.headers.iter().flat_map(|header| &header.values);
+        !is_read && !values.any(|value| matches!(value, config::HeaderValue::File(_)))
+    }
+
     /// Whether nothing stands between us and the page that `call` wants.
     fn is_straight(&self, call: &Call) -> bool {
         let origin = call.url.origin();

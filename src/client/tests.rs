@@ -49,7 +49,8 @@ impl Bench {
 
     async fn fetch(&mut self, from: &str) -> Result<String, String> {
         let job = JobClient::new(self.http.clone(), self.offer.clone(), self.network.clone());
-        let result = self.client.fetch(&job, &call(from), TIMEOUT, &mut self.body).await;
+        let prepared = job.prepare(call(from)).await.map_err(|e| e.to_string())?;
+        let result = self.client.fetch_prepared(&job, &prepared, TIMEOUT, &mut self.body).await;
         result.map(|_| String::from_utf8_lossy(&self.body).into_owned()).map_err(|e| e.to_string())
     }
 }

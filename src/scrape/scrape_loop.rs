@@ -26,7 +26,7 @@ use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
 use super::target::{Grid, Target};
 use super::threads::Spread;
-use crate::client::{Client, FetchError, JobClient, UnixConnector};
+use crate::client::{Client, FetchError, JobClient, Prepared, UnixConnector};
 
 /// How far in the future a sample may lie.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
@@ -203,6 +203,8 @@ pub(super) struct ScrapeLoop {
     client: Client,
     /// How the target is asked where it has a socket of its own.
     by_socket: Option<JobClient>,
+    /// What it is asked, until an order changes that.
+    prepared: Option<Prepared>,
     cache: LineCache<SeriesRef>,
     reports: Vec<SeriesRef>,
     /// Series of a retired cache whose samples no marker has ended yet.
@@ -225,6 +227,7 @@ impl ScrapeLoop {
             },
             client: Client::new(),
             by_socket: by_socket(&shared, &order),
+            prepared: None,
             cache: LineCache::new(),
             reports: Vec::new(),
             carried: Vec::new(),
@@ -286,6 +289,9 @@ impl ScrapeLoop {
     fn follow(&mut self, order: Order) {
         let before = std::mem::replace(&mut self.order, order);
         self.is_asked |= before.asked != self.order.asked;
+        if !(Arc::ptr_eq(&before.target, &self.order.target) && Arc::ptr_eq(&before.job, &self.order.job)) {
+            self.prepared = None;
+        }
         let (old, new) = (&before.job.config, &self.order.job.config);
         if before.target.interval != self.order.target.interval {
             self.grid = Grid::new(self.order.target.interval, self.order.target.identity, self.shared.seed);
@@ -358,7 +364,13 @@ impl ScrapeLoop {
         }
         let timeout = StdDuration::from_millis(self.order.target.timeout.ms().unsigned_abs());
         let job = self.by_socket.as_ref().unwrap_or(&self.order.job.client);
-        Ok(self.client.fetch(job, &call(&self.order.target.url, timeout), timeout, body).await?)
+        let prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => job.prepare(call(&self.order.target.url, timeout)).await?,
+        };
+        let fetched = self.client.fetch_prepared(job, &prepared, timeout, body).await;
+        self.prepared = Some(prepared);
+        Ok(fetched?)
     }
 
     /// Brings what was fetched into storage and says how it went.
