@@ -388,7 +388,9 @@ fn variable(value: &Value) -> Option<VariableDef> {
     Some(VariableDef {
         label: text(value, "label").filter(|l| !l.is_empty()).unwrap_or(&name).to_owned(),
         kind,
-        query: variable_query(value),
+        query: Some(variable_query(value))
+            .filter(|q| !q.trim().is_empty())
+            .unwrap_or_else(|| saved_options(value, kind)),
         regex: string(value, "regex"),
         sort: integer(value, "sort").unwrap_or(0),
         multi: flag(value, "multi").unwrap_or(false),
@@ -416,6 +418,20 @@ fn variable_query(value: &Value) -> String {
     }
 }
 
+/// The choices that a file holds of a variable without a query, as the query that would give them.
+fn saved_options(value: &Value, kind: VariableKind) -> String {
+    if !matches!(kind, VariableKind::Custom | VariableKind::Interval) {
+        return String::new();
+    }
+    let escaped = |text: String| text.replace(',', "\\,");
+    let option = |o: &Value| {
+        let value = escaped(at(o, "value").and_then(json::scalar_text).filter(|v| v != "$__all")?);
+        let text = at(o, "text").and_then(json::scalar_text).map_or_else(|| value.clone(), escaped);
+        Some(if text == value { value } else { format!("{text} : {value}") })
+    };
+    list(value, "options").iter().filter_map(option).collect::<Vec<_>>().join(",")
+}
+
 /// The saved conditions of an ad hoc variable, each as its address has it.
 fn filters(value: &Value) -> Vec<String> {
     let filter = |f: &Value| Some(format!("{}|{}|{}", text(f, "key")?, text(f, "operator")?, text(f, "value")?));
@@ -433,6 +449,16 @@ fn current(value: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_the_file_stand_in_for_a_missing_query() {
+        let text = r#"{"title": "T", "templating": {"list": [
+            {"name": "i", "type": "custom", "options": [{"text": "All", "value": "$__all"}, {"text": "30s", "value": "30s"}, {"text": "a,b", "value": 5}]},
+            {"name": "j", "type": "custom", "query": "x,y", "options": [{"text": "z", "value": "z"}]},
+            {"name": "k", "type": "query", "query": "", "options": [{"text": "z", "value": "z"}]}]}}"#;
+        let queries: Vec<String> = load(text, "f").unwrap().variables.into_iter().map(|v| v.query).collect();
+        assert_eq!(queries, ["30s,a\\,b : 5", "x,y", ""]);
+    }
 
     #[track_caller]
     fn check(source: &str, expected: &str) {
