@@ -22,8 +22,22 @@ use super::{DrawContext, Single, no_data, open_boxes, singles, styled, text_clas
 const LOW_PX: f64 = 52.0;
 /// Least width for that, CSS pixels.
 const LINE_PX: f64 = 110.0;
+/// Height below which a name would take all of a narrow value's room, CSS pixels.
+const LOWEST_PX: f64 = 30.0;
+
 /// Width of a character as a share of the font size, on average.
 const CHAR_EM: f64 = 0.58;
+
+/// What a single value has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// Its name and below it the value.
+    Both,
+    /// Both beside each other.
+    Line,
+    /// The value alone.
+    Value,
+}
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, out: &mut String) {
     let fields = styled(panel, &data.frames, "thresholds", context);
@@ -35,13 +49,17 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
     }
     let n = if texts.is_empty() { values.len() } else { texts.len() };
     let (width, height) = open_boxes(panel, n, "", 2.2, context, out);
-    let is_low = height < LOW_PX && width >= LINE_PX;
+    let room = match height < LOW_PX {
+        true if width >= LINE_PX => Room::Line,
+        true if height < LOWEST_PX => Room::Value,
+        _ => Room::Both,
+    };
     if texts.is_empty() {
         let shown: Vec<Shown> = values.iter().map(|single| shown(panel, single, context)).collect();
         // Numbers side by side have one size.
         let widest = shown.iter().map(|s| width_em(&s.text)).fold(0.0, f64::max);
         for (single, shown) in values.iter().zip(shown) {
-            cell(panel, single, shown, (values.len() > 1, is_low, widest), context, out);
+            cell(panel, single, shown, (values.len() > 1, room, widest), context, out);
         }
     } else {
         let widest = texts.iter().map(|t| width_em(t)).fold(0.0, f64::max);
@@ -90,7 +108,7 @@ fn cell(
     panel: &Panel,
     single: &Single<'_>,
     shown: Shown,
-    (many, is_low, widest): (bool, bool, f64),
+    (many, room, widest): (bool, Room, f64),
     context: &DrawContext<'_>,
     out: &mut String,
 ) {
@@ -102,7 +120,7 @@ fn cell(
         "name" => (false, true),
         "value_and_name" => (true, true),
         "none" => (false, false),
-        _ => (true, many),
+        _ => (true, many && room != Room::Value),
     };
     let sparkline = text(options, "graphMode").unwrap_or("area") == "area";
     let is_background = mode.starts_with("background");
@@ -124,7 +142,7 @@ fn cell(
         let line = if is_background { "#ffffff".to_owned() } else { shown.color.clone() };
         spark(single, &line, out);
     }
-    out.push_str(if is_low { "<div class=\"words line\">" } else { "<div class=\"words\">" });
+    out.push_str(if room == Room::Line { "<div class=\"words line\">" } else { "<div class=\"words\">" });
     if with_name {
         let (name, size) = (escape(&name), text_class(panel, "titleSize"));
         let _ = match is_background {

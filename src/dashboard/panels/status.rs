@@ -13,7 +13,7 @@ use super::{DrawContext, no_data, styled};
 /// Stripes that are drawn.
 const STRIPES_MAX: usize = 100;
 /// Height of a label, CSS pixels.
-const LABEL_PX: f64 = 11.0;
+const LABEL_PX: f64 = 13.0;
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>, out: &mut String) {
     let mut fields = styled(panel, &data.frames, "thresholds", context);
