@@ -463,7 +463,8 @@ fn fields_of_remote_write() {
     check(AZURE, "managed_identity: {client_id: i}", "", "managed_identity: / client_id: i");
     let oauth = "oauth: {client_id: i, client_secret: s, tenant_id: t}";
     check(AZURE, oauth, "", "oauth: / client_id: i / client_secret: <secret> / tenant_id: t");
-    check(AZURE, "oauth: {client_id: i, tenant_id: t}", "", "refused: missing required field client_secret");
+    let without = "refused: required field \"client_secret\" is missing or empty";
+    check(AZURE, "oauth: {client_id: i, tenant_id: t}", "", without);
     const QUEUE: Place = Place("remote_write:\n- url: http://h/w\n  queue_config:\n    <>");
     check(QUEUE, "capacity: 7", "capacity: 10000", "capacity: 7");
     check(QUEUE, "max_shards: 7", "max_shards: 50", "max_shards: 7");
