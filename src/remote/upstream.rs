@@ -8,7 +8,7 @@
 mod answer;
 mod joined;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,8 @@ use joined::Series;
 pub const UPSTREAM_BYTES_MAX: usize = 256 << 20;
 /// Samples of all answers to one selection; a histogram counts for its buckets.
 pub const UPSTREAM_SAMPLES_MAX: usize = 10_000_000;
+/// How long the time of the oldest local sample is taken for true: looking for it visits every group of the head.
+const OLDEST_KEPT_NS: u64 = 5_000_000_000;
 /// Time between two looks whether a query was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,8 @@ pub struct Upstreams {
     list: ArcSwap<Vec<Upstream>>,
     runtime: Handle,
     clock: Arc<dyn Clock>,
+    /// When the oldest local sample was looked for, and its time.
+    oldest: Mutex<Option<(u64, Option<i64>)>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Upstreams {
     /// No server yet; requests run on `runtime`.
     #[must_use]
     pub fn new(runtime: Handle, clock: Arc<dyn Clock>) -> Self {
-        Self { list: ArcSwap::default(), runtime, clock }
+        Self { list: ArcSwap::default(), runtime, clock, oldest: Mutex::default() }
     }
 
     /// Takes over the servers of a configuration.
@@ -95,6 +99,20 @@ impl Upstreams {
         meter::asked_figures(list.iter().map(|u| (u.name(), u.config.url.as_str(), &*u.asked)))
     }
 
+    /// Time of the oldest sample of `local`, as it was a few seconds ago at most.
+    fn oldest(&self, local: &Db) -> Option<i64> {
+        let now = self.clock.monotonic_ns();
+        let mut kept = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        match *kept {
+            Some((at, oldest)) if now.saturating_sub(at) < OLDEST_KEPT_NS => oldest,
+            _ => {
+                let oldest = local.status().lowest_timestamp;
+                *kept = Some((now, oldest));
+                oldest
+            }
+        }
+    }
+
     /// What `local` and these servers have.
     #[must_use]
     pub fn beside(self: &Arc<Self>, local: Db) -> Beside {
@@ -116,7 +134,8 @@ impl Queryable for Beside {
         if list.is_empty() {
             return Ok(local);
         }
-        let oldest = self.local.status().lowest_timestamp;
+        let asks_old = list.iter().any(|upstream| !upstream.config.read_recent);
+        let oldest = if asks_old { self.upstreams.oldest(&self.local) } else { None };
         Ok(Arc::new(View { local, list, oldest, runtime: self.upstreams.runtime.clone() }))
     }
 
