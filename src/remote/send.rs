@@ -217,6 +217,21 @@ enum StartError {
     Vfs(#[from] VfsError),
 }
 
+/// What decides by which shard a series goes. Series of one target go together: a receiver then gets its scrapes one
+/// after the other, as they came, where series by series all but the first would bring samples that are older than
+/// what it has of the target.
+fn shard_hash(hasher: &RandomState, labels: &Labels) -> u64 {
+    match target_of(labels) {
+        (None, None) => hasher.hash_one(labels),
+        target => hasher.hash_one(target),
+    }
+}
+
+/// Job and instance.
+fn target_of(labels: &Labels) -> (Option<&str>, Option<&str>) {
+    (labels.get("job"), labels.get("instance"))
+}
+
 /// Each destination under its name, or its URL and which of several with that it is.
 fn keyed(configs: &[RemoteWriteConfig]) -> BTreeMap<String, &RemoteWriteConfig> {
     let mut out = BTreeMap::new();
@@ -349,7 +364,7 @@ impl Task {
         let is_full = pending.len() >= self.target();
         let mut shards: Vec<Vec<Item>> = (0..self.shards).map(|_| Vec::new()).collect();
         for item in pending.drain(..) {
-            let shard = self.hasher.hash_one(&item.labels) as usize % shards.len();
+            let shard = shard_hash(&self.hasher, &item.labels) as usize % shards.len();
             shards[shard].push(item);
         }
         let per_request = self.per_request();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::message::{self, Counts, Families, Item};
 use super::stats::Stats;
+use super::target_of;
 use crate::client::{Answer, Call, Client, JobClient, Url};
 use crate::credentials::{Authorizer, CredentialError};
 use crate::remote::write::{EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN};
@@ -265,8 +266,20 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Two parts, the one with the older samples last: where the destination has some already, they are the older ones.
+/// Two parts. A destination that has some of the samples already, because they were sent before a kill, has all of a
+/// target up to a time: so targets are told from each other first. Of one target the older samples come last, which is
+/// what is sent first.
 fn cut(mut part: Vec<Item>) -> [Cow<'static, [Item]>; 2] {
+    let mut targets: Vec<_> = part.iter().map(|item| target_of(&item.labels)).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    if targets.len() > 1 {
+        let middle = targets[targets.len() / 2];
+        let middle = (middle.0.map(str::to_owned), middle.1.map(str::to_owned));
+        let is_first = |item: &Item| target_of(&item.labels) < (middle.0.as_deref(), middle.1.as_deref());
+        let (first, second) = part.into_iter().partition(is_first);
+        return [Cow::Owned(first), Cow::Owned(second)];
+    }
     // Samples of one series keep their order.
     part.sort_by_key(|item| item.t);
     let newer = part.split_off(part.len() / 2);

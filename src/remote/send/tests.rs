@@ -464,3 +464,16 @@ async fn series_are_relabelled_and_metadata_and_exemplars_told() {
         assert_eq!(*w.sink.families.lock().unwrap(), BTreeSet::from(["Helps.".to_owned()]));
     }
 }
+
+#[test]
+fn series_of_one_target_go_by_one_shard() {
+    let hasher = RandomState::new();
+    let of = |pairs: &[(&str, &str)]| shard_hash(&hasher, &Labels::from_pairs(pairs.iter().copied()));
+    let target = [("job", "j"), ("instance", "i")];
+    let a = [&target[..], &[("__name__", "a")]].concat();
+    let b = [&target[..], &[("__name__", "b"), ("x", "y")]].concat();
+    assert_eq!(of(&a), of(&b));
+    assert_ne!(of(&a), of(&[("job", "j"), ("instance", "other"), ("__name__", "a")]));
+    // Without a target each series goes for itself.
+    assert_ne!(of(&[("__name__", "a"), ("x", "y")]), of(&[("__name__", "b"), ("x", "y")]));
+}
