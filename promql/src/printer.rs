@@ -9,8 +9,8 @@ use promontory_model::labels::{Quoted, is_legacy_label_name};
 use promontory_model::{Duration, METRIC_NAME, MatchOp};
 
 use crate::ast::{
-    Aggregate, At, Binary, Cardinality, DurationExpr, Expr, MatrixSelector, Modifiers, NumberLiteral, RangeExtension,
-    Subquery, VectorMatching, VectorSelector,
+    Aggregate, At, Binary, BinaryOp, Cardinality, DurationExpr, Expr, MatrixSelector, Modifiers, NumberLiteral,
+    RangeExtension, Subquery, VectorMatching, VectorSelector,
 };
 
 /// Lines longer than this are broken by [`pretty`].
@@ -55,7 +55,7 @@ impl fmt::Display for Expr {
                 }
                 write!(f, "{})", a.expr)
             }
-            Self::Binary(b) => write!(f, "{} {} {}", b.lhs, Operator(b), b.rhs),
+            Self::Binary(b) => write!(f, "{} {} {}", Left(b), Operator(b), b.rhs),
             Self::Unary(u) => write!(f, "{}{}", if u.negative { "-" } else { "+" }, u.expr),
             Self::Paren(p) => write!(f, "({})", p.expr),
         }
@@ -148,6 +148,18 @@ impl fmt::Display for AggregateHead<'_> {
             Ok(())
         } else {
             write!(f, " by ({}) ", Names(&grouping.labels))
+        }
+    }
+}
+
+/// The left side of a binary operator. A sign binds weaker than `^`, so `+Inf ^ 2` would be the sign of a power.
+struct Left<'a>(&'a Binary);
+
+impl fmt::Display for Left<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.lhs {
+            Expr::Number(n) if self.0.op == BinaryOp::Pow && n.value == f64::INFINITY => f.write_str("Inf"),
+            lhs => write!(f, "{lhs}"),
         }
     }
 }
@@ -289,7 +301,12 @@ fn write_pretty(out: &mut String, expr: &Expr, level: usize) {
             out.push(')');
         }
         Expr::Binary(b) if !fits => {
-            write_pretty(out, &b.lhs, level + 1);
+            if matches!(b.lhs, Expr::Number(_)) {
+                indent(out, level + 1);
+                let _ = write!(out, "{}", Left(b));
+            } else {
+                write_pretty(out, &b.lhs, level + 1);
+            }
             out.push('\n');
             indent(out, level);
             let _ = writeln!(out, "{}", Operator(b));

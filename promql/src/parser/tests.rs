@@ -28,6 +28,8 @@ fn numbers_and_durations() {
     check("1.5h", "1:1: parse error: unknown unit \".\" in duration \"1.5h\"");
     check("30m1h", "1:1: parse error: not a valid duration string: \"30m1h\"");
     check("+Inf", "+Inf");
+    check("Inf ^ +2", "Inf ^ 2");
+    check("+Inf ^ 2 * Inf", "+Inf ^ 2 * +Inf");
     check("nan", "NaN");
 }
 
