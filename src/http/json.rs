@@ -13,6 +13,8 @@ const PLAIN_MIN: f64 = 1e-6;
 const PLAIN_END: f64 = 1e21;
 /// Whole numbers below this are exact in both f64 and i64.
 const EXACT_INTEGER_END: f64 = 9_007_199_254_740_992.0;
+/// First magnitude whose millionths have more than 15 digits.
+const MILLIONTHS_END: f64 = 1e9;
 
 /// Appends `v` without quotes: `1.5`, `1e-07`, `+Inf`, `NaN`.
 pub(crate) fn push_float(out: &mut Vec<u8>, v: f64) {
@@ -25,11 +27,14 @@ fn push_plain_float(out: &mut Vec<u8>, v: f64) {
 }
 
 fn push_float_as(out: &mut Vec<u8>, v: f64, plain: bool) {
-    if v.fract() == 0.0 && v.abs() < EXACT_INTEGER_END {
+    if v.abs() < EXACT_INTEGER_END && (v as i64) as f64 == v {
         if v == 0.0 && v.is_sign_negative() {
             out.push(b'-');
         }
         out.extend_from_slice(itoa::Buffer::new().format(v as i64).as_bytes());
+        return;
+    }
+    if plain && push_millionths(out, v) {
         return;
     }
     if !v.is_finite() {
@@ -41,6 +46,11 @@ fn push_float_as(out: &mut Vec<u8>, v: f64, plain: bool) {
         out.extend_from_slice(text);
         return;
     }
+    push_shortest(out, v, plain);
+}
+
+/// Appends the fewest digits that tell the finite `v` from all others.
+fn push_shortest(out: &mut Vec<u8>, v: f64, plain: bool) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(v);
     if plain && !text.contains('e') {
@@ -48,6 +58,36 @@ fn push_float_as(out: &mut Vec<u8>, v: f64, plain: bool) {
     } else {
         push_laid_out(out, text, plain);
     }
+}
+
+/// Appends `v` if it is a number of millionths, as most that are measured are; false if not. No two decimals of at most 15
+/// digits are the same f64, so what is found here are the shortest digits, in a quarter of the time.
+fn push_millionths(out: &mut Vec<u8>, v: f64) -> bool {
+    let magnitude = v.abs();
+    if !(0.0..MILLIONTHS_END).contains(&magnitude) {
+        return false;
+    }
+    let millionths = (magnitude * 1e6 + 0.5) as u64;
+    if millionths as f64 / 1e6 != magnitude {
+        return false;
+    }
+    if v < 0.0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(millionths / 1_000_000).as_bytes());
+    let mut fraction = *b".000000";
+    let mut rest = millionths % 1_000_000;
+    let mut end = 1;
+    for at in (1..fraction.len()).rev() {
+        let digit = (rest % 10) as u8;
+        fraction[at] += digit;
+        rest /= 10;
+        if digit != 0 {
+            end = end.max(at + 1);
+        }
+    }
+    out.extend_from_slice(&fraction[..end]);
+    true
 }
 
 /// Appends the digits of `text` (`-1.25e-9`) in plain or exponent form, whatever form they come in.
@@ -330,6 +370,14 @@ mod tests {
             if v.is_finite() {
                 prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), bits);
             }
+        }
+
+        #[test]
+        fn decimals_have_their_shortest_digits(digits in -1_000_000_000_000_000_i64..1_000_000_000_000_000, places in 0..12_i32, near in 0..3_u64) {
+            // Beside a decimal lie numbers that need all their digits.
+            let v = f64::from_bits((digits as f64 / 10_f64.powi(places)).to_bits() + near);
+            prop_assume!((PLAIN_MIN..PLAIN_END).contains(&v.abs()));
+            prop_assert_eq!(show(|out| push_float(out, v)), show(|out| push_shortest(out, v, true)));
         }
 
         #[test]
