@@ -73,7 +73,7 @@ fn queries_show_what_a_prometheus_has_beside_the_local_samples() {
     let ours_addr = ours.addr;
     wait_until("twelve scrapes", Duration::from_secs(60), &mut || {
         let answer = client::get(theirs, &with_params("/api/v1/query", &[("query", "count_over_time(up[1m])")]));
-        answer.is_ok_and(|a| values(&a.json()).values().any(|n| *n >= 12.0))
+        answer.is_ok_and(|a| a.status == 200 && values(&a.json()).values().any(|n| *n >= 12.0))
     });
 
     // Between two scrapes, so that no window ends on a sample: there the versions differ.
