@@ -61,7 +61,7 @@ fn push_shortest(out: &mut Vec<u8>, v: f64, plain: bool) {
 }
 
 /// Appends `v` if it is a number of millionths, as most that are measured are; false if not. No two decimals of at most 15
-/// digits are the same f64, so what is found here are the shortest digits, in a quarter of the time.
+/// digits are the same f64, so what is found here are the shortest digits, at less cost.
 fn push_millionths(out: &mut Vec<u8>, v: f64) -> bool {
     let magnitude = v.abs();
     if !(0.0..MILLIONTHS_END).contains(&magnitude) {
