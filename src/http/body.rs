@@ -5,7 +5,7 @@ use axum::response::Response;
 use promontory_promql::value::{MatrixSeries, SampleValue, Value};
 
 use super::answer::{self, Remarks};
-use super::json;
+use super::json::{self, FIXED};
 use super::pieces::{self, Fill, PIECE_BYTES};
 
 /// Samples of a series whose times are kept as text: as many as a range may have steps.
@@ -37,30 +37,41 @@ struct ValueBody {
 /// How the samples of the series before began: series of a range mostly have the same times, and a time takes as long to
 /// write as a value.
 #[derive(Debug, Default)]
-struct Starts {
-    text: Vec<u8>,
-    /// Of each sample its time and where its text ends.
-    ends: Vec<(i64, u32)>,
+struct Starts(Vec<Start>);
+
+/// A time and its text.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    t: i64,
+    text: [u8; FIXED],
+    n: u8,
+}
+
+impl Start {
+    /// `None` for a time with too many digits.
+    fn of(t: i64) -> Option<Self> {
+        let mut start = Self { t, text: [0; FIXED], n: 0 };
+        let mut text = Vec::with_capacity(FIXED);
+        json::push_sample_start(&mut text, t);
+        start.text.get_mut(..text.len())?.copy_from_slice(&text);
+        start.n = text.len() as u8;
+        Some(start)
+    }
 }
 
 impl Starts {
     /// Appends the beginning of sample `i` of a series, of which those before were asked for.
     fn push(&mut self, i: usize, t: i64, out: &mut Vec<u8>) {
-        let start = i.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(_, end)| *end as usize);
-        if let Some((_, end)) = self.ends.get(i).filter(|(time, _)| *time == t) {
-            out.extend_from_slice(&self.text[start..*end as usize]);
+        if let Some(start) = self.0.get(i).filter(|start| start.t == t) {
+            json::push_fixed(out, &start.text, usize::from(start.n));
             return;
         }
+        json::push_sample_start(out, t);
         // A range vector may have more samples than a range has steps.
-        if i >= STARTS_MAX || i > self.ends.len() {
-            json::push_sample_start(out, t);
-            return;
+        if i < STARTS_MAX && i <= self.0.len() {
+            self.0.truncate(i);
+            self.0.extend(Start::of(t));
         }
-        self.ends.truncate(i);
-        self.text.truncate(start);
-        json::push_sample_start(&mut self.text, t);
-        self.ends.push((t, self.text.len() as u32));
-        out.extend_from_slice(&self.text[start..]);
     }
 }
 

@@ -71,23 +71,33 @@ fn push_millionths(out: &mut Vec<u8>, v: f64) -> bool {
     if millionths as f64 / 1e6 != magnitude {
         return false;
     }
-    if v < 0.0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(itoa::Buffer::new().format(millionths / 1_000_000).as_bytes());
-    let mut fraction = *b".000000";
-    let mut rest = millionths % 1_000_000;
-    let mut end = 1;
-    for at in (1..fraction.len()).rev() {
-        let digit = (rest % 10) as u8;
-        fraction[at] += digit;
-        rest /= 10;
-        if digit != 0 {
-            end = end.max(at + 1);
-        }
-    }
-    out.extend_from_slice(&fraction[..end]);
+    let (whole, fraction) = ((millionths / 1_000_000) as u32, (millionths % 1_000_000) as u32);
+    let point = usize::from(v < 0.0) + whole.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut text = [b'-'; FIXED];
+    put_digits(&mut text[usize::from(v < 0.0)..point], whole);
+    text[point] = b'.';
+    put_digits(&mut text[point + 1..point + 7], fraction);
+    let n_zeros = text[..point + 7].iter().rev().take_while(|digit| **digit == b'0').count();
+    push_fixed(out, &text, point + 7 - n_zeros);
     true
+}
+
+/// Fills `out` with the last decimal digits of `n`.
+fn put_digits(out: &mut [u8], mut n: u32) {
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+}
+
+/// Bytes that are copied at once: a copy of a length that the compiler knows needs no call.
+pub(crate) const FIXED: usize = 24;
+
+/// Appends the first `n` bytes of `text`.
+pub(crate) fn push_fixed(out: &mut Vec<u8>, text: &[u8; FIXED], n: usize) {
+    let len = out.len() + n;
+    out.extend_from_slice(text);
+    out.truncate(len);
 }
 
 /// Appends the digits of `text` (`-1.25e-9`) in plain or exponent form, whatever form they come in.
