@@ -40,7 +40,7 @@ pub(crate) fn markdown(text: &str) -> String {
 }
 
 /// Elements that a text panel may use.
-const ELEMENTS: [&str; 40] = [
+const ELEMENTS: [&str; 41] = [
     "a",
     "abbr",
     "b",
@@ -55,6 +55,7 @@ const ELEMENTS: [&str; 40] = [
     "dl",
     "dt",
     "em",
+    "font",
     "h1",
     "h2",
     "h3",
@@ -111,9 +112,7 @@ pub(crate) fn sanitize(html: &str) -> String {
         let name_end = body.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(body.len());
         let name = body[..name_end].to_ascii_lowercase();
         if DROPPED.contains(&name.as_str()) && !is_closing {
-            let close = format!("</{name}");
-            let lower = rest.to_ascii_lowercase();
-            rest = lower.find(&close).map_or("", |at| &rest[at..]);
+            rest = closing(rest, &name).map_or("", |at| &rest[at..]);
             continue;
         }
         let Some(known) = ELEMENTS.iter().chain(&ELEMENTS_REST).find(|e| **e == name) else { continue };
@@ -132,6 +131,11 @@ pub(crate) fn sanitize(html: &str) -> String {
         out.push('>');
         if !matches!(*known, "br" | "hr" | "img") {
             open.push(known);
+            // The policy of pages takes no style; the colour of a text has an element of its own.
+            if let Some(color) = style(&body[name_end..], "color").filter(|c| is_color(c)) {
+                out.push_str(&format!("<font color=\"{color}\">"));
+                open.push("font");
+            }
         }
     }
     push_text(rest, &mut out);
@@ -139,6 +143,30 @@ pub(crate) fn sanitize(html: &str) -> String {
         out.push_str(&format!("</{e}>"));
     }
     out
+}
+
+/// Where the tag that closes `name` begins.
+fn closing(text: &str, name: &str) -> Option<usize> {
+    let is_it = |at: &usize| {
+        let after = text.as_bytes().get(at + 2..at + 2 + name.len());
+        after.is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    text.match_indices("</").map(|(at, _)| at).find(is_it)
+}
+
+/// The value of a property inside the attribute `style`.
+fn style<'a>(attributes: &'a str, property: &str) -> Option<&'a str> {
+    let at = attributes.find("style=")? + "style=".len();
+    let quote = attributes[at..].chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let inside = attributes[at + 1..].split(quote).next()?;
+    let of = |rule: &'a str| rule.split_once(':').filter(|(name, _)| name.trim().eq_ignore_ascii_case(property));
+    inside.split(';').find_map(of).map(|(_, value)| value.trim().trim_end_matches("!important").trim())
+}
+
+fn is_color(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() < 40
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '#' | '(' | ')' | ',' | '.' | '%' | ' '))
 }
 
 /// Text whose entities stay.
@@ -161,6 +189,11 @@ fn tag_end(tag: &str) -> Option<usize> {
 }
 
 fn attributes(element: &str, text: &str, out: &mut String) {
+    if let Some(align @ ("left" | "center" | "right" | "justify")) = style(text, "text-align")
+        && matches!(element, "div" | "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "td" | "th")
+    {
+        out.push_str(&format!(" align=\"{align}\""));
+    }
     let mut rest = text.trim_start_matches('/').trim();
     while !rest.is_empty() {
         let name_end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
@@ -190,6 +223,7 @@ fn attributes(element: &str, text: &str, out: &mut String) {
             ("a", "href") | ("img", "src") => is_safe_url(value),
             ("img", "alt" | "width" | "height") | ("td" | "th", "colspan" | "rowspan" | "align") => true,
             ("div" | "p" | "h1" | "h2" | "h3", "align") => true,
+            ("font", "color") => is_color(value),
             (_, "title") => true,
             _ => false,
         };
@@ -229,6 +263,8 @@ mod tests {
     fn harmless_markup_stays_and_the_rest_goes() {
         check("<b>x</b> &amp; 1 < 2", "<b>x</b> &amp; 1 &lt; 2");
         check("<script>alert(1)</script>after", "after");
+        check("<ScRipt>alert(1)</b></SCRIPT >after", "after");
+        check("<script>alert(1)", "");
         check("<img src=x onerror=alert(1) alt='a\"b'>", "<img src=\"x\" alt=\"a&quot;b\">");
         check("<a href=\"javascript:alert(1)\">x</a>", "<a>x</a>");
         check("<a href=\"java&#115;cript:alert(1)\">x</a>", "<a>x</a>");
@@ -237,6 +273,12 @@ mod tests {
             "<a href=\"/d/x?y=1\" target=\"_blank\" rel=\"noopener noreferrer\">x</a>",
         );
         check("<div style=\"position:fixed\"><p>open", "<div><p>open</p></div>");
+        check(
+            "<h1 style='color: #73BF69; text-align:center'>x</h1>y",
+            "<h1 align=\"center\"><font color=\"#73BF69\">x</font></h1>y",
+        );
+        check("<p style=\"color:url(javascript:x)\">x", "<p>x</p>");
+        check("<font color=\"red\" onclick=x>x</font>", "<font color=\"red\">x</font>");
         check("</div></div>x<!-- c -->y", "xy");
         check("<svg onload=x><b>y", "<b>y</b>");
         check("a <b", "a &lt;b");
