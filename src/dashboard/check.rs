@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::json::{at, flag, text};
 use super::load::{LoadError, load};
-use super::model::{Dashboard, Panel, VariableKind};
+use super::model::{Dashboard, Expression, Panel, VariableKind};
 use super::panels::is_drawn;
 use super::transform::APPLIED;
 
@@ -74,9 +74,8 @@ const RULES: [Rule; 8] = [
 ];
 
 /// Options of panels, told likewise.
-const OPTION_RULES: [Rule; 5] = [
+const OPTION_RULES: [Rule; 4] = [
     ("showPercentChange", |v| v == true, "the change in percent is not shown"),
-    ("showValue", |v| v == "always", "values are not written into cells"),
     ("yAxis.reverse", |v| v == true, "the axis is not reversed"),
     ("annotations.multiLane", |v| v == true, "events stand in one line"),
     ("timezone", |v| v.as_array().is_some_and(|a| a.len() > 1), "one time zone is shown"),
@@ -91,8 +90,16 @@ fn panel_remarks(panel: &Panel, out: &mut Vec<String>) {
             out.push(format!("transformation {id:?} is not applied"));
         }
     }
-    for target in panel.targets.iter().filter(|t| t.math.as_deref().is_some_and(|m| m.trim().is_empty())) {
-        out.push(format!("expression {} is no math", target.ref_id));
+    for target in &panel.targets {
+        match &target.computed {
+            Some(Expression::Math(math)) if math.is_empty() => {
+                out.push(format!("expression {} is empty", target.ref_id))
+            }
+            Some(Expression::Unknown(kind)) => {
+                out.push(format!("expression {} ({kind}) is not evaluated", target.ref_id))
+            }
+            _ => {}
+        }
     }
     for (path, concerns, remark) in RULES {
         let by_default = at(&panel.field_config.defaults, path).is_some_and(concerns);
@@ -105,6 +112,9 @@ fn panel_remarks(panel: &Panel, out: &mut Vec<String>) {
         if at(&panel.options, path).is_some_and(concerns) {
             out.push(format!("options.{path}: {remark}"));
         }
+    }
+    if panel.kind == "heatmap" && text(&panel.options, "showValue") == Some("always") {
+        out.push("options.showValue: values are not written into cells".to_owned());
     }
     for matcher in panel.field_config.overrides.iter().map(|o| o.matcher.as_str()) {
         if !MATCHERS.contains(&matcher) {

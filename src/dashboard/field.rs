@@ -11,9 +11,9 @@ use super::frame::Field;
 use super::json::{at, flag, list, number, string, strings, text};
 use super::load;
 use super::model::{FieldConfig, Link, Override};
+use super::pattern::Pattern;
 use super::reduce::reduce;
 use super::units::Unit;
-use super::variables::js_regex;
 
 /// Settings of one field.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ pub(crate) struct Mapping {
 enum MappingMatcher {
     Value(String),
     Range(f64, f64),
-    Regex(Option<Box<regex::Regex>>),
+    Regex(Option<Box<Pattern>>),
     Null,
     Nan,
     NullOrNan,
@@ -119,7 +119,7 @@ fn mappings(config: &Value) -> Vec<Mapping> {
                 result(at(map, "options.result").unwrap_or(&Value::Null)),
             ),
             Some("regex") => push(
-                MappingMatcher::Regex(js_regex(&string(map, "options.pattern")).ok().map(Box::new)),
+                MappingMatcher::Regex(Pattern::new(&string(map, "options.pattern")).ok().map(Box::new)),
                 result(at(map, "options.result").unwrap_or(&Value::Null)),
             ),
             Some("special") => {
@@ -136,11 +136,12 @@ fn mappings(config: &Value) -> Vec<Mapping> {
             // The form before version 8: type 1 is a value, type 2 a range.
             _ => {
                 let shown = (text(map, "text").map(str::to_owned), None);
-                if number(map, "type") == Some(2.0) {
+                let is_null = ["value", "from", "to"].iter().any(|k| text(map, k) == Some("null"));
+                if is_null {
+                    push(MappingMatcher::Null, shown);
+                } else if number(map, "type") == Some(2.0) {
                     let bound = |key, open| number(map, key).unwrap_or(open);
                     push(MappingMatcher::Range(bound("from", f64::NEG_INFINITY), bound("to", f64::INFINITY)), shown);
-                } else if text(map, "value") == Some("null") {
-                    push(MappingMatcher::Null, shown);
                 } else {
                     push(MappingMatcher::Value(string(map, "value")), shown);
                 }
@@ -185,7 +186,7 @@ impl Mapping {
         hit.then(|| (self.text.clone(), self.color.clone()))
     }
 
-    fn apply_regex(&self, pattern: &regex::Regex, s: &str) -> Option<(Option<String>, Option<String>)> {
+    fn apply_regex(&self, pattern: &Pattern, s: &str) -> Option<(Option<String>, Option<String>)> {
         let captures = pattern.captures(s)?;
         let text = self.text.as_ref().map(|template| {
             let mut out = String::new();
@@ -334,14 +335,35 @@ impl Settings {
     }
 }
 
+/// The field configuration of a panel, ready for many fields: names are filled in and patterns compiled once.
+pub(crate) struct Rules<'a> {
+    config: &'a FieldConfig,
+    picks: Vec<Picks<'a>>,
+}
+
+/// What an override applies to.
+enum Picks<'a> {
+    Name(String),
+    Pattern(Option<Box<Pattern>>),
+    Names { names: Vec<String>, all_but: bool },
+    RefId(&'a str),
+    Type(&'a str),
+    Value(&'a Value),
+    Nothing,
+}
+
 impl FieldConfig {
+    /// The configuration with variables put into the names of its overrides.
+    pub(crate) fn rules(&self, interpolate: &dyn Fn(&str) -> String) -> Rules<'_> {
+        Rules { config: self, picks: self.overrides.iter().map(|o| Picks::of(o, interpolate)).collect() }
+    }
+}
+
+impl Rules<'_> {
     /// The configuration of one field: the defaults with every override whose matcher picks it.
-    pub(crate) fn of(&self, field: &Field, ref_id: &str, interpolate: &dyn Fn(&str) -> String) -> Value {
-        let mut config = self.defaults.clone();
-        for o in &self.overrides {
-            if !o.picks(field, ref_id, interpolate) {
-                continue;
-            }
+    pub(crate) fn of(&self, field: &Field, ref_id: &str) -> Value {
+        let mut config = self.config.defaults.clone();
+        for (o, _) in self.config.overrides.iter().zip(&self.picks).filter(|(_, p)| p.takes(field, ref_id)) {
             for (path, value) in &o.properties {
                 super::json::set(&mut config, path, value.clone());
             }
@@ -358,53 +380,66 @@ impl FieldConfig {
     }
 }
 
-impl Override {
-    fn picks(&self, field: &Field, ref_id: &str, interpolate: &dyn Fn(&str) -> String) -> bool {
-        let is_named = |name: &str| {
-            name == field.display
-                || name == field.name
-                || (name == "Value" && field.name.starts_with("Value #") && field.display == field.name)
-        };
-        match self.matcher.as_str() {
-            "byName" => self.options.as_str().is_some_and(|n| is_named(&interpolate(n))),
-            "byRegexp" => {
-                let pattern = self.options.as_str().map(interpolate).unwrap_or_default();
-                js_regex(&pattern).is_ok_and(|r| r.is_match(&field.display))
-            }
-            "byNames" => {
-                let names = strings(&self.options, "names");
-                let hit = names.iter().any(|n| is_named(n));
-                // Hidden series are saved as "all but these".
-                if text(&self.options, "mode") == Some("exclude") { !hit && field.is_number() } else { hit }
-            }
-            "byFrameRefID" => self.options.as_str() == Some(ref_id) && !field.is_time(),
-            "byType" => match self.options.as_str() {
-                Some("number") => field.is_number(),
-                Some("time") => field.is_time(),
-                Some("string") => !field.is_number() && !field.is_time(),
-                _ => false,
+/// Whether a name of the dashboard is that of a field.
+fn is_named(field: &Field, name: &str) -> bool {
+    name == field.display
+        || name == field.name
+        || (name == "Value" && field.name.starts_with("Value #") && field.display == field.name)
+}
+
+impl<'a> Picks<'a> {
+    fn of(o: &'a Override, interpolate: &dyn Fn(&str) -> String) -> Self {
+        let word = o.options.as_str();
+        match o.matcher.as_str() {
+            "byName" => word.map_or(Self::Nothing, |name| Self::Name(interpolate(name))),
+            "byRegexp" => Self::Pattern(word.and_then(|p| Pattern::new(&interpolate(p)).ok()).map(Box::new)),
+            // Hidden series are saved as "all but these".
+            "byNames" => Self::Names {
+                names: strings(&o.options, "names"),
+                all_but: text(&o.options, "mode") == Some("exclude"),
             },
-            "byValue" => {
-                let Some(values) = field.numbers() else { return false };
-                let reducer = text(&self.options, "reducer").unwrap_or("allIsZero");
-                let Some(v) = reduce(reducer, values) else { return false };
-                if reducer.starts_with("all") && self.options.get("op").is_none() {
-                    return v != 0.0;
-                }
-                let limit = number(&self.options, "value").unwrap_or(0.0);
-                match text(&self.options, "op").unwrap_or("gte") {
-                    "gt" => v > limit,
-                    "lt" => v < limit,
-                    "lte" => v <= limit,
-                    "eq" => (v - limit).abs() < f64::EPSILON,
-                    "neq" => (v - limit).abs() >= f64::EPSILON,
-                    // Old graphs hide by `allIsZero >= 0`, meant as "is it so".
-                    _ if reducer.starts_with("all") => v != 0.0,
-                    _ => v >= limit,
-                }
-            }
-            _ => false,
+            "byFrameRefID" => word.map_or(Self::Nothing, Self::RefId),
+            "byType" => word.map_or(Self::Nothing, Self::Type),
+            "byValue" => Self::Value(&o.options),
+            _ => Self::Nothing,
         }
+    }
+
+    fn takes(&self, field: &Field, ref_id: &str) -> bool {
+        match self {
+            Self::Name(name) => is_named(field, name),
+            Self::Pattern(pattern) => pattern.as_ref().is_some_and(|p| p.is_match(&field.display)),
+            Self::Names { names, all_but } => {
+                let hit = names.iter().any(|n| is_named(field, n));
+                if *all_but { !hit && field.is_number() } else { hit }
+            }
+            Self::RefId(wanted) => *wanted == ref_id && !field.is_time(),
+            Self::Type("number") => field.is_number(),
+            Self::Type("time") => field.is_time(),
+            Self::Type("string") => !field.is_number() && !field.is_time(),
+            Self::Value(rule) => field.numbers().is_some_and(|values| is_value(rule, values)),
+            Self::Type(_) | Self::Nothing => false,
+        }
+    }
+}
+
+/// Whether a calculation over the values is as a rule wants it.
+fn is_value(rule: &Value, values: &[Option<f64>]) -> bool {
+    let reducer = text(rule, "reducer").unwrap_or("allIsZero");
+    let Some(v) = reduce(reducer, values) else { return false };
+    if reducer.starts_with("all") && rule.get("op").is_none() {
+        return v != 0.0;
+    }
+    let limit = number(rule, "value").unwrap_or(0.0);
+    match text(rule, "op").unwrap_or("gte") {
+        "gt" => v > limit,
+        "lt" => v < limit,
+        "lte" => v <= limit,
+        "eq" => (v - limit).abs() < f64::EPSILON,
+        "neq" => (v - limit).abs() >= f64::EPSILON,
+        // Old graphs hide by `allIsZero >= 0`, meant as "is it so".
+        _ if reducer.starts_with("all") => v != 0.0,
+        _ => v >= limit,
     }
 }
 

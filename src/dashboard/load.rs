@@ -4,13 +4,19 @@
 //! or holds no dashboard is an error.
 
 mod legacy;
+mod shared;
+mod v2;
+
+pub(crate) use shared::LIBRARY;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::json::{self, at, flag, integer, list, string, strings, text};
 use super::model::{
-    AnnotationDef, Dashboard, FieldConfig, Format, Grid, Link, Needs, Override, Panel, Row, Section, Target,
-    VariableDef, VariableKind,
+    AnnotationDef, Dashboard, Expression, FieldConfig, Format, Grid, Link, Needs, Override, Panel, Row, Section,
+    Target, VariableDef, VariableKind,
 };
 
 /// Why a file is no dashboard.
@@ -41,21 +47,37 @@ pub(crate) fn load(source: &str, fallback_uid: &str) -> Result<Dashboard, LoadEr
         let message = message.split(" at line ").next().unwrap_or("").to_owned();
         LoadError::Syntax { line: e.line(), column: e.column(), message }
     })?;
-    if let Some(inner) = root.get_mut("dashboard").filter(|d| d.is_object()) {
-        root = inner.take();
-    }
+    root = unwrapped(root);
     if !root.is_object() {
         return Err(LoadError::Shape("the file does not hold an object"));
     }
-    if root.get("elements").is_some() && root.get("layout").is_some() {
-        return Err(LoadError::Shape("schema v2 (`elements` and `layout`) is not supported; export as classic JSON"));
+    if v2::is_v2(&root) {
+        root = v2::to_classic(&root);
     }
     if !["panels", "rows", "title", "templating"].iter().any(|k| root.get(k).is_some()) {
         return Err(LoadError::Shape("none of `title`, `panels`, `rows` is there"));
     }
     resolve_inputs(&mut root);
+    shared::fill_in_library(&mut root);
     legacy::upgrade(&mut root);
+    shared::fill_in_queries(&mut root);
     Ok(dashboard(&root, fallback_uid))
+}
+
+/// The dashboard inside of what an API or a resource of Kubernetes wraps around it.
+pub(crate) fn unwrapped(mut root: Value) -> Value {
+    let name = text(&root, "metadata.name").map(str::to_owned);
+    let is_resource = text(&root, "kind") == Some("Dashboard");
+    for member in ["dashboard", "spec"] {
+        if let Some(inner) = root.get_mut(member).filter(|d| d.is_object() && (is_resource || member != "spec")) {
+            let mut inner = inner.take();
+            if let Some(name) = name.filter(|_| is_resource && text(&inner, "uid").is_none_or(str::is_empty)) {
+                json::set(&mut inner, "uid", Value::String(name));
+            }
+            return inner;
+        }
+    }
+    root
 }
 
 /// What a file asks of whoever imports it.
@@ -193,7 +215,7 @@ fn sections(root: &Value) -> Vec<Section> {
     let mut all: Vec<&Value> = list(root, "panels").iter().filter(|p| p.is_object()).take(PANELS_MAX).collect();
     all.sort_by_key(|p| (integer(p, "gridPos.y").unwrap_or(0), integer(p, "gridPos.x").unwrap_or(0)));
     let mut ids = Ids::new(root);
-    let mut sections = vec![Section::default()];
+    let mut sections: Vec<(Option<Row>, Vec<Panel>)> = vec![(None, Vec::new())];
     for value in all {
         if text(value, "type") == Some("row") {
             let row = Row {
@@ -204,22 +226,22 @@ fn sections(root: &Value) -> Vec<Section> {
             };
             let mut nested: Vec<&Value> = list(value, "panels").iter().filter(|p| p.is_object()).collect();
             nested.sort_by_key(|p| (integer(p, "gridPos.y").unwrap_or(0), integer(p, "gridPos.x").unwrap_or(0)));
-            let panels = nested.iter().take(PANELS_MAX).map(|p| panel(p, &mut ids)).collect();
             let is_collapsed = row.collapsed;
-            sections.push(Section { row: Some(row), panels });
+            sections.push((Some(row), nested.iter().take(PANELS_MAX).map(|p| panel(p, &mut ids)).collect()));
             if is_collapsed {
                 // What follows a closed row does not belong to it.
-                sections.push(Section::default());
+                sections.push((None, Vec::new()));
             }
-        } else if let Some(section) = sections.last_mut() {
-            section.panels.push(panel(value, &mut ids));
+        } else if let Some((_, panels)) = sections.last_mut() {
+            panels.push(panel(value, &mut ids));
         }
     }
-    sections.retain(|s| s.row.is_some() || !s.panels.is_empty());
-    for section in &mut sections {
-        place(&mut section.panels);
-    }
-    sections
+    sections.retain(|(row, panels)| row.is_some() || !panels.is_empty());
+    let placed = |(row, mut panels): (Option<Row>, Vec<Panel>)| {
+        place(panels.iter_mut().map(|p| &mut p.grid));
+        Section { row, panels: panels.into_iter().map(Arc::new).collect() }
+    };
+    sections.into_iter().map(placed).collect()
 }
 
 /// Ids of panels: those of the file, and fresh ones where it has none or uses one twice.
@@ -252,10 +274,9 @@ impl Ids {
 }
 
 /// Makes positions relative to the section and moves panels up into free space, as Grafana's grid does.
-pub(crate) fn place(panels: &mut [Panel]) {
+pub(crate) fn place<'a>(grids: impl Iterator<Item = &'a mut Grid>) {
     let mut bottom = [0i64; 24];
-    for panel in panels {
-        let grid = &mut panel.grid;
+    for grid in grids {
         grid.w = grid.w.clamp(1, 24);
         grid.h = grid.h.clamp(1, 100);
         grid.x = grid.x.clamp(0, 24 - grid.w);
@@ -288,7 +309,7 @@ fn panel(value: &Value, ids: &mut Ids) -> Panel {
         description: string(value, "description"),
         transparent: flag(value, "transparent").unwrap_or(false),
         grid,
-        foreign_source: foreign.filter(|_| targets.iter().all(|t| t.math.is_some())),
+        foreign_source: foreign.filter(|_| targets.iter().all(|t| t.computed.is_some())),
         targets,
         field_config: field_config(value),
         options: at(value, "options").cloned().unwrap_or(Value::Null),
@@ -317,11 +338,10 @@ fn source_kind(value: &Value) -> Option<String> {
 
 fn target(value: &Value, index: usize) -> Option<Target> {
     let letter = char::from(b'A' + u8::try_from(index % 26).unwrap_or(0));
-    let math = (text(value, "datasource.type") == Some("__expr__")
-        || text(value, "datasource.uid") == Some("__expr__"))
-    .then(|| string(value, "expression"));
+    let is_computed = ["datasource.type", "datasource.uid"].iter().any(|p| text(value, p) == Some("__expr__"));
+    let computed = is_computed.then(|| expression(value));
     let expr = string(value, "expr");
-    if expr.trim().is_empty() && math.is_none() {
+    if expr.trim().is_empty() && computed.is_none() {
         return None;
     }
     let instant = flag(value, "instant").unwrap_or(false);
@@ -339,8 +359,34 @@ fn target(value: &Value, index: usize) -> Option<Target> {
         hide: flag(value, "hide").unwrap_or(false),
         interval: string(value, "interval"),
         interval_factor: integer(value, "intervalFactor").filter(|f| (1..=1000).contains(f)).unwrap_or(1),
-        math,
+        computed,
     })
+}
+
+/// What is computed of other queries.
+fn expression(value: &Value) -> Expression {
+    let of = string(value, "expression");
+    let of = of.trim();
+    match text(value, "type").unwrap_or("math") {
+        "math" => Expression::Math(of.to_owned()),
+        "reduce" => Expression::Reduce { of: name_of(of), calc: text(value, "reducer").unwrap_or("mean").to_owned() },
+        "resample" => Expression::Same(name_of(of)),
+        "threshold" => {
+            let condition = list(value, "conditions").first().unwrap_or(&Value::Null);
+            let bound = list(condition, "evaluator.params").first().and_then(json::as_number).unwrap_or(0.0);
+            match text(condition, "evaluator.type") {
+                Some("gt") => Expression::Above { of: name_of(of), bound },
+                Some("lt") => Expression::Below { of: name_of(of), bound },
+                other => Expression::Unknown(format!("threshold {}", other.unwrap_or("without a condition"))),
+            }
+        }
+        other => Expression::Unknown(other.to_owned()),
+    }
+}
+
+/// The query that `A`, `$A` or `${A}` names.
+fn name_of(text: &str) -> String {
+    text.trim_start_matches('$').trim_matches(['{', '}']).to_owned()
 }
 
 fn field_config(panel: &Value) -> FieldConfig {

@@ -2,6 +2,8 @@
 //!
 //! Options of single panel types stay JSON and are read where the panel is drawn.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 /// A dashboard.
@@ -63,7 +65,7 @@ pub(crate) struct AnnotationDef {
 impl Dashboard {
     /// Every panel that is not a row.
     pub(crate) fn panels(&self) -> impl Iterator<Item = &Panel> {
-        self.sections.iter().flat_map(|s| &s.panels)
+        self.sections.iter().flat_map(|s| &s.panels).map(|p| &**p)
     }
 
     /// The part of the address after the uid; decoration only.
@@ -90,7 +92,8 @@ pub(crate) fn slug(title: &str) -> String {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Section {
     pub(crate) row: Option<Row>,
-    pub(crate) panels: Vec<Panel>,
+    /// Shared, because every part of a page begins with a look at all of them.
+    pub(crate) panels: Vec<Arc<Panel>>,
 }
 
 /// The head of a section.
@@ -152,8 +155,25 @@ pub(crate) struct Target {
     pub(crate) hide: bool,
     pub(crate) interval: String,
     pub(crate) interval_factor: i64,
-    /// A math expression over other queries instead of PromQL.
-    pub(crate) math: Option<String>,
+    /// What is computed of other queries, instead of PromQL.
+    pub(crate) computed: Option<Expression>,
+}
+
+/// A computation over the queries of a panel, which are named by their letters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Expression {
+    /// Arithmetic: `$A / $B * 100`.
+    Math(String),
+    /// One value of each series.
+    Reduce { of: String, calc: String },
+    /// The query itself; what it is resampled to is the step of the panel.
+    Same(String),
+    /// 1 where the query is above a bound, else 0.
+    Above { of: String, bound: f64 },
+    /// 1 where the query is below a bound, else 0.
+    Below { of: String, bound: f64 },
+    /// What is not evaluated, by its name.
+    Unknown(String),
 }
 
 /// What a query's result becomes.

@@ -12,6 +12,7 @@ mod status;
 pub(super) mod table;
 mod text;
 pub(crate) mod timeseries;
+mod xy;
 
 use std::collections::HashSet;
 
@@ -23,6 +24,7 @@ use super::field::{Look, Settings};
 use super::frame::{Field, Frame};
 use super::interpolate::Binding;
 use super::json;
+use super::load::LIBRARY;
 use super::model::Panel;
 use super::params::Params;
 use super::query::PanelData;
@@ -98,7 +100,7 @@ impl DrawContext<'_> {
 }
 
 /// Panel types that are drawn.
-pub(crate) const DRAWN: [&str; 13] = [
+pub(crate) const DRAWN: [&str; 16] = [
     "timeseries",
     "stat",
     "gauge",
@@ -111,6 +113,9 @@ pub(crate) const DRAWN: [&str; 13] = [
     "status-history",
     "barchart",
     "histogram",
+    "xychart",
+    "trend",
+    "dashlist",
     "row",
 ];
 
@@ -121,7 +126,7 @@ pub(crate) fn is_drawn(panel: &Panel) -> bool {
 
 /// Whether the panel type takes queries.
 pub(crate) fn needs_data(kind: &str) -> bool {
-    !matches!(kind, "text" | "row" | "news" | "dashlist" | "alertlist" | "welcome")
+    !matches!(kind, "text" | "row" | "news" | "dashlist" | "welcome")
 }
 
 /// The body of a panel.
@@ -148,6 +153,7 @@ pub(crate) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
         "barchart" if category::has_categories(data) => category::draw(panel, data, context, &mut out),
         "histogram" => category::histogram(panel, data, context, &mut out),
         "timeseries" | "barchart" => timeseries::draw(panel, data, window, context, &mut out),
+        "xychart" | "trend" => xy::draw(panel, data, context, &mut out),
         "stat" => stat::draw(panel, data, context, &mut out),
         "gauge" => gauge::draw(panel, data, context, &mut out),
         "bargauge" => bargauge::draw(panel, data, context, &mut out),
@@ -156,11 +162,25 @@ pub(crate) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
         "piechart" => pie::draw(panel, data, context, &mut out),
         "state-timeline" | "status-history" => status::draw(panel, data, window, context, &mut out),
         "logs" => placeholder("Logs are not kept here.", &mut out),
-        "alertlist" => placeholder("Alerts are not evaluated here; their list is empty.", &mut out),
-        "dashlist" => placeholder("All dashboards are under Dashboards.", &mut out),
-        kind => placeholder(&format!("Panels of type “{kind}” are not drawn yet."), &mut out),
+        LIBRARY => placeholder("This panel is kept in the library of the Grafana that the file comes from.", &mut out),
+        kind if data.frames.is_empty() => {
+            placeholder(&format!("Panels of type “{kind}” are not drawn."), &mut out);
+        }
+        _ => plain(panel, data, window, context, &mut out),
     }
     out
+}
+
+/// The data of a panel of a type that is not drawn, as a graph or, where it is no series, as a table.
+fn plain(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>, out: &mut String) {
+    out.push_str("<p class=\"notice\">Panels of type “");
+    super::html::escape_into(&panel.kind, out);
+    out.push_str("” are not drawn; this is the data of this one.</p>");
+    let is_series = |f: &Frame| f.len() > 1 && f.fields.len() == 2 && f.times().is_some();
+    match data.frames.iter().all(is_series) {
+        true => timeseries::draw(panel, data, window, context, out),
+        false => table::draw(panel, data, context, out),
+    }
 }
 
 /// A plain box with a reason.
@@ -226,12 +246,13 @@ pub(crate) fn styled<'a>(
     context: &DrawContext<'_>,
 ) -> Vec<Styled<'a>> {
     let interpolate = |text: &str| context.text(text);
+    let rules = panel.field_config.rules(&interpolate);
     let fields = frames.iter().flat_map(|frame| frame.fields.iter().map(move |f| (frame, f)));
     let mut out: Vec<Styled<'a>> = fields
         .filter(|(_, f)| f.is_number())
         .enumerate()
         .map(|(index, (frame, field))| {
-            let config = panel.field_config.of(field, &frame.ref_id, &interpolate);
+            let config = rules.of(field, &frame.ref_id);
             let settings = Settings::of(&config, default_color);
             let name = match &settings.display_name {
                 Some(name) => field_text(&interpolate(name), field),
@@ -280,7 +301,7 @@ pub(crate) struct Single<'a> {
     pub(crate) styled: &'a Styled<'a>,
     pub(crate) name: String,
     pub(crate) value: Option<f64>,
-    /// Set when the field holds text.
+    /// The calculation that gave the value.
     pub(crate) calc: String,
 }
 
@@ -338,7 +359,7 @@ pub(crate) fn singles<'a>(panel: &Panel, fields: &'a [Styled<'a>], default_calc:
     }
     let limit = json::integer(options, "reduceOptions.limit").unwrap_or(25).clamp(1, SINGLES_MAX as i64) as usize;
     let only = json::text(options, "reduceOptions.fields").filter(|f| !f.is_empty());
-    let only = only.and_then(|p| super::variables::js_regex(p).ok());
+    let only = only.and_then(|p| super::pattern::Pattern::new(p).ok());
     let every_row = json::flag(options, "reduceOptions.values").unwrap_or(false);
     let mut out = Vec::new();
     for styled in fields {

@@ -12,6 +12,7 @@ use promontory_model::{Cancel, Duration};
 use promontory_promql::annotations::Severity;
 use promontory_promql::value::{QueryOutput, RangeSpec, Value};
 
+use super::expression::asked;
 use super::frame::{self, Frame, name_series};
 use super::interpolate::{Binding, Context, interpolate};
 use super::model::{Format, Panel, Target};
@@ -108,22 +109,26 @@ fn run_target(
     let safe = round_interval(window.length_ms() / POINTS_MAX);
     let step = interval.max(own_ms.unwrap_or(0)).max(safe).saturating_mul(target.interval_factor).max(1);
     let scrape = own_ms.filter(|_| !target.interval.contains("$__")).unwrap_or(context.scrape_interval_ms);
-    let expr = math_or_expr(target, panel, 0)?;
-    let expr = interpolate(&expr, Context::PromQl, &|name| match name {
+    let lookup = |name: &str| match name {
         "__interval" => Some(Binding::plain(interval_text(step))),
         "__interval_ms" => Some(Binding::plain(step.to_string())),
         "__rate_interval" => Some(Binding::plain(rate_interval(interval, scrape))),
         "__range" | "__range_s" | "__range_ms" | "__from" | "__to" => window_binding(name, window),
         name => context.lookup(name),
-    });
-    let expr = super::adhoc::apply(&expr, &context.variables.filters());
-    let shape = match (target.range, target.instant) {
+    };
+    let found = asked(target, panel, &|text| interpolate(text, Context::PromQl, &lookup))?;
+    let expr = super::adhoc::apply(&found.expr, &context.variables.filters());
+    let (range, instant) = match target.computed {
+        Some(_) => (!found.is_once, found.is_once),
+        None => (target.range, target.instant),
+    };
+    let shape = match (range, instant) {
         (true, true) => format!("every {} and once", interval_text(step)),
         (true, false) => format!("every {}", interval_text(step)),
         _ => "once".to_owned(),
     };
     data.queries.push((target.ref_id.clone(), expr.clone(), shape));
-    if target.range {
+    if range {
         let offset = i64::from(offset_seconds(context.tz, window.from_ms)) * 1000;
         let floor = |t: i64| (t + offset).div_euclid(step) * step - offset;
         let steps = RangeSpec { start_ms: floor(window.from_ms), end_ms: floor(window.to_ms), step_ms: step };
@@ -131,7 +136,7 @@ fn run_target(
         let times = frame::grid(steps.start_ms, steps.end_ms, step);
         push(target, output, &expr, &times, many_tables, data);
     }
-    if target.instant {
+    if instant {
         let output = context.source.instant(&expr, window.to_ms, context.cancel).map_err(|e| e.to_string())?;
         let times: Arc<[i64]> = Arc::from([window.to_ms]);
         push(target, output, &expr, &times, many_tables, data);
@@ -200,27 +205,6 @@ fn offset_seconds(tz: &TimeZone, ms: i64) -> i32 {
 
 fn rate_interval(interval_ms: i64, scrape_ms: i64) -> String {
     Duration((interval_ms + scrape_ms).max(4 * scrape_ms)).to_string()
-}
-
-/// The PromQL of a target. A math expression becomes PromQL over the queries it names.
-fn math_or_expr(target: &Target, panel: &Panel, depth: usize) -> Result<String, String> {
-    const DEPTH_MAX: usize = 8;
-    let Some(math) = &target.math else { return Ok(target.expr.clone()) };
-    if depth > DEPTH_MAX {
-        return Err(format!("expression {} refers to itself", target.ref_id));
-    }
-    let mut missing = None;
-    let out = interpolate(math, Context::Text, &|name| {
-        let referred = panel.targets.iter().find(|t| t.ref_id == name)?;
-        match math_or_expr(referred, panel, depth + 1) {
-            Ok(expr) => Some(Binding::plain(format!("({expr})"))),
-            Err(_) => None,
-        }
-    });
-    if out.trim().is_empty() {
-        missing = Some(format!("expression {} is empty", target.ref_id));
-    }
-    missing.map_or(Ok(out), Err)
 }
 
 #[cfg(test)]
@@ -313,11 +297,20 @@ mod tests {
     }
 
     #[test]
-    fn math_becomes_promql() {
-        check(
-            r#"{"targets": [{"refId": "A", "expr": "up", "hide": true}, {"refId": "B", "expr": "sum(up)", "hide": true},
-                {"refId": "C", "datasource": {"type": "__expr__"}, "type": "math", "expression": "$A / ${B} * 100"}]}"#,
-            &["(up) / (sum(up)) * 100 1699996395000..1699999995000/15000"],
-        );
+    fn computed_queries_are_asked_for_as_promql() {
+        let expression = |more: &str, instant: bool| {
+            format!(
+                r#"{{"targets": [{{"refId": "A", "expr": "up", "hide": true, "instant": {instant}}},
+                    {{"refId": "B", "expr": "sum(up)", "hide": true, "instant": {instant}}},
+                    {{"refId": "C", "datasource": {{"type": "__expr__"}}, {more}}}]}}"#
+            )
+        };
+        let math = r#""type": "math", "expression": "$A / ${B} * 100""#;
+        // A series without labels is one for all of the other side.
+        check(&expression(math, false), &["(up) / scalar(sum(up)) * 100 1699996395000..1699999995000/15000"]);
+        check(&expression(math, true), &["(up) / scalar(sum(up)) * 100 @ 1700000000000"]);
+        let reduce = r#""type": "reduce", "expression": "A", "reducer": "max""#;
+        check(&expression(reduce, false), &["max_over_time((up)[3600s:15s]) @ 1700000000000"]);
+        check(&expression(reduce, true), &["up @ 1700000000000"]);
     }
 }

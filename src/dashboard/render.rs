@@ -92,7 +92,11 @@ impl Area {
 /// Why a picture cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PictureError {
-    #[error("{width}x{height} at scale {scale} is more than the {} million pixels that a picture may have", PIXELS_MAX / 1e6)]
+    #[error(
+        "{width}x{height} at scale {scale} is more than the {} million pixels that a picture may have; \
+         ask for a smaller scale, width or height, for one panel (viewPanel=ID), or for format=svg",
+        PIXELS_MAX / 1e6
+    )]
     TooLarge { width: String, height: String, scale: String },
     #[cfg(feature = "png")]
     #[error("the picture could not be drawn: {0}")]
@@ -106,7 +110,7 @@ pub(crate) enum PictureError {
 ///
 /// # Errors
 /// [`PictureError::TooLarge`].
-pub(crate) fn check_size(width: f64, height: f64, scale: f64) -> Result<(), PictureError> {
+fn check_size(width: f64, height: f64, scale: f64) -> Result<(), PictureError> {
     if width * height * scale * scale <= PIXELS_MAX {
         return Ok(());
     }
@@ -114,12 +118,37 @@ pub(crate) fn check_size(width: f64, height: f64, scale: f64) -> Result<(), Pict
     Err(PictureError::TooLarge { width: text(width), height: text(height), scale: text(scale) })
 }
 
+/// How large a picture is beside its SVG.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Scale {
+    Exactly(f64),
+    /// 1, or as much as the limit of pixels leaves.
+    Fitting,
+}
+
+impl Scale {
+    /// The factor for an SVG of this size.
+    ///
+    /// # Errors
+    /// [`PictureError::TooLarge`], also where what fits could not be read.
+    pub(crate) fn of(self, width: f64, height: f64) -> Result<f64, PictureError> {
+        let scale = match self {
+            Self::Exactly(scale) => scale,
+            Self::Fitting => {
+                let fitting = (PIXELS_MAX / (width * height).max(1.0)).sqrt().min(1.0);
+                ((fitting * 100.0).floor() / 100.0).max(SCALE.0)
+            }
+        };
+        check_size(width, height, scale).map(|()| scale)
+    }
+}
+
 /// The bytes of a PNG of `svg`, which is one of ours.
 ///
 /// # Errors
 /// [`PictureError`].
 #[cfg(feature = "png")]
-pub(crate) fn png(svg: &str, scale: f64) -> Result<Vec<u8>, PictureError> {
+pub(crate) fn png(svg: &str, scale: Scale) -> Result<Vec<u8>, PictureError> {
     use std::sync::{Arc, LazyLock};
 
     use resvg::{tiny_skia, usvg};
@@ -136,7 +165,7 @@ pub(crate) fn png(svg: &str, scale: f64) -> Result<Vec<u8>, PictureError> {
     let fail = |e: &dyn std::fmt::Display| PictureError::Draw(e.to_string());
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| fail(&e))?;
     let (width, height) = (f64::from(tree.size().width()), f64::from(tree.size().height()));
-    check_size(width, height, scale)?;
+    let scale = scale.of(width, height)?;
     let side = |v: f64| (v * scale).round().max(1.0) as u32;
     let mut pixels =
         tiny_skia::Pixmap::new(side(width), side(height)).ok_or_else(|| fail(&"no room for its pixels"))?;
@@ -164,7 +193,7 @@ fn encode(pixels: &resvg::tiny_skia::Pixmap) -> Result<Vec<u8>, png::EncodingErr
 
 /// See the other.
 #[cfg(not(feature = "png"))]
-pub(crate) fn png(_: &str, _: f64) -> Result<Vec<u8>, PictureError> {
+pub(crate) fn png(_: &str, _: Scale) -> Result<Vec<u8>, PictureError> {
     Err(PictureError::NotBuilt)
 }
 

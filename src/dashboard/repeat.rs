@@ -1,8 +1,10 @@
 //! Panels and rows that repeat over the values of a variable.
 
+use std::sync::Arc;
+
 use super::interpolate::Binding;
 use super::load::place;
-use super::model::{Dashboard, Panel, Row};
+use super::model::{Dashboard, Grid, Panel, Row};
 use super::variables::Variables;
 
 /// Copies of one panel or row.
@@ -22,7 +24,9 @@ pub(crate) struct Expanded {
 /// A panel with the values of the variables that it repeats over.
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
-    pub(crate) panel: Panel,
+    pub(crate) panel: Arc<Panel>,
+    /// The place of this copy.
+    pub(crate) grid: Grid,
     pub(crate) scoped: Vec<(String, Binding)>,
     /// The panel's id, and the number of the copy after a dash.
     pub(crate) key: String,
@@ -67,35 +71,32 @@ pub(crate) fn expand(dashboard: &Dashboard, variables: &Variables) -> Vec<Expand
     out
 }
 
-fn panels(all: &[Panel], scoped: &[(String, Binding)], suffix: &str, variables: &Variables) -> Vec<Copy> {
+fn panels(all: &[Arc<Panel>], scoped: &[(String, Binding)], suffix: &str, variables: &Variables) -> Vec<Copy> {
     let mut out: Vec<Copy> = Vec::new();
     let mut is_moved = false;
     for panel in all {
         let values = if panel.repeat.is_empty() { Vec::new() } else { copies(&panel.repeat, variables) };
         if values.is_empty() {
-            out.push(Copy { panel: panel.clone(), scoped: scoped.to_vec(), key: format!("{}{suffix}", panel.id) });
+            let key = format!("{}{suffix}", panel.id);
+            out.push(Copy { panel: panel.clone(), grid: panel.grid, scoped: scoped.to_vec(), key });
             continue;
         }
         is_moved = true;
         let per_row = panel.max_per_row.unwrap_or(4).clamp(1, 24).min(values.len() as i64);
         for (i, value) in values.into_iter().enumerate() {
-            let mut copy = panel.clone();
+            let mut grid = panel.grid;
             if !panel.repeat_vertical {
-                copy.grid.w = 24 / per_row;
-                copy.grid.x = (i as i64 % per_row) * copy.grid.w;
+                grid.w = 24 / per_row;
+                grid.x = (i as i64 % per_row) * grid.w;
             }
             let mut scoped = scoped.to_vec();
             scoped.push((panel.repeat.clone(), value));
             let number = if i == 0 { String::new() } else { format!("-{i}") };
-            out.push(Copy { panel: copy, scoped, key: format!("{}{suffix}{number}", panel.id) });
+            out.push(Copy { panel: panel.clone(), grid, scoped, key: format!("{}{suffix}{number}", panel.id) });
         }
     }
     if is_moved {
-        let mut placed: Vec<Panel> = out.iter().map(|c| c.panel.clone()).collect();
-        place(&mut placed);
-        for (copy, panel) in out.iter_mut().zip(placed) {
-            copy.panel.grid = panel.grid;
-        }
+        place(out.iter_mut().map(|c| &mut c.grid));
     }
     out
 }
@@ -124,7 +125,7 @@ mod tests {
                 let row = s.row.iter().map(|_| format!("row {} {}", s.key, s.scoped[0].1.values[0]));
                 let panels = s.panels.iter().map(|c| {
                     let v = c.scoped.first().map_or("", |(_, b)| b.values[0].as_str());
-                    format!("{}:{v}@{},{}", c.key, c.panel.grid.x, c.panel.grid.y)
+                    format!("{}:{v}@{},{}", c.key, c.grid.x, c.grid.y)
                 });
                 row.chain(panels).collect::<Vec<_>>()
             })

@@ -26,6 +26,7 @@ pub(crate) struct Plot {
     pub(crate) rules: Vec<Rule>,
     pub(crate) events: Vec<EventMark>,
     pub(crate) marks: Vec<SeriesMarks>,
+    pub(crate) texts: Vec<Inscription>,
     /// Definitions of gradients.
     pub(crate) gradients: Vec<Gradient>,
 }
@@ -62,6 +63,17 @@ pub(crate) struct EventMark {
     pub(crate) to: f64,
     pub(crate) color: String,
     pub(crate) text: String,
+}
+
+/// A text over the marks; shares of the width and of the height, from the top.
+#[derive(Debug)]
+pub(crate) struct Inscription {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    /// Which end of the text stands there, as SVG names it.
+    pub(crate) anchor: &'static str,
+    pub(crate) text: String,
+    pub(crate) color: String,
 }
 
 /// What is drawn of one series.
@@ -135,6 +147,7 @@ impl Plot {
         out.push_str("<div class=\"canvas\">");
         self.write_grid(out);
         self.write_marks(out);
+        self.write_texts(out);
         out.push_str("</div>");
         if let Some(axis) = &self.right {
             write_axis(axis, true, out);
@@ -246,6 +259,26 @@ impl Plot {
                  vector-effect=\"non-scaling-stroke\"/>",
                 rule.color
             );
+        }
+        out.push_str("</svg>");
+    }
+}
+
+impl Plot {
+    fn write_texts(&self, out: &mut String) {
+        if self.texts.is_empty() {
+            return;
+        }
+        out.push_str("<svg class=\"texts\" aria-hidden=\"true\">");
+        for t in &self.texts {
+            let (x, y) = (percent(t.x), percent(t.y));
+            let _ = write!(
+                out,
+                "<text x=\"{x}%\" y=\"{y}%\" font-size=\"12\" text-anchor=\"{}\" fill=\"{}\">",
+                t.anchor, t.color
+            );
+            escape_into(&t.text, out);
+            out.push_str("</text>");
         }
         out.push_str("</svg>");
     }

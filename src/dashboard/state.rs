@@ -9,6 +9,7 @@ use promontory_model::{Cancel, Cancelled};
 use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 
+use super::parts::Pages;
 use super::provider::{Catalog, Provider};
 use super::source::SharedSource;
 use super::store::Store;
@@ -91,6 +92,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Arc<DashboardSettings>,
     pub(crate) source: SharedSource,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the parts of a page share.
+    pub(crate) pages: Pages,
     places: Arc<Semaphore>,
 }
 
@@ -99,7 +102,7 @@ impl Dashboards {
     #[must_use]
     pub fn new(source: SharedSource, clock: Arc<dyn Clock>, settings: Arc<DashboardSettings>) -> Self {
         let places = Arc::new(Semaphore::new(settings.options.load().concurrency.max(1)));
-        Self(Arc::new(Inner { settings, source, clock, places }))
+        Self(Arc::new(Inner { settings, source, clock, pages: Pages::default(), places }))
     }
 }
 

@@ -15,7 +15,7 @@ use promontory_storage::vfs::{RealVfs, Vfs, VfsError, replace};
 use serde_json::{Value, json};
 
 use super::json::{integer, string};
-use super::load::{LoadError, load};
+use super::load::{LoadError, load, unwrapped};
 use super::model::slug;
 use super::provider::{Catalog, Entry};
 
@@ -210,14 +210,6 @@ impl Store {
         let name = |i: usize| if i == 1 { format!("{stem}.json") } else { format!("{stem}-{i}.json") };
         let free = (1..=taken.len() + 1).map(name).find(|n| !taken.contains(n));
         dir.join(free.unwrap_or_else(|| name(taken.len() + 2)))
-    }
-}
-
-/// The dashboard inside of what an API wraps around it.
-pub(crate) fn unwrapped(mut value: Value) -> Value {
-    match value.get_mut("dashboard") {
-        Some(inner) if inner.is_object() => inner.take(),
-        _ => value,
     }
 }
 

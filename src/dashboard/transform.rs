@@ -16,9 +16,9 @@ use serde_json::Value;
 use super::frame::{Field, Frame, NO_TIME, Values};
 use super::json::{at, flag, list, number, string, strings, text};
 use super::model::Panel;
+use super::pattern::Pattern;
 use super::query::PanelData;
 use super::units::js_number;
-use super::variables::js_regex;
 
 /// Rows of a table that a transformation makes.
 const ROWS_MAX: usize = 20_000;
@@ -63,7 +63,7 @@ pub(crate) fn apply(panel: &Panel, data: &mut PanelData, interpolate: &dyn Fn(&s
         let (taken, kept) = match text(transformation, "filter.options") {
             None => (frames, Vec::new()),
             Some(pattern) => {
-                let pattern = js_regex(pattern).ok();
+                let pattern = Pattern::new(pattern).ok();
                 frames.into_iter().partition(|f| pattern.as_ref().is_none_or(|p| p.is_match(&f.ref_id)))
             }
         };
@@ -175,7 +175,7 @@ fn filter_fields(mut frame: Frame, options: &Value) -> Frame {
     let matches = |side: &str, field: &Field| {
         let names = strings(options, &format!("{side}.names"));
         let pattern = string(options, &format!("{side}.pattern"));
-        let by_pattern = !pattern.is_empty() && js_regex(&pattern).is_ok_and(|r| r.is_match(field.shown()));
+        let by_pattern = !pattern.is_empty() && Pattern::new(&pattern).is_ok_and(|r| r.is_match(field.shown()));
         let is_set = !names.is_empty() || !pattern.is_empty();
         is_set.then(|| by_pattern || names.iter().any(|n| n == field.shown()))
     };
@@ -235,10 +235,10 @@ fn passes(field: &Field, row: usize, filter: &Value) -> bool {
 }
 
 fn filter_frames(mut frames: Vec<Frame>, options: &Value) -> Vec<Frame> {
-    if let Some(Ok(include)) = text(options, "include").filter(|p| !p.is_empty()).map(js_regex) {
+    if let Some(Ok(include)) = text(options, "include").filter(|p| !p.is_empty()).map(Pattern::new) {
         frames.retain(|f| include.is_match(&f.ref_id));
     }
-    if let Some(Ok(exclude)) = text(options, "exclude").filter(|p| !p.is_empty()).map(js_regex) {
+    if let Some(Ok(exclude)) = text(options, "exclude").filter(|p| !p.is_empty()).map(Pattern::new) {
         frames.retain(|f| !exclude.is_match(&f.ref_id));
     }
     frames
@@ -248,7 +248,7 @@ fn rename(mut frame: Frame, options: &Value) -> Frame {
     // Unlike elsewhere the pattern is not anchored.
     let pattern = string(options, "regex");
     let pattern = if pattern.starts_with('/') { pattern } else { format!("/{}/", pattern.replace('/', "\\/")) };
-    let Ok(pattern) = js_regex(&pattern) else { return frame };
+    let Ok(pattern) = Pattern::new(&pattern) else { return frame };
     let template = js_template(&string(options, "renamePattern"));
     for field in frame.fields.iter_mut().filter(|f| !f.is_time()) {
         field.display = pattern.replace(field.shown(), template.as_str()).into_owned();

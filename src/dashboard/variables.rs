@@ -11,6 +11,7 @@ use promontory_promql::value::{SampleValue, Value};
 use super::adhoc::{self, Filter};
 use super::interpolate::{Binding, Context, interpolate, names};
 use super::model::{VariableDef, VariableKind};
+use super::pattern::Pattern;
 use super::source::{DataSource, SourceError};
 use super::timerange::{Window, interval_text, parse_interval, round_interval};
 
@@ -297,7 +298,7 @@ fn filter(found: Vec<String>, pattern: &str) -> Found {
     if pattern.is_empty() {
         return Ok(found.into_iter().filter_map(|v| keep(Choice { text: v.clone(), value: v }, &mut seen)).collect());
     }
-    let regex = js_regex(pattern).map_err(|e| format!("regex {pattern}: {e}"))?;
+    let regex = Pattern::new(pattern).map_err(|e| format!("regex {pattern}: {e}"))?;
     let choice = |line: &str| {
         let captures = regex.captures(line)?;
         let group = |name: &str| captures.name(name).map(|m| m.as_str().to_owned());
@@ -314,24 +315,6 @@ fn filter(found: Vec<String>, pattern: &str) -> Found {
         Some(Choice { text: value.clone(), value })
     };
     Ok(found.iter().filter_map(|line| choice(line)).filter_map(|c| keep(c, &mut seen)).collect())
-}
-
-/// Compiles `/…/flags` as it is and anything else anchored, as Grafana reads patterns.
-pub(crate) fn js_regex(pattern: &str) -> Result<regex::Regex, String> {
-    const COMPILED_BYTES_MAX: usize = 1 << 20;
-    let (body, flags) = match pattern.strip_prefix('/').and_then(|p| p.rsplit_once('/')) {
-        Some((body, flags)) => (body.to_owned(), flags),
-        None => (format!("^(?:{pattern})$"), ""),
-    };
-    // `\/` needs its backslash in JavaScript only.
-    let body = body.replace("\\/", "/");
-    regex::RegexBuilder::new(&body)
-        .case_insensitive(flags.contains('i'))
-        .dot_matches_new_line(flags.contains('s'))
-        .multi_line(flags.contains('m'))
-        .size_limit(COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|e| e.to_string().lines().last().unwrap_or("").trim().to_owned())
 }
 
 fn sort(all: &mut [Choice], how: i64) {

@@ -169,6 +169,41 @@ fn a_dashboard_is_used_by_hand() {
     browser.expect_quiet();
 }
 
+const STATES: &str = r#"{"uid": "states", "title": "States", "panels": [
+    {"id": 1, "type": "state-timeline", "title": "States", "gridPos": {"x": 0, "y": 0, "w": 24, "h": 8},
+     "fieldConfig": {"defaults": {"mappings": [{"type": "value", "options": {"1": {"text": "fine", "color": "green"}}}]}},
+     "targets": [{"expr": "healthy", "legendFormat": "{{job}}"}]}]}"#;
+
+#[test]
+fn states_are_told_and_a_page_follows_its_interval() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let samples = gauges("healthy", &[("job=\"a\"", 0.0), ("job=\"b\"", 0.0)]);
+    let server = server(dir.path(), &samples, &[("states.json", STATES)]);
+    browser.goto(&address(&server, "/d/states/x?refresh=1s"));
+    browser.until("return document.querySelectorAll('.texts text').length === 2");
+    assert_eq!(browser.text("return document.querySelector('.legend').innerText.trim()"), "fine");
+
+    // The page asks for its panels again by itself.
+    browser.js("document.querySelector('#panel-1 .body').dataset.old = 1");
+    browser.until("return !document.querySelector('[data-old]')");
+
+    // Under the mouse: the series, its state, and how long it lasts.
+    browser.goto(&address(&server, "/d/states/x"));
+    browser.hover("#panel-1 .canvas", 0.5, 0.25);
+    browser.until("return document.querySelector('.tip')?.innerText.includes('fine for 1h')");
+    assert_eq!(browser.text("return document.querySelector('.tip td:nth-child(2)').innerText"), "a");
+
+    // Light and dark, as the reader turns them.
+    let back = "return getComputedStyle(document.body.parentElement).backgroundColor";
+    let before = browser.text(back);
+    browser.goto(&address(&server, "/d/states/x?theme=light"));
+    assert_ne!(browser.text(back), before);
+    browser.click("[data-do=theme]");
+    browser.until("return !location.search.includes('theme') && document.documentElement.dataset.theme === 'dark'");
+    browser.expect_quiet();
+}
+
 #[test]
 fn explore_completes_and_answers() {
     let Some(browser) = Browser::start() else { return };

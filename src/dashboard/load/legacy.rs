@@ -1,13 +1,17 @@
 //! Old forms to new ones: `rows`, the `graph` and `singlestat` panels, and options of early versions.
 //!
-//! Works on JSON, so that the reader knows one form only.
+//! Works on JSON, so that the reader knows one form only. Panels of plugins that mean what one of ours does become
+//! that one in `plugins`, old tables in `table`.
 //!
 //! # Source
 //! The mapping is that of Grafana's own migrations.
 
+mod plugins;
+mod table;
+
 use serde_json::{Map, Value, json};
 
-use crate::dashboard::json::{as_number, at, flag, integer, list, number, set, string, strings, text};
+use crate::dashboard::json::{as_number, at, flag, integer, list, number, scalar_text, set, string, strings, text};
 
 /// Brings a whole dashboard up to date.
 pub(super) fn upgrade(root: &mut Value) {
@@ -16,12 +20,20 @@ pub(super) fn upgrade(root: &mut Value) {
         set(root, "panels", Value::Array(panels));
     }
     let Some(panels) = root.get_mut("panels").and_then(Value::as_array_mut) else { return };
+    panels.retain(|p| !is_saved_copy(p));
     for panel in panels {
         upgrade_panel(panel);
         if let Some(nested) = panel.get_mut("panels").and_then(Value::as_array_mut) {
+            nested.retain(|p| !is_saved_copy(p));
             nested.iter_mut().for_each(upgrade_panel);
         }
     }
+}
+
+/// Whether a panel is a copy of one that repeats. Early files hold the copies of their last reader.
+fn is_saved_copy(panel: &Value) -> bool {
+    let repeats = !string(panel, "repeat").is_empty() && flag(panel, "repeatedByRow") != Some(true);
+    integer(panel, "repeatPanelId").is_some() && !repeats
 }
 
 /// Rows of panels with a span of twelfths become rows of the grid.
@@ -30,7 +42,7 @@ fn rows_to_panels(root: &Value) -> Vec<Value> {
     let mut y = 0i64;
     let rows = list(root, "rows");
     let titled = rows.iter().any(|r| flag(r, "showTitle") == Some(true) || flag(r, "collapse") == Some(true));
-    for row in rows {
+    for row in rows.iter().filter(|r| integer(r, "repeatRowId").is_none() || !string(r, "repeat").is_empty()) {
         let height = row_height(row);
         if titled || rows.len() > 1 && !string(row, "title").is_empty() && flag(row, "showTitle") != Some(false) {
             out.push(json!({
@@ -82,11 +94,16 @@ fn row_height(row: &Value) -> i64 {
 }
 
 fn upgrade_panel(panel: &mut Value) {
+    if let Some(most) = integer(panel, "minSpan").filter(|s| *s > 0 && integer(panel, "maxPerRow").is_none()) {
+        // Copies of equal width fill a line; the least width was told in columns of the grid.
+        let most = [24, 12, 8, 6, 4, 3, 2, 1].into_iter().find(|n| n * most <= 24).unwrap_or(1);
+        set(panel, "maxPerRow", json!(most));
+    }
     match text(panel, "type") {
         Some("graph") => graph(panel),
-        Some("singlestat" | "grafana-singlestat-panel") => singlestat(panel),
-        Some("grafana-piechart-panel") => set(panel, "type", json!("piechart")),
-        Some("table-old") => set(panel, "type", json!("table")),
+        Some("singlestat" | "grafana-singlestat-panel" | "blackmirror1-singlestat-math-panel") => singlestat(panel),
+        Some("table-old") => table::upgrade(panel),
+        Some("table") if table::is_old(panel) => table::upgrade(panel),
         Some("heatmap") => heatmap(panel),
         Some("text") => {
             for key in ["mode", "content"] {
@@ -98,7 +115,8 @@ fn upgrade_panel(panel: &mut Value) {
             }
         }
         Some("gauge" | "stat" | "bargauge") => field_options(panel),
-        _ => {}
+        Some(_) => plugins::upgrade(panel),
+        None => {}
     }
 }
 
@@ -137,6 +155,15 @@ fn heatmap(panel: &mut Value) {
             set(panel, to, value);
         }
     }
+    for (axis, sizes) in
+        [("xBuckets", ["xBucketSize", "xBucketNumber"]), ("yBuckets", ["yBucketSize", "yBucketNumber"])]
+    {
+        let given = |name: &str| panel.get(name).and_then(scalar_text).filter(|v| !v.is_empty());
+        let found = ["size", "count"].into_iter().zip(sizes).find_map(|(mode, name)| Some((mode, given(name)?)));
+        if let Some((mode, value)) = found {
+            set(panel, &format!("options.calculation.{axis}"), json!({"mode": mode, "value": value}));
+        }
+    }
     if let Some(scheme) = text(panel, "options.color.scheme").map(|s| s.trim_start_matches("interpolate").to_owned()) {
         set(panel, "options.color.scheme", Value::String(scheme));
     }
@@ -172,7 +199,45 @@ fn regex_or_name(alias: &str) -> (&'static str, Value) {
     if alias.len() > 2 && alias.starts_with('/') { ("byRegexp", json!(alias)) } else { ("byName", json!(alias)) }
 }
 
+/// A graph whose horizontal axis is not the time: a bar per series, or how often values occur.
+fn graph_without_time(panel: &mut Value, mode: &str) {
+    let old = panel.clone();
+    let mut defaults = json!({"color": {"mode": "palette-classic"}});
+    for (path, value) in axis(list(&old, "yaxes").first().unwrap_or(&Value::Null)) {
+        set(&mut defaults, &path, value);
+    }
+    set(panel, "fieldConfig", json!({"defaults": defaults, "overrides": graph_overrides(&old)}));
+    let (kind, options) = match mode {
+        "histogram" => (
+            "histogram",
+            json!({"bucketCount": number(&old, "xaxis.buckets"), "legend": graph_options(&old)["legend"]}),
+        ),
+        _ => {
+            let calc = strings(&old, "xaxis.values").first().map_or("sum", |c| calc_of(c)).to_owned();
+            (
+                "bargauge",
+                json!({"reduceOptions": {"calcs": [calc], "values": false}, "orientation": "auto", "displayMode": "basic"}),
+            )
+        }
+    };
+    set(panel, "options", options);
+    set(panel, "type", json!(kind));
+}
+
+/// The calculation that an old panel calls so.
+fn calc_of(name: &str) -> &str {
+    match name {
+        "current" => "lastNotNull",
+        "avg" => "mean",
+        "total" => "sum",
+        other => other,
+    }
+}
+
 fn graph(panel: &mut Value) {
+    if let Some(mode @ ("series" | "histogram")) = text(panel, "xaxis.mode").map(str::to_owned).as_deref() {
+        return graph_without_time(panel, mode);
+    }
     let old = panel.clone();
     let mut defaults = json!({});
     for (path, value) in axis(list(&old, "yaxes").first().unwrap_or(&Value::Null)) {
@@ -370,12 +435,7 @@ fn singlestat(panel: &mut Value) {
         set(panel, "type", json!("stat"));
         return;
     }
-    let calc = match text(&old, "valueName").unwrap_or("avg") {
-        "current" => "lastNotNull",
-        "avg" => "mean",
-        "total" => "sum",
-        other => other,
-    };
+    let calc = calc_of(text(&old, "valueName").unwrap_or("avg"));
     let is_gauge = flag(&old, "gauge.show").unwrap_or(false);
     let mut defaults = json!({});
     for (from, to) in [("format", "unit"), ("decimals", "decimals")] {
@@ -405,11 +465,15 @@ fn singlestat(panel: &mut Value) {
     let background = flag(&old, "colorBackground").unwrap_or(false);
     let colored = flag(&old, "colorValue").unwrap_or(false);
     set(panel, "fieldConfig", json!({"defaults": defaults, "overrides": []}));
+    // A column matters in a table only; other panels have kept one from earlier days.
+    let is_table = list(&old, "targets").iter().any(|t| text(t, "format") == Some("table"));
+    let column = text(&old, "tableColumn").filter(|c| is_table && !c.is_empty());
+    let fields = column.map(|c| format!("/^{}$/", regex::escape(c))).unwrap_or_default();
     set(
         panel,
         "options",
         json!({
-            "reduceOptions": {"calcs": [calc], "values": false},
+            "reduceOptions": {"calcs": [if calc == "name" { "lastNotNull" } else { calc }], "values": false, "fields": fields},
             "colorMode": if background { "background" } else if colored { "value" } else { "none" },
             "graphMode": if flag(&old, "sparkline.show") == Some(true) { "area" } else { "none" },
             "textMode": if calc == "name" { "name" } else { "value" },
@@ -420,19 +484,40 @@ fn singlestat(panel: &mut Value) {
     set(panel, "type", json!(if is_gauge { "gauge" } else { "stat" }));
 }
 
+/// Replacements of an old panel. It keeps those of values and those of ranges, and says which of them count.
 fn singlestat_mappings(old: &Value) -> Vec<Value> {
-    let mut out = Vec::new();
-    for map in list(old, "valueMaps") {
-        let (value, shown) = (string(map, "value"), string(map, "text"));
+    let by_range = match integer(old, "mappingType") {
+        Some(kind) => kind == 2,
+        None => list(old, "valueMaps").is_empty(),
+    };
+    if by_range { range_mappings(list(old, "rangeMaps")) } else { value_mappings(list(old, "valueMaps")) }
+}
+
+fn null_mapping(shown: &str) -> Value {
+    json!({"type": "special", "options": {"match": "null", "result": {"text": shown}}})
+}
+
+fn value_mappings(maps: &[Value]) -> Vec<Value> {
+    let mapping = |map: &Value| {
+        let value = at(map, "value").and_then(scalar_text).unwrap_or_default();
+        let shown = string(map, "text");
         if value == "null" {
-            out.push(json!({"type": "special", "options": {"match": "null", "result": {"text": shown}}}));
-        } else {
-            out.push(json!({"type": "value", "options": {value: {"text": shown}}}));
+            return null_mapping(&shown);
         }
-    }
-    for map in list(old, "rangeMaps") {
-        out.push(json!({"type": "range", "options": {
-            "from": number(map, "from"), "to": number(map, "to"), "result": {"text": string(map, "text")}}}));
-    }
-    out
+        json!({"type": "value", "options": {value: {"text": shown}}})
+    };
+    maps.iter().map(mapping).collect()
+}
+
+fn range_mappings(maps: &[Value]) -> Vec<Value> {
+    let mapping = |map: &Value| {
+        let shown = string(map, "text");
+        // Every panel begins with a range from null to null, which stands for no value and not for all.
+        if text(map, "from") == Some("null") || text(map, "to") == Some("null") {
+            return null_mapping(&shown);
+        }
+        json!({"type": "range", "options": {
+            "from": number(map, "from"), "to": number(map, "to"), "result": {"text": shown}}})
+    };
+    maps.iter().map(mapping).collect()
 }

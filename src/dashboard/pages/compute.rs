@@ -13,6 +13,7 @@ use crate::dashboard::params::Params;
 use crate::dashboard::query::{PanelData, QueryContext, run};
 use crate::dashboard::repeat::Copy;
 
+use super::dashlist;
 use super::request::Request;
 use super::view::{self, PanelInner};
 
@@ -24,7 +25,7 @@ pub(super) fn body_size(request: &Request, copy: &Copy, is_alone: bool) -> (f64,
     let (params, page_px) = (&request.params, request.page_px);
     let given =
         |name: &str| params.get(name).and_then(|v| v.parse::<f64>().ok()).filter(|v| (40.0..8000.0).contains(v));
-    let grid = copy.panel.grid;
+    let grid = copy.grid;
     let column = (page_px - 23.0 * 8.0) / 24.0;
     let (w, h) = if is_alone {
         (page_px, 760.0)
@@ -50,18 +51,13 @@ pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &C
         scrape_interval_ms: request.state.settings.scrape_interval_ms(),
         cancel,
     };
-    let mut data = if needs_data(&panel.kind)
-        && panel.foreign_source.is_none()
-        && crate::dashboard::panels::DRAWN.contains(&panel.kind.as_str())
-    {
-        run(panel, &context)
-    } else {
-        PanelData::default()
+    let mut data = match needs_data(&panel.kind) && panel.foreign_source.is_none() {
+        true => run(panel, &context),
+        false => PanelData::default(),
     };
     let lookup = |name: &str| request.lookup(&copy.scoped, name);
-    let none = (Vec::new(), Vec::new());
-    let (events, failed) = match panel.kind.as_str() {
-        "timeseries" | "state-timeline" | "status-history" | "heatmap" => request.events.get_or_init(|| {
+    let found = match panel.kind.as_str() {
+        "timeseries" | "state-timeline" | "status-history" | "heatmap" => request.found.events(|| {
             let defs: Vec<&AnnotationDef> =
                 request.dashboard().annotations.iter().filter(|d| request.shows(d)).collect();
             let mut failed = Vec::new();
@@ -71,8 +67,9 @@ pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &C
             events.extend(request.notes());
             (events, failed)
         }),
-        _ => &none,
+        _ => Arc::default(),
     };
+    let (events, failed) = &*found;
     data.notices.extend(failed.iter().cloned());
     crate::dashboard::transform::apply(panel, &mut data, &|text| interpolate(text, Context::Text, &lookup));
     let key = format!("p{}", copy.key.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
@@ -90,7 +87,11 @@ pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &C
         page: Some((&path, &request.params)),
     };
     let window = data.window.clone().unwrap_or_else(|| request.window.clone());
-    let body = draw(panel, &data, &window, &draw_context);
+    let body = match panel.kind.as_str() {
+        // What it lists is known to pages only.
+        "dashlist" => dashlist::draw(request, panel),
+        _ => draw(panel, &data, &window, &draw_context),
+    };
     let description = request.text(&panel.description, &copy.scoped);
     PanelInner {
         title: request.text(&panel.title, &copy.scoped),

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use crate::dashboard::check::check;
 use crate::dashboard::json::{string, text};
-use crate::dashboard::load::{Input, inputs, load, with_inputs};
+use crate::dashboard::load::{Input, inputs, load, unwrapped, with_inputs};
 use crate::dashboard::params::Params;
 use crate::dashboard::provider::{Catalog, Entry};
 use crate::dashboard::state::{Dashboards, Inner};
-use crate::dashboard::store::{Save, SaveError, Saved, Version, unwrapped};
+use crate::dashboard::store::{Save, SaveError, Saved, Version};
 use crate::dashboard::timerange::local;
 use crate::ui::shell::{fragment, is_own_page};
 use crate::ui::{Shell, page};

@@ -13,6 +13,7 @@ use crate::dashboard::frame::{Frame, NO_TIME, Values};
 use crate::dashboard::html::escape;
 use crate::dashboard::interpolate::{Context, interpolate};
 use crate::dashboard::json::{integer, list};
+use crate::dashboard::load::unwrapped;
 use crate::dashboard::query::{PanelData, QueryContext, run};
 use crate::dashboard::repeat::{Copy, expand};
 use crate::dashboard::state::Dashboards;
@@ -193,9 +194,9 @@ fn table(frame: &Frame, tz: &jiff::tz::TimeZone) -> String {
 /// The panel as its file has it.
 fn panel_json(source: &str, id: i64) -> String {
     let Ok(root) = serde_json::from_str::<Value>(source) else { return String::new() };
-    let root = root.get("dashboard").filter(|d| d.is_object()).unwrap_or(&root);
-    let nested = list(root, "rows").iter().chain(list(root, "panels")).flat_map(|p| list(p, "panels"));
-    let found = list(root, "panels").iter().chain(nested).find(|p| integer(p, "id") == Some(id));
+    let root = unwrapped(root);
+    let nested = list(&root, "rows").iter().chain(list(&root, "panels")).flat_map(|p| list(p, "panels"));
+    let found = list(&root, "panels").iter().chain(nested).find(|p| integer(p, "id") == Some(id));
     found.and_then(|p| serde_json::to_string_pretty(p).ok()).unwrap_or_default()
 }
 

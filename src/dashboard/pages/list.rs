@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::dashboard::interpolate::percent_encode;
+use crate::dashboard::load::unwrapped;
 use crate::dashboard::params::Params;
 use crate::dashboard::provider::{Catalog, Entry};
 use crate::dashboard::state::Dashboards;
@@ -33,7 +34,7 @@ pub(super) async fn catalog(state: &Dashboards) -> Arc<Catalog> {
     inner.run(work).await.unwrap_or_default()
 }
 
-fn is_match(entry: &Entry, query: &str, tags: &[String]) -> bool {
+pub(super) fn is_match(entry: &Entry, query: &str, tags: &[String]) -> bool {
     let text = format!("{} {} {}", entry.dashboard.title, entry.folder, entry.dashboard.tags.join(" ")).to_lowercase();
     query.to_lowercase().split_whitespace().all(|word| text.contains(word))
         && tags.iter().all(|t| entry.dashboard.tags.contains(t))
@@ -182,10 +183,7 @@ pub(super) async fn source(State(state): State<Dashboards>, Path(uid): Path<Stri
         return json_response(StatusCode::NOT_FOUND, &json!({"message": "Dashboard not found"}));
     };
     let d = &entry.dashboard;
-    let mut dashboard: Value = serde_json::from_str(&entry.source).unwrap_or(Value::Null);
-    if let Some(inner) = dashboard.get_mut("dashboard").filter(|d| d.is_object()) {
-        dashboard = inner.take();
-    }
+    let mut dashboard = unwrapped(serde_json::from_str(&entry.source).unwrap_or(Value::Null));
     if let Some(object) = dashboard.as_object_mut() {
         object.insert("uid".to_owned(), json!(d.uid));
         object.insert("id".to_owned(), json!(numeric_id(&d.uid)));

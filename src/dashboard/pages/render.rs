@@ -11,8 +11,7 @@ use base64::Engine as _;
 use crate::dashboard::color::Theme;
 use crate::dashboard::params::Params;
 use crate::dashboard::render::{
-    PagePanel, PageSection, Palette, PictureError, SCALE, SIDE_PX, check_size, page as page_svg, panel as panel_svg,
-    png,
+    PagePanel, PageSection, Palette, PictureError, SCALE, SIDE_PX, Scale, page as page_svg, panel as panel_svg, png,
 };
 use crate::dashboard::repeat::{Copy, expand};
 use crate::dashboard::state::Dashboards;
@@ -32,7 +31,7 @@ const PAGE_PX: f64 = 1440.0;
 struct Picture {
     width: Option<f64>,
     height: Option<f64>,
-    scale: f64,
+    scale: Scale,
     is_svg: bool,
 }
 
@@ -44,7 +43,9 @@ impl Picture {
         Self {
             width: side("width"),
             height: side("height"),
-            scale: number("scale").or(number("deviceScaleFactor")).unwrap_or(1.0).clamp(SCALE.0, SCALE.1),
+            scale: number("scale")
+                .or(number("deviceScaleFactor"))
+                .map_or(Scale::Fitting, |s| Scale::Exactly(s.clamp(SCALE.0, SCALE.1))),
             is_svg: params.get("format") == Some("svg"),
         }
     }
@@ -73,7 +74,7 @@ pub(super) async fn panel(
     let key = key.ok_or_else(|| (StatusCode::BAD_REQUEST, "panelId is missing\n").into_response())?;
     let picture = Picture::of(&params);
     let (width, height) = (picture.width.unwrap_or(PANEL_PX.0), picture.height.unwrap_or(PANEL_PX.1));
-    check_size(width, height, picture.scale).map_err(|e| refused(&e))?;
+    picture.scale.of(width, height).map_err(|e| refused(&e))?;
     let deadline = state.0.deadline();
     let mut request = understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await?;
     let found = only(expand(request.dashboard(), &request.variables), &key);
@@ -130,7 +131,7 @@ fn placed(inner: PanelInner, copy: &Copy) -> PagePanel {
         title: inner.title,
         note: inner.note,
         body: inner.body,
-        grid: copy.panel.grid,
+        grid: copy.grid,
         is_transparent: copy.panel.transparent,
     }
 }

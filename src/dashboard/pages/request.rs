@@ -1,7 +1,7 @@
 //! A request for a dashboard, understood: the dashboard, its variables and window, the zone and the colours.
 
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use crate::dashboard::color::Theme;
 use crate::dashboard::interpolate::{Binding, Context, interpolate, query_params};
 use crate::dashboard::model::{AnnotationDef, Dashboard};
 use crate::dashboard::params::Params;
+use crate::dashboard::parts::{Found, Key};
 use crate::dashboard::provider::{Catalog, Entry};
 use crate::dashboard::state::{Dashboards, Inner};
 use crate::dashboard::store::{Note, NoteFilter};
@@ -38,15 +39,15 @@ pub(crate) struct Request {
     pub(crate) tz_is_browsers: bool,
     pub(crate) theme: Theme,
     pub(crate) theme_choice: ThemeChoice,
-    pub(crate) variables: Variables,
+    pub(crate) variables: Arc<Variables>,
     pub(crate) now_ms: i64,
     pub(crate) hidden: HashSet<String>,
     /// Width that all panels of a row have together, CSS pixels.
     pub(crate) page_px: f64,
     /// Width and height of a panel's body where something other than the grid says so, CSS pixels.
     pub(crate) body_px: Option<(f64, f64)>,
-    /// Asked for by the first panel that shows them.
-    pub(super) events: OnceLock<(Vec<Event>, Vec<String>)>,
+    /// What this page and its parts share.
+    pub(super) found: Found,
 }
 
 /// The zone of the page: the address, else the dashboard, else the browser's as a cookie tells, else UTC.
@@ -127,6 +128,14 @@ impl Request {
     }
 }
 
+/// How much of a page is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// One panel of a page that was asked for before.
+    Part,
+}
+
 /// Finds the dashboard and resolves its variables. Returns the not-found page otherwise.
 pub(super) async fn understand(
     state: &Dashboards,
@@ -135,8 +144,31 @@ pub(super) async fn understand(
     headers: &HeaderMap,
     cancel: &Cancel,
 ) -> Result<Request, Response> {
+    understand_extent(state, uid, pairs, headers, cancel, Extent::Whole).await
+}
+
+/// The same for one panel of a page; its variables may be a moment old.
+pub(super) async fn understand_part(
+    state: &Dashboards,
+    uid: &str,
+    pairs: Vec<(String, String)>,
+    headers: &HeaderMap,
+    cancel: &Cancel,
+) -> Result<Request, Response> {
+    understand_extent(state, uid, pairs, headers, cancel, Extent::Part).await
+}
+
+async fn understand_extent(
+    state: &Dashboards,
+    uid: &str,
+    pairs: Vec<(String, String)>,
+    headers: &HeaderMap,
+    cancel: &Cancel,
+    extent: Extent,
+) -> Result<Request, Response> {
     let wanted = uid.to_owned();
-    let found = understand_of(state, move |catalog| catalog.get(&wanted).cloned(), pairs, headers, cancel).await?;
+    let find = move |catalog: &Catalog| catalog.get(&wanted).cloned();
+    let found = understood(state, find, pairs, headers, cancel, extent).await?;
     found.ok_or_else(|| {
         let theme = ThemeChoice::choose(None, headers);
         not_found(uid, theme)
@@ -150,6 +182,17 @@ pub(super) async fn understand_of(
     pairs: Vec<(String, String)>,
     headers: &HeaderMap,
     cancel: &Cancel,
+) -> Result<Option<Request>, Response> {
+    understood(state, find, pairs, headers, cancel, Extent::Whole).await
+}
+
+async fn understood(
+    state: &Dashboards,
+    find: impl FnOnce(&Catalog) -> Option<Entry> + Send + 'static,
+    pairs: Vec<(String, String)>,
+    headers: &HeaderMap,
+    cancel: &Cancel,
+    extent: Extent,
 ) -> Result<Option<Request>, Response> {
     let inner = state.0.clone();
     let now_ms = inner.now_ms();
@@ -166,8 +209,13 @@ pub(super) async fn understand_of(
             let from = params.get("from").unwrap_or(&d.from);
             let to = params.get("to").unwrap_or(&d.to);
             let window = Window::new(from, to, now_ms, &tz);
-            let variables =
-                resolve(&d.variables, &|name| params.variable(name), &window, inner.source.as_ref(), &cancel);
+            let find = || resolve(&d.variables, &|name| params.variable(name), &window, inner.source.as_ref(), &cancel);
+            let key = Key::new(from, to, &tz_name, &params);
+            let now_ns = inner.clock.monotonic_ns();
+            let found = match extent {
+                Extent::Whole => inner.pages.whole(&d, key, now_ns, find),
+                Extent::Part => inner.pages.part(&d, key, now_ns, find),
+            };
             let hidden = params.all("hide").into_iter().collect();
             let state = inner.clone();
             Some(Request {
@@ -180,12 +228,12 @@ pub(super) async fn understand_of(
                 tz_is_browsers,
                 theme,
                 theme_choice,
-                variables,
+                variables: found.variables.clone(),
+                found,
                 now_ms,
                 hidden,
                 page_px: PAGE_PX,
                 body_px: None,
-                events: OnceLock::new(),
             })
         }
     };

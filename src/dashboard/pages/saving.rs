@@ -9,10 +9,10 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::dashboard::json::{at, flag, integer, list, scalar_text, string, text};
-use crate::dashboard::load::with_inputs;
+use crate::dashboard::load::{unwrapped, with_inputs};
 use crate::dashboard::provider::Catalog;
 use crate::dashboard::state::{Dashboards, Inner};
-use crate::dashboard::store::{Save, SaveError, Saved, Store, Version, unwrapped};
+use crate::dashboard::store::{Save, SaveError, Saved, Store, Version};
 use crate::dashboard::timerange::local;
 use crate::ui::shell::is_own_page;
 

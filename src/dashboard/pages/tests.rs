@@ -232,7 +232,17 @@ fn bars_by_category_and_calculated_cells_are_drawn() {
         {"id": 4, "type": "heatmap", "targets": [{"expr": "up2"}], "options": {"calculate": true}},
         {"id": 5, "type": "barchart", "targets": [{"expr": "up2"}]},
         {"id": 6, "type": "table", "targets": [{"expr": "sum by (job) (a)", "format": "table", "instant": true}],
-         "fieldConfig": {"defaults": {"custom": {"filterable": true, "width": 90, "cellOptions": {"type": "gauge", "mode": "lcd"}}}}}],
+         "fieldConfig": {"defaults": {"custom": {"filterable": true, "width": 90, "cellOptions": {"type": "gauge", "mode": "lcd"}}}}},
+        {"id": 7, "type": "state-timeline", "targets": [{"expr": "up"}],
+         "fieldConfig": {"defaults": {"mappings": [{"type": "value", "options": {"1": {"text": "OK", "color": "green"}}}]}}},
+        {"id": 8, "type": "xychart", "transformations": [{"id": "merge"}],
+         "targets": [{"refId": "A", "expr": "sum by (job) (a)", "format": "table", "instant": true},
+            {"refId": "B", "expr": "sum by (job) (b)", "format": "table", "instant": true}]},
+        {"id": 9, "type": "alertlist", "options": {"alertName": "High"}},
+        {"id": 11, "type": "geomap", "targets": [{"expr": "sum by (job) (a)", "format": "table", "instant": true}]},
+        {"id": 12, "type": "some-plugin", "targets": [{"expr": "up2"}]},
+        {"id": 13, "type": "some-plugin"},
+        {"id": 10, "type": "dashlist", "options": {"query": "K", "showSearch": true}}],
       "annotations": {"list": [{"name": "Up", "expr": "up{job=\"node\"}", "iconColor": "blue"}]}}"#;
     std::fs::write(dir.path().join("k.json"), json).unwrap();
     let router = router(state(vec![dir.path().to_owned()]));
@@ -255,6 +265,13 @@ fn bars_by_category_and_calculated_cells_are_drawn() {
         &["<col width=\"90\">", ">alpha</td>", "job ↑", "fill-opacity=\".18\""],
     );
     check(&router, "6?p6.find=zzz", &["No row has these words.", "value=\"zzz\""]);
+    check(&router, "7", &[">OK</text>", "</svg>OK</span>", "\"mode\":\"states\""]);
+    check(&router, "8", &["over Value #A", "stroke-linecap"]);
+    check(&router, "9", &["10.0.0.1:8000"]);
+    check(&router, "11", &["“geomap” are not drawn; this is the data", ">alpha</td>"]);
+    check(&router, "12", &["“some-plugin” are not drawn", "series over time"]);
+    check(&router, "13", &["“some-plugin” are not drawn.</div>"]);
+    check(&router, "10", &["href=\"/d/k/k\">K</a>"]);
 }
 
 #[test]
@@ -309,7 +326,8 @@ fn pictures_and_snapshots_are_had_by_address() {
         200,
         &["width=\"600\" height=\"300\"", "#ffffff"],
     );
-    check(&router, &format!("{panel}&width=9000&height=9000"), 400, &["32 million pixels"]);
+    check(&router, &format!("{panel}&width=9000&height=9000&scale=1"), 400, &["32 million pixels", "ask for"]);
+    check(&router, &format!("{panel}&width=9000&height=9000"), 200, &["width=\"9000\""]);
     check(&router, "/render/d-solo/golden?format=svg", 400, &["panelId is missing"]);
     check(&router, "/render/d-solo/golden?format=svg&panelId=99", 404, &["no panel 99"]);
     check(&router, "/render/d/none?format=svg", 404, &[]);

@@ -50,7 +50,7 @@ pub(crate) struct PanelView {
 
 impl PanelView {
     pub(crate) fn place(copy: &Copy, is_alone: bool) -> Self {
-        let grid = copy.panel.grid;
+        let grid = copy.grid;
         let look = if copy.panel.transparent { " transparent" } else { "" };
         let bare = if copy.panel.title.is_empty() { " untitled" } else { "" };
         let class = if is_alone {

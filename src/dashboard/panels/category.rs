@@ -240,7 +240,8 @@ fn axes(
     }
 }
 
-fn shorten(name: &str) -> String {
+/// A name that leaves room for the plot.
+pub(super) fn shorten(name: &str) -> String {
     const CHARS_MAX: usize = 24;
     if name.chars().count() <= CHARS_MAX {
         return name.to_owned();

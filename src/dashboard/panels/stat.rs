@@ -76,7 +76,9 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
 /// Values of text fields that `reduceOptions.fields` names.
 fn text_values(panel: &Panel, data: &PanelData) -> Vec<String> {
     let pattern = text(&panel.options, "reduceOptions.fields").filter(|f| !f.is_empty());
-    let Some(pattern) = pattern.and_then(|p| crate::dashboard::variables::js_regex(p).ok()) else { return Vec::new() };
+    let Some(pattern) = pattern.and_then(|p| crate::dashboard::pattern::Pattern::new(p).ok()) else {
+        return Vec::new();
+    };
     let fields = data.frames.iter().flat_map(|f| &f.fields).filter(|f| pattern.is_match(&f.display));
     let texts = fields.filter_map(|f| match &f.values {
         Values::Text(all) => all.iter().rev().flatten().next().cloned(),

@@ -80,10 +80,11 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
 
 fn columns<'a>(panel: &Panel, frame: &'a Frame, context: &DrawContext<'_>) -> Vec<Column<'a>> {
     let interpolate = |text: &str| context.text(text);
+    let rules = panel.field_config.rules(&interpolate);
     let mut numbers = 0;
     let mut out = Vec::new();
     for field in &frame.fields {
-        let config = panel.field_config.of(field, &frame.ref_id, &interpolate);
+        let config = rules.of(field, &frame.ref_id);
         let settings = Settings::of(&config, "thresholds");
         if field.is_number() {
             numbers += 1;

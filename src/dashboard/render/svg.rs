@@ -187,6 +187,8 @@ fn text(e: &Element, map: Map, drawing: &Drawing<'_>, out: &mut String) {
     let color = e.attribute("fill").unwrap_or("currentColor").replace("currentColor", drawing.color);
     // Labels of axes have no size of their own.
     let (size, y, opacity) = match size {
+        // Texts over a plot stand in the middle of their place.
+        Some(size) if e.attribute("y").is_some_and(|y| y.ends_with('%')) => (size, y + size * 0.35, ""),
         Some(size) => (size, y, ""),
         None if e.attribute("y").is_some_and(|y| y.ends_with('%')) => (11.0, y + 4.0, " fill-opacity=\".82\""),
         None => (11.0, y, " fill-opacity=\".82\""),

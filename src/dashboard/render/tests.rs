@@ -60,17 +60,24 @@ fn boxes_stand_where_the_page_has_them() {
 fn pictures_have_limits() {
     assert!(check_size(4000.0, 4000.0, 1.0).is_ok());
     let e = check_size(4000.0, 4000.0, 2.0).unwrap_err();
-    assert_eq!(e.to_string(), "4000x4000 at scale 2 is more than the 32 million pixels that a picture may have");
+    assert_eq!(
+        e.to_string(),
+        "4000x4000 at scale 2 is more than the 32 million pixels that a picture may have; ask for a smaller scale, width \
+         or height, for one panel (viewPanel=ID), or for format=svg"
+    );
+    assert_eq!(Scale::Fitting.of(1440.0, 1000.0), Ok(1.0));
+    assert_eq!(Scale::Fitting.of(1440.0, 40_000.0), Ok(0.74));
+    assert!(Scale::Fitting.of(10_000.0, 1e6).is_err());
 }
 
 #[cfg(feature = "png")]
 #[test]
 fn a_picture_has_its_size_and_its_ink() {
     let svg = draw("<div class=\"empty\">No data</div>", 300.0, 120.0);
-    let bytes = png(&svg, 2.0).unwrap();
+    let bytes = png(&svg, Scale::Exactly(2.0)).unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
     let side = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     assert_eq!((side(16), side(20)), (600, 240));
-    let without = png(&draw("", 300.0, 120.0), 2.0).unwrap();
+    let without = png(&draw("", 300.0, 120.0), Scale::Exactly(2.0)).unwrap();
     assert!(bytes.len() > without.len() + 200, "{} and {}", bytes.len(), without.len());
 }

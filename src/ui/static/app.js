@@ -147,6 +147,7 @@
     const targets = state.tooltip > 0 ? [...plots.keys()] : [canvas];
     for (const other of targets) cross(other, plots.get(other), ms);
     if (data.mode === "heatmap") return tipHeat(data, ms, depth, event);
+    if (data.mode === "states") return tipState(data, ms, depth, event);
     if (data.mode === "none") return;
     let rows = near(data, ms);
     let best = null;
@@ -177,6 +178,24 @@
     const i = Math.max(0, Math.min(grid.n - 1, Math.ceil((ms - grid.s) / grid.d)));
     const below = row > 0 ? data.series[row - 1].n : "";
     show(event, timeAt(grid, i), [{ color: "", name: below ? `${below} to ${s.n}` : `up to ${s.n}`, text: format(s.v[i], data.units[0]) }], 0);
+  };
+  // A while in its largest two units.
+  const lasting = (ms) => {
+    const units = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
+    let rest = Math.round(ms / 1000);
+    const out = [];
+    for (const [seconds, name] of units) {
+      const n = Math.floor(rest / seconds);
+      if (n > 0) out.push(n + name);
+      rest -= n * seconds;
+    }
+    return out.slice(0, 2).join(" ") || "0s";
+  };
+  const tipState = (data, ms, depth, event) => {
+    const s = data.series[Math.min(data.series.length - 1, Math.max(0, Math.floor(depth * data.series.length)))];
+    const stay = s.r.find(([from, to]) => ms - data.from >= from && ms - data.from < to);
+    const [text, color] = stay ? data.words[stay[2]] : ["No data", ""];
+    show(event, ms, [{ color, name: s.n, text: stay ? `${text} for ${lasting(stay[1] - stay[0])}` : text }], 0);
   };
   const show = (event, ms, rows, more) => {
     if (!tip) {
