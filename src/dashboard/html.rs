@@ -125,6 +125,9 @@ pub(crate) fn sanitize(html: &str) -> String {
             }
             continue;
         }
+        if *known == "img" && picture_elsewhere(&body[name_end..], &mut out) {
+            continue;
+        }
         out.push('<');
         out.push_str(known);
         attributes(known, &body[name_end..], &mut out);
@@ -145,6 +148,18 @@ pub(crate) fn sanitize(html: &str) -> String {
     out
 }
 
+/// Pages show no pictures of other servers, which would learn of every reader; a link stands in for one.
+fn picture_elsewhere(attributes: &str, out: &mut String) -> bool {
+    let Some(url) = attribute(attributes, "src").filter(|u| u.trim_start().starts_with("http")) else { return false };
+    let words = attribute(attributes, "alt").or(attribute(attributes, "title")).filter(|w| !w.trim().is_empty());
+    if is_safe_url(url) {
+        let quoted = |t: &str| t.replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+        let (url, words) = (quoted(url), quoted(words.unwrap_or("picture")));
+        out.push_str(&format!("<a href=\"{url}\" rel=\"noopener noreferrer\">{words}</a>"));
+    }
+    true
+}
+
 /// Where the tag that closes `name` begins.
 fn closing(text: &str, name: &str) -> Option<usize> {
     let is_it = |at: &usize| {
@@ -154,11 +169,16 @@ fn closing(text: &str, name: &str) -> Option<usize> {
     text.match_indices("</").map(|(at, _)| at).find(is_it)
 }
 
+/// The value of an attribute in quotes.
+fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
+    let at = attributes.find(&format!("{name}="))? + name.len() + 1;
+    let quote = attributes[at..].chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    attributes[at + 1..].split(quote).next()
+}
+
 /// The value of a property inside the attribute `style`.
 fn style<'a>(attributes: &'a str, property: &str) -> Option<&'a str> {
-    let at = attributes.find("style=")? + "style=".len();
-    let quote = attributes[at..].chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let inside = attributes[at + 1..].split(quote).next()?;
+    let inside = attribute(attributes, "style")?;
     let of = |rule: &'a str| rule.split_once(':').filter(|(name, _)| name.trim().eq_ignore_ascii_case(property));
     inside.split(';').find_map(of).map(|(_, value)| value.trim().trim_end_matches("!important").trim())
 }
@@ -281,6 +301,10 @@ mod tests {
         check("<font color=\"red\" onclick=x>x</font>", "<font color=\"red\">x</font>");
         check("</div></div>x<!-- c -->y", "xy");
         check("<svg onload=x><b>y", "<b>y</b>");
+        check(
+            "<img src=\"https://x/y.png?a=1\" alt='logo \"x\"'>",
+            "<a href=\"https://x/y.png?a=1\" rel=\"noopener noreferrer\">logo &quot;x&quot;</a>",
+        );
         check("a <b", "a &lt;b");
     }
 

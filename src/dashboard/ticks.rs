@@ -79,6 +79,10 @@ pub(crate) fn scale(data: Option<(f64, f64)>, config: RangeConfig) -> Scale {
         max = max.abs().max(min.abs());
         min = -max;
     }
+    if config.whole {
+        // Ticks stand at whole numbers, of which there must be some.
+        (min, max) = (min.floor(), max.ceil());
+    }
     min = config.min.unwrap_or(min);
     max = config.max.unwrap_or(max);
     if min >= max || !(max - min).is_finite() {
@@ -326,6 +330,7 @@ mod tests {
         check_scale(Some((0.2, 0.4)), RangeConfig { min: Some(0.0), max: Some(1.0), ..auto }, (0.0, 1.0));
         check_scale(Some((50.0, 100.0)), RangeConfig { soft_min: Some(0.0), ..auto }, (0.0, 105.0));
         check_scale(Some((-1.0, 3.0)), RangeConfig { centered_zero: true, ..auto }, (-3.4, 3.4));
+        check_scale(Some((0.2, 0.4)), RangeConfig { whole: true, ..auto }, (0.0, 1.0));
         check_scale(Some((3.0, 70.0)), RangeConfig { log: Some(10.0), ..auto }, (1.0, 100.0));
         check_scale(Some((5.0, 6.0)), RangeConfig { min: Some(10.0), ..auto }, (10.0, 11.0));
         check_scale(Some((0.0, 0.0)), RangeConfig { log: Some(2.0), ..auto }, (0.0625, 1.0));

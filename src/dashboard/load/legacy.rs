@@ -478,10 +478,16 @@ fn singlestat(panel: &mut Value) {
             "graphMode": if flag(&old, "sparkline.show") == Some(true) { "area" } else { "none" },
             "textMode": if calc == "name" { "name" } else { "value" },
             "showThresholdMarkers": flag(&old, "gauge.thresholdMarkers").unwrap_or(true),
-            "prefix": string(&old, "prefix"), "postfix": string(&old, "postfix"),
+            "prefix": string(&old, "prefix"), "postfix": postfix(&old),
         }),
     );
     set(panel, "type", json!(if is_gauge { "gauge" } else { "stat" }));
+}
+
+/// The text behind the number. An `s` once made a plural of a unit of time, which units do themselves now.
+fn postfix(old: &Value) -> &str {
+    let is_time = matches!(text(old, "format"), Some("s" | "ms" | "m" | "h" | "d" | "dtdurations" | "dtdurationms"));
+    text(old, "postfix").filter(|p| !(is_time && p.trim() == "s")).unwrap_or("")
 }
 
 /// Replacements of an old panel. It keeps those of values and those of ranges, and says which of them count.

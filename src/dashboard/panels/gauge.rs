@@ -19,6 +19,8 @@ const SWEEP_DEG: f64 = 240.0;
 const CENTER: (f64, f64) = (100.0, 96.0);
 const RADIUS: f64 = 74.0;
 const WIDTH: f64 = 22.0;
+/// Least size of a name, CSS pixels.
+const NAME_PX: f64 = 9.0;
 /// Size of the drawing in its own units.
 const VIEW: (f64, f64) = (200.0, 166.0);
 
@@ -107,14 +109,22 @@ fn one(panel: &Panel, single: &Single<'_>, many: bool, scale: f64, context: &Dra
     out.push_str("</text>");
     let title_px = text_px(panel, "titleSize");
     if many || !single.name.is_empty() && title_px.is_some() {
-        let fitting = (330.0 / name.chars().count().max(12) as f64).min(16.0);
+        // A name that would be too small to be read is cut instead.
+        let fitting = (330.0 / name.chars().count().max(12) as f64).max(NAME_PX / scale).min(16.0);
         let size = title_px.map_or(fitting, |px| (px / scale).clamp(4.0, 30.0));
+        let room = (VIEW.0 / (size * 0.56)) as usize;
         let _ = write!(
             out,
             "<text x=\"100\" y=\"156\" font-size=\"{}\" text-anchor=\"middle\" fill=\"currentColor\">",
             short(size)
         );
-        escape_into(&name, out);
+        if name.chars().count() > room {
+            let head: String = name.chars().take(room.saturating_sub(1)).collect();
+            escape_into(&head, out);
+            out.push('…');
+        } else {
+            escape_into(&name, out);
+        }
         out.push_str("</text>");
     }
     let _ = write!(out, "</svg><span class=\"sr\">{}: {}</span></div>", escape(&name), escape(&shown.text));

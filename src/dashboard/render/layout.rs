@@ -235,7 +235,8 @@ fn legend_height(e: &Element, area: Area) -> f64 {
     let (head, keys) = keys(e);
     if e.has_class("table") {
         let lines = keys.len() as f64 + if head.is_empty() { 0.0 } else { 1.0 };
-        return (lines * ROW_PX).min((area.h * 0.4 / ROW_PX).floor() * ROW_PX);
+        // A head without a line says nothing.
+        return (lines * ROW_PX).min((area.h * 0.4 / ROW_PX).floor().max(2.0) * ROW_PX);
     }
     let lines = list_places(&keys, area.w).last().map_or(0.0, |p| p.1 + 1.0);
     (lines * LINE_PX + 2.0).min((area.h * 0.38 / LINE_PX).floor() * LINE_PX + 2.0)

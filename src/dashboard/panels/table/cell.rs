@@ -48,8 +48,9 @@ pub(super) fn shown(c: &Column<'_>, row: usize, context: &DrawContext<'_>) -> Sh
     match &c.field.values {
         Values::Time(all) if all[row] == NO_TIME => plain(String::new()),
         Values::Time(all) => {
-            let custom =
-                (!c.settings.unit_id.is_empty()).then(|| c.settings.number_text(all[row] as f64, &context.look()));
+            // A unit for all columns is mostly none of times.
+            let is_of_times = ["time:", "dateTime"].iter().any(|u| c.settings.unit_id.starts_with(u));
+            let custom = is_of_times.then(|| c.settings.number_text(all[row] as f64, &context.look()));
             plain(custom.unwrap_or_else(|| local(all[row], context.tz)))
         }
         Values::Number(all) => number(all[row]),
