@@ -160,6 +160,12 @@ impl Call {
         call
     }
 
+    /// Sends the form `fields` to `url`.
+    #[must_use]
+    pub fn form(url: Url, fields: &[(&str, &str)]) -> Self {
+        Self::post(url, "application/x-www-form-urlencoded", url::form(fields))
+    }
+
     /// Adds a header; `value` is not shown.
     ///
     /// # Errors

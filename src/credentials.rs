@@ -157,16 +157,6 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The content type of a form.
-const FORM: &str = "application/x-www-form-urlencoded";
-
-/// A form as a body.
-fn form(fields: &[(&str, &str)]) -> String {
-    // A URL escapes parameters as a form does, but for the blank, which a form may write so too.
-    let text = Url::parse("http://form/").map(|base| base.with("", fields).to_string()).unwrap_or_default();
-    text.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default()
-}
-
 /// Something that is good for a time.
 #[derive(Debug, Clone)]
 struct Kept<T> {

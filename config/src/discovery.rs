@@ -77,6 +77,7 @@ mechanisms! {
     Docker(DockerSdConfig) "docker_sd_configs" "docker";
     DockerSwarm(DockerSwarmSdConfig) "dockerswarm_sd_configs" "dockerswarm";
     Ec2(Ec2SdConfig) "ec2_sd_configs" "ec2";
+    Ecs(EcsSdConfig) "ecs_sd_configs" "ecs";
     Eureka(EurekaSdConfig) "eureka_sd_configs" "eureka";
     Gce(GceSdConfig) "gce_sd_configs" "gce";
     Hetzner(HetznerSdConfig) "hetzner_sd_configs" "hetzner";
@@ -88,11 +89,14 @@ mechanisms! {
     Linode(LinodeSdConfig) "linode_sd_configs" "linode";
     Local(LocalSdConfig) "local_sd_configs" "local";
     Marathon(MarathonSdConfig) "marathon_sd_configs" "marathon";
+    Msk(MskSdConfig) "msk_sd_configs" "msk";
     Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
     OpenStack(OpenStackSdConfig) "openstack_sd_configs" "openstack";
+    Outscale(OutscaleSdConfig) "outscale_sd_configs" "outscale";
     OvhCloud(OvhCloudSdConfig) "ovhcloud_sd_configs" "ovhcloud";
     PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
     Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
+    Stackit(StackitSdConfig) "stackit_sd_configs" "stackit";
     Triton(TritonSdConfig) "triton_sd_configs" "triton";
     Uyuni(UyuniSdConfig) "uyuni_sd_configs" "uyuni";
     Vultr(VultrSdConfig) "vultr_sd_configs" "vultr";
@@ -129,13 +133,11 @@ const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YA
 pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("nerve_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
     NotBuilt::because("oci_sd_configs", Harmless::Empty, "its signed API is not spoken"),
-    NotBuilt::because("outscale_sd_configs", Harmless::Empty, "its signed API is not spoken"),
     NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
-    NotBuilt::because("stackit_sd_configs", Harmless::Empty, "its API is not spoken"),
 ];
 
 /// Roles of `aws_sd_configs` that are not built yet.
-const AWS_NOT_BUILT: [&str; 4] = ["ecs", "elasticache", "msk", "rds"];
+const AWS_NOT_BUILT: [&str; 2] = ["elasticache", "rds"];
 
 /// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,
 /// because nothing can make an address of it.
@@ -159,13 +161,16 @@ fn read_aws(field: &Field<'_>) -> Option<Discovery> {
     let role = fields.get("role")?;
     let found = match role.text()? {
         "ec2" => Discovery::Ec2(Box::new(Ec2SdConfig::read_from(&fields))),
+        "ecs" => Discovery::Ecs(Box::new(EcsSdConfig::read_from(&fields))),
         "lightsail" => Discovery::Lightsail(Box::new(LightsailSdConfig::read_from(&fields))),
+        "msk" => Discovery::Msk(Box::new(MskSdConfig::read_from(&fields))),
         name if AWS_NOT_BUILT.contains(&name) => {
-            role.problem(Problem::NotSupported { name: "role", reason: "only ec2 and lightsail of Amazon are asked" });
+            let reason = "only ec2, ecs, lightsail and msk of Amazon are asked";
+            role.problem(Problem::NotSupported { name: "role", reason });
             return None;
         }
         name => {
-            role.not_one_of(name, &[("ec2", ()), ("lightsail", ())]);
+            role.not_one_of(name, &["ec2", "ecs", "lightsail", "msk"].map(|role| (role, ())));
             return None;
         }
     };

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Answer, Call, Client, Connector, FetchError, JobClient, Offer, Url, UrlError, resolve};
+use super::{Answer, Call, Client, Connector, FetchError, JobClient, Offer, Url, UrlError, resolve, url};
 
 /// Bytes of an answer with a token.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -22,8 +22,8 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A token is not used in its last seconds, because it has to arrive while it is good.
 const MARGIN: Duration = Duration::from_secs(10);
-/// How long a signed assertion holds.
-const ASSERTION_SECS: i64 = 3_600;
+/// How long a signed assertion holds; it is used at once, and some servers take none that holds for longer.
+const ASSERTION_SECS: i64 = 600;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -145,29 +145,26 @@ impl Tokens {
     }
 
     async fn send(&self, style: Style, secret: &str) -> Result<Answer, OAuth2Error> {
-        let mut form = Form::default();
-        match &self.config.grant {
-            Grant::ClientCredentials { .. } => form.put("grant_type", CLIENT_CREDENTIALS),
+        let assertion;
+        let scopes = self.config.scopes.join(" ");
+        let mut form = match &self.config.grant {
+            Grant::ClientCredentials { .. } => vec![("grant_type", CLIENT_CREDENTIALS)],
             Grant::JwtBearer(bearer) => {
-                form.put("grant_type", JWT_BEARER);
-                form.put("assertion", &self.assertion(bearer)?);
+                assertion = self.assertion(bearer)?;
+                vec![("grant_type", JWT_BEARER), ("assertion", &assertion)]
             }
+        };
+        if !scopes.is_empty() {
+            form.push(("scope", &scopes));
         }
-        if !self.config.scopes.is_empty() {
-            form.put("scope", &self.config.scopes.join(" "));
-        }
-        for (name, value) in &self.config.endpoint_params {
-            form.put(name, value);
-        }
+        form.extend(self.config.endpoint_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let is_by_secret = matches!(self.config.grant, Grant::ClientCredentials { .. });
         if style == Style::Params && is_by_secret {
-            form.put("client_id", &self.config.client_id);
-            form.put("client_secret", secret);
+            form.extend([("client_id", self.config.client_id.as_str()), ("client_secret", secret)]);
         }
-        let url = Url::parse(&self.config.token_url)?;
-        let mut call = Call::post(url, "application/x-www-form-urlencoded", form.0);
+        let mut call = Call::form(Url::parse(&self.config.token_url)?, &form);
         if style == Style::Header {
-            let pair = format!("{}:{}", escaped(&self.config.client_id), escaped(secret));
+            let pair = format!("{}:{}", url::escaped(&self.config.client_id), url::escaped(secret));
             let pair = base64::engine::general_purpose::STANDARD.encode(pair);
             call = call.header("authorization", &format!("Basic {pair}")).map_err(fetch)?;
         }
@@ -190,6 +187,7 @@ impl Tokens {
             "aud": bearer.audience.as_ref().unwrap_or(&self.config.token_url),
             "iat": now,
             "exp": now + ASSERTION_SECS,
+            "jti": unique()?,
         });
         if !self.config.scopes.is_empty() {
             claims["scope"] = self.config.scopes.join(" ").into();
@@ -206,6 +204,13 @@ impl Tokens {
 
 fn fetch(error: FetchError) -> OAuth2Error {
     OAuth2Error::Fetch(Box::new(error))
+}
+
+/// A name that no other assertion has.
+fn unique() -> Result<String, OAuth2Error> {
+    let bytes: [u8; 16] =
+        ring::rand::generate(&ring::rand::SystemRandom::new()).map_err(|_| OAuth2Error::Key)?.expose();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn sign(algorithm: SignatureAlgorithm, pem: &str, message: &[u8]) -> Result<Vec<u8>, OAuth2Error> {
@@ -240,35 +245,4 @@ fn token(answer: &Answer) -> Result<Token, OAuth2Error> {
     let lifetime = seconds.filter(|s| *s > 0).map(Duration::from_secs);
     let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime.saturating_sub(MARGIN)));
     Ok(Token { header: format!("{kind} {token}"), until })
-}
-
-/// A form as a body.
-#[derive(Debug, Default)]
-struct Form(String);
-
-impl Form {
-    fn put(&mut self, name: &str, value: &str) {
-        if !self.0.is_empty() {
-            self.0.push('&');
-        }
-        self.0.push_str(&escaped(name));
-        self.0.push('=');
-        self.0.push_str(&escaped(value));
-    }
-}
-
-fn escaped(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' ' => out.push('+'),
-            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
 }

@@ -71,18 +71,23 @@ impl Url {
         let own = self.path.split('?').next().unwrap_or_default();
         let mut all = own.trim_end_matches('/').to_owned();
         escape(path, b"-_.~$&+,/:;=@", false, &mut all);
-        let mut separator = '?';
-        for (name, value) in params {
-            all.push(separator);
-            escape(name, b"-_.~", true, &mut all);
-            all.push('=');
-            escape(value, b"-_.~", true, &mut all);
-            separator = '&';
+        if !params.is_empty() {
+            all.push('?');
+            put_form(params, &mut all);
         }
         if all.is_empty() || all.starts_with('?') {
             all.insert(0, '/');
         }
         Self { origin: self.origin.clone(), path: all }
+    }
+
+    /// This URL with `part` after its own path: one part of it, in which slashes are escaped too.
+    #[must_use]
+    pub fn with_part(&self, part: &str) -> Self {
+        let mut path = self.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        path.push('/');
+        escape(part, b"-_.~", false, &mut path);
+        Self { origin: self.origin.clone(), path }
     }
 
     /// `http` or `https`.
@@ -193,6 +198,31 @@ impl Origin {
     }
 }
 
+/// `a=b&c=d`, escaped, as forms and queries are.
+pub(super) fn form(fields: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    put_form(fields, &mut out);
+    out
+}
+
+/// `text` as it stands in a form.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    escape(text, b"-_.~", true, &mut out);
+    out
+}
+
+fn put_form(fields: &[(&str, &str)], out: &mut String) {
+    for (i, (name, value)) in fields.iter().enumerate() {
+        if i > 0 {
+            out.push('&');
+        }
+        escape(name, b"-_.~", true, out);
+        out.push('=');
+        escape(value, b"-_.~", true, out);
+    }
+}
+
 fn escape(text: &str, kept: &[u8], plus: bool, out: &mut String) {
     use fmt::Write as _;
     for byte in text.bytes() {
@@ -257,6 +287,7 @@ mod tests {
             "http://h:1/base/v1/a%20b?q=a%3Db+c&r="
         );
         assert_eq!(Url::parse("http://h").unwrap().with("", &[("q", "1")]).to_string(), "http://h/?q=1");
+        assert_eq!(url.with_part("a:b/c d").with("/e", &[]).to_string(), "http://h:1/base/a%3Ab%2Fc%20d/e");
     }
 
     #[track_caller]

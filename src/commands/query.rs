@@ -248,9 +248,7 @@ impl Server {
 
     /// Long queries fit into no address.
     async fn post(&self, path: &str, params: &[(&str, &str)]) -> Result<Value, QueryError> {
-        let form = self.url.with("", params).to_string();
-        let form = form.split_once('?').map_or("", |(_, form)| form).to_owned();
-        let call = Call::post(self.url.with(path, &[]), "application/x-www-form-urlencoded", form);
+        let call = Call::form(self.url.with(path, &[]), params);
         self.ask(&call).await
     }
 

@@ -1,7 +1,7 @@
 //! Amazon: keys, and requests signed by version 4 of its rules.
 //!
-//! Keys come from the configuration, a profile, the environment, a web identity, or the machine itself; a role changes
-//! them for those of the role.
+//! Keys come from the configuration, a profile, the environment, a web identity, or the container or machine itself; a
+//! role changes them for those of the role.
 
 use std::fmt;
 
@@ -13,11 +13,13 @@ use promontory_model::Timestamp;
 use ring::{digest, hmac};
 use roxmltree::Document;
 
-use super::{Api, CredentialError, FORM, Kept, LIFETIME_MS, Reach, env, form, json, url};
+use super::{Api, CredentialError, Kept, LIFETIME_MS, Reach, env, json, url};
 use crate::client::{Call, FetchError};
 
 /// Where a machine of Amazon asks about itself.
 const MACHINE: &str = "http://169.254.169.254";
+/// Where a container of Amazon asks about itself.
+const AGENT: &str = "http://169.254.170.2";
 const STS_VERSION: (&str, &str) = ("Version", "2011-06-15");
 const SESSION: (&str, &str) = ("RoleSessionName", "promontory");
 
@@ -27,6 +29,13 @@ pub(crate) struct Keys {
     access: String,
     secret: String,
     session: String,
+}
+
+impl Keys {
+    /// Those of the configuration.
+    pub(crate) fn new(access: &str, secret: &Secret) -> Self {
+        Self { access: access.to_owned(), secret: secret.reveal().to_owned(), session: String::new() }
+    }
 }
 
 impl fmt::Debug for Keys {
@@ -56,7 +65,8 @@ impl From<&AwsAccount> for Options {
             secret_key: config.secret_key.clone(),
             profile: config.profile.clone(),
             role_arn: config.role_arn.clone(),
-            ..Self::default()
+            external_id: config.external_id.clone(),
+            uses_fips: false,
         }
     }
 }
@@ -126,8 +136,7 @@ impl Account {
 
     async fn own_keys(&mut self) -> Result<(Keys, i64), CredentialError> {
         if let Some(secret) = &self.options.secret_key {
-            let (access, secret) = (self.options.access_key.clone(), secret.reveal().to_owned());
-            return Ok((Keys { access, secret, session: String::new() }, LIFETIME_MS));
+            return Ok((Keys::new(&self.options.access_key, secret), LIFETIME_MS));
         }
         if let Some(keys) = self.profile_keys()? {
             return Ok((keys, LIFETIME_MS));
@@ -143,10 +152,14 @@ impl Account {
             let fields = [action, ("RoleArn", role.as_str()), SESSION, STS_VERSION, ("WebIdentityToken", token.trim())];
             return self.token_service(&fields, None).await;
         }
-        let path = "/latest/meta-data/iam/security-credentials/";
-        let role = self.machine(path).await?;
-        let said = self.machine(&format!("{path}{role}")).await?;
-        let said = json(&url(MACHINE)?, said.as_bytes())?;
+        let said = match container(env)? {
+            Some(call) => self.api.json(&call).await?,
+            None => {
+                let path = "/latest/meta-data/iam/security-credentials/";
+                let role = self.machine(path).await?;
+                json(&url(MACHINE)?, self.machine(&format!("{path}{role}")).await?.as_bytes())?
+            }
+        };
         let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
         let keys = Keys { access: text("AccessKeyId"), secret: text("SecretAccessKey"), session: text("Token") };
         Ok((keys, self.lifetime_ms(&text("Expiration"))))
@@ -204,8 +217,8 @@ impl Account {
     ) -> Result<(Keys, i64), CredentialError> {
         let region = self.region().await?;
         let service = if self.options.uses_fips { "sts-fips" } else { "sts" };
-        let base = url(&format!("{}://{service}.{region}.amazonaws.com/", self.reach.scheme))?;
-        let mut call = Call::post(base, FORM, form(fields));
+        let base = url(&format!("{}://{service}.{region}.{}/", self.reach.scheme, domain(&region)))?;
+        let mut call = Call::form(base, fields);
         if let Some(keys) = keys {
             call = sign(call, "sts", &region, keys, self.reach.clock.now())?;
         }
@@ -226,6 +239,29 @@ impl Account {
     }
 }
 
+/// What is asked for the keys of a container, whose agent says so by the environment.
+fn container(env: impl Fn(&str) -> Option<String>) -> Result<Option<Call>, CredentialError> {
+    let own = env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{AGENT}{path}"));
+    let Some(text) = own.or_else(|| env("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
+    let mut call = Call::get(url(&text)?);
+    let token = match env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+        Some(file) => {
+            let failed = |e: std::io::Error| CredentialError::File { path: file.clone().into(), reason: e.to_string() };
+            Some(std::fs::read_to_string(&file).map_err(failed)?)
+        }
+        None => env("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+    };
+    if let Some(token) = token {
+        call = call.header("authorization", token.trim())?;
+    }
+    Ok(Some(call))
+}
+
+/// How names of hosts in `region` end.
+pub(crate) fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -234,7 +270,7 @@ fn keyed(key: &[u8], text: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
 }
 
-/// Signs `call`: its host, path, query and body, and the time.
+/// Signs `call`: its host, path, query and body, the time, what the body is, and headers of Amazon's own.
 ///
 /// # Errors
 /// [`FetchError::Header`] when a key is not what a header may hold.
@@ -244,10 +280,16 @@ pub(crate) fn sign(call: Call, service: &str, region: &str, keys: &Keys, now: Ti
     let date = &time[..8];
     let (path, query) = call.url.path().split_once('?').unwrap_or((call.url.path(), ""));
     let (path, query) = (escaped_again(path), sorted(query));
-    let mut headers = vec![("host", call.url.authority().to_owned()), ("x-amz-date", time.clone())];
+    let mut call = call.header("x-amz-date", &time)?;
     if !keys.session.is_empty() {
-        headers.push(("x-amz-security-token", keys.session.clone()));
+        call = call.header("x-amz-security-token", &keys.session)?;
     }
+    let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
+    let own = call.headers.iter().filter(|(name, _)| is_signed(name.as_str()));
+    let mut headers: Vec<(&str, String)> =
+        own.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).trim().to_owned())).collect();
+    headers.push(("host", call.url.authority().to_owned()));
+    headers.sort_unstable();
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
@@ -263,11 +305,7 @@ pub(crate) fn sign(call: Call, service: &str, region: &str, keys: &Keys, now: Ti
     let signature = hex(keyed(key.as_ref(), &to_sign).as_ref());
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.access);
-    let mut call = call.header("authorization", &authorization)?.header("x-amz-date", &time)?;
-    if !keys.session.is_empty() {
-        call = call.header("x-amz-security-token", &keys.session)?;
-    }
-    Ok(call)
+    call.header("authorization", &authorization)
 }
 
 /// The path of a URL escaped once more, as all services but the object store want it.
@@ -276,8 +314,9 @@ fn escaped_again(path: &str) -> String {
     path.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Parameters in ascending order, each with its sign of equality.
+/// Parameters in ascending order, each with its sign of equality, and no blank written as a plus.
 fn sorted(query: &str) -> String {
+    let query = query.replace('+', "%20");
     let each = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<(&str, &str)> = each.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
     pairs.sort_unstable();
@@ -317,6 +356,39 @@ mod tests {
     #[test]
     fn paths_and_queries_have_one_form() {
         assert_eq!(escaped_again("/a b/%41~"), "/a%20b/%2541~");
-        assert_eq!(sorted("b=2&a&a=1"), "a=&a=1&b=2");
+        assert_eq!(sorted("b=2+3&a&a=1"), "a=&a=1&b=2%203");
+    }
+
+    #[test]
+    fn what_the_body_is_and_own_headers_are_signed() {
+        let keys = Keys { access: "a".to_owned(), secret: "s".to_owned(), session: "t".to_owned() };
+        let call = Call::post(Url::parse("http://h").unwrap(), "application/json", "{}");
+        let call = call.header("x-amz-target", "T.A").unwrap().header("accept", "x").unwrap();
+        let signed = sign(call, "ecs", "r", &keys, Timestamp(0)).unwrap();
+        let text = signed.headers["authorization"].to_str().unwrap();
+        let names = "SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, ";
+        assert!(text.contains(names), "{text}");
+    }
+
+    #[test]
+    fn a_container_asks_its_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "F\n").unwrap();
+        let file = file.display().to_string();
+        let check = |vars: &[(&str, &str)], expected: Option<(&str, Option<&str>)>| {
+            let find = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let call = container(find).unwrap();
+            let token = |call: &Call| call.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+            let got = call.map(|call| (call.url.to_string(), token(&call)));
+            assert_eq!(got, expected.map(|(url, token)| (url.to_owned(), token.map(str::to_owned))));
+        };
+        check(&[], None);
+        let relative = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x?id=1");
+        let full = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials");
+        check(&[relative, full], Some(("http://169.254.170.2/v2/x?id=1", None)));
+        check(&[full, ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "T")], Some((full.1, Some("T"))));
+        check(&[full, ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &file)], Some((full.1, Some("F"))));
+        assert!(container(|name| (name == full.0).then(|| "nowhere".to_owned())).is_err());
     }
 }

@@ -4,7 +4,7 @@ use promontory_config::HttpClientConfig;
 use promontory_config::credentials::{AzureAd, MonitorCloud, WorkloadIdentity};
 use promontory_config::http_client::Secret;
 
-use super::{Api, CredentialError, FORM, Kept, Reach, env, form, url};
+use super::{Api, CredentialError, Kept, Reach, env, url};
 use crate::client::Call;
 
 /// Where a machine of Azure asks about itself.
@@ -106,7 +106,7 @@ impl Account {
         let base = url(&format!("{}://{host}/{tenant}/oauth2/v2.0/token", self.reach.scheme))?;
         let scope = self.scope();
         let fields = [fields, &[("grant_type", "client_credentials"), ("scope", &scope)]].concat();
-        Ok(Call::post(base, FORM, form(&fields)))
+        Ok(Call::form(base, &fields))
     }
 
     fn by_machine(&self, client_id: &str) -> Result<Call, CredentialError> {

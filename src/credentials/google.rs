@@ -8,7 +8,7 @@ use promontory_config::http_client::oauth2::{Grant, JwtBearer, OAuth2, Signature
 use promontory_config::http_client::{ProxyConfig, Secret, Source, TlsConfig};
 use serde_json::Value;
 
-use super::{Api, CredentialError, FORM, Kept, Reach, env, form, url};
+use super::{Api, CredentialError, Kept, Reach, env, url};
 use crate::client::{Call, OAuth2Tokens};
 
 /// What samples may be written with.
@@ -79,7 +79,7 @@ impl Account {
             ("refresh_token", field("refresh_token")),
         ];
         let base = url(&format!("{}://oauth2.googleapis.com/token", self.reach.scheme))?;
-        Ok(Call::post(base, FORM, form(&fields)))
+        Ok(Call::form(base, &fields))
     }
 
     fn find(&self) -> Result<Way, CredentialError> {

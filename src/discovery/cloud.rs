@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use promontory_config::discovery::{
-    DigitalOceanSdConfig, HetznerRole, HetznerSdConfig, IonosSdConfig, KumaSdConfig, LinodeSdConfig, MarathonSdConfig,
-    PuppetDbSdConfig, ScalewayRole, ScalewaySdConfig, TritonRole, TritonSdConfig, VultrSdConfig,
+    DigitalOceanRole, DigitalOceanSdConfig, HetznerRole, HetznerSdConfig, IonosSdConfig, KumaSdConfig, LinodeSdConfig,
+    MarathonSdConfig, PuppetDbSdConfig, ScalewayRole, ScalewaySdConfig, TritonRole, TritonSdConfig, VultrSdConfig,
 };
 use promontory_config::http_client::HttpClientConfig;
 use promontory_config::{Discovery, TargetGroup};
@@ -46,7 +46,10 @@ impl Cloud {
 impl Refresh for Cloud {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         match &self.config.clone() {
-            Discovery::DigitalOcean(c) => digitalocean(c, self).await,
+            Discovery::DigitalOcean(c) => match c.role {
+                DigitalOceanRole::Droplets => droplets(c, self).await,
+                DigitalOceanRole::Databases => databases(c, self).await,
+            },
             Discovery::Hetzner(c) => match c.role {
                 HetznerRole::Hcloud => hetzner_cloud(c, self).await,
                 HetznerRole::Robot => hetzner_robot(c, self).await,
@@ -113,10 +116,15 @@ async fn all_pages(
     Err(SdError::Pages { url: base.with(path, params), max: PAGES_MAX })
 }
 
-async fn digitalocean(c: &DigitalOceanSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, SdError> {
+/// A list of DigitalOcean.
+async fn digitalocean(cloud: &mut Cloud, path: &str, pointer: &'static str) -> Result<Vec<Value>, SdError> {
     let base = cloud.base("api.digitalocean.com")?;
     let next = Next::Count("page", |page, _| !text_at(page, "/links/pages/next").is_empty());
-    let all = all_pages(&mut cloud.api, &base, "/v2/droplets", &[("per_page", "200")], "/droplets", next).await?;
+    all_pages(&mut cloud.api, &base, path, &[("per_page", "200")], pointer, next).await
+}
+
+async fn droplets(c: &DigitalOceanSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, SdError> {
+    let all = digitalocean(cloud, "/v2/droplets", "/droplets").await?;
     let target = |droplet: &Value| {
         let mut meta = Meta::new("__meta_digitalocean_");
         meta.set_all(
@@ -142,6 +150,35 @@ async fn digitalocean(c: &DigitalOceanSdConfig, cloud: &mut Cloud) -> Result<Vec
         meta.set("features", wrapped(&texts(droplet, "/features"), ","))
             .set("tags", wrapped(&texts(droplet, "/tags"), ","));
         (!items(droplet, "/networks/v4").is_empty()).then(|| meta.target(join(&public, c.port)))
+    };
+    Ok(all.iter().filter_map(target).collect())
+}
+
+async fn databases(c: &DigitalOceanSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, SdError> {
+    let all = digitalocean(cloud, "/v2/databases", "/databases").await?;
+    let target = |database: &Value| {
+        let mut meta = Meta::new("__meta_digitalocean_db_");
+        meta.set_all(
+            database,
+            &[
+                ("engine", "/engine"),
+                ("host", "/connection/host"),
+                ("id", "/id"),
+                ("name", "/name"),
+                ("num_nodes", "/num_nodes"),
+                ("private_host", "/private_connection/host"),
+                ("region", "/region"),
+                ("size", "/size"),
+                ("status", "/status"),
+                ("version", "/version"),
+            ],
+        );
+        for tag in texts(database, "/tags") {
+            meta.set_under("tag", &tag, "true");
+        }
+        let hosts = ["/private_connection/host", "/connection/host"].map(|pointer| text_at(database, pointer));
+        let host = hosts.iter().find(|host| !host.is_empty())?;
+        Some(meta.target(join(host, c.port)))
     };
     Ok(all.iter().filter_map(target).collect())
 }
@@ -511,8 +548,12 @@ fn parameters(meta: &mut Meta, name: &str, of: &Value) {
     for (key, value) in of.as_object().into_iter().flatten() {
         match value {
             Value::Object(_) => parameters(meta, &format!("{name}_{}", super::meta::clean(key)), value),
-            Value::Array(_) => drop(meta.set_under(name, key, wrapped(&texts(value, ""), ",")).build()),
-            _ => drop(meta.set_under(name, key, text(value)).build()),
+            Value::Array(_) => {
+                meta.set_under(name, key, wrapped(&texts(value, ""), ","));
+            }
+            _ => {
+                meta.set_under(name, key, text(value));
+            }
         }
     }
 }

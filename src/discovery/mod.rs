@@ -22,8 +22,10 @@ mod local;
 mod meta;
 mod nomad;
 mod openstack;
+mod outscale;
 mod ovhcloud;
 mod provider;
+mod stackit;
 mod start;
 mod uyuni;
 
@@ -37,6 +39,7 @@ use promontory_model::Timestamp;
 
 pub use figures::{SdFamily, SdLabels, SdMetrics, SdSample};
 use file::FileDiscovery;
+pub(crate) use file::{matching_files, read_targets};
 use provider::Provider;
 pub use provider::{Providers, Surroundings};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use promontory_config::Discovery;
 use tokio::task::AbortHandle;
 
-use super::aws::{Ec2, Lightsail};
+use super::aws::{Ec2, Ecs, Lightsail, Msk};
 use super::azure::Azure;
 use super::cloud::Cloud;
 use super::consul::Consul;
@@ -18,8 +18,10 @@ use super::kubernetes;
 use super::local::Local;
 use super::nomad::Nomad;
 use super::openstack::OpenStack;
+use super::outscale::Outscale;
 use super::ovhcloud::OvhCloud;
 use super::provider::{Publisher, Refresh, poll};
+use super::stackit::Stackit;
 use super::uyuni::Uyuni;
 
 /// Starts the mechanism of `config`, which publishes to `out`.
@@ -37,11 +39,15 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Docker(c) => every(c.refresh_interval, Docker::new(c, at), out),
         Discovery::DockerSwarm(c) => every(c.refresh_interval, Swarm::new(c, at), out),
         Discovery::Ec2(c) => every(c.refresh_interval, Ec2::new(c, at), out),
+        Discovery::Ecs(c) => every(c.refresh_interval, Ecs::new(c, at), out),
         Discovery::Gce(c) => every(c.refresh_interval, Gce::new(c, at), out),
         Discovery::Lightsail(c) => every(c.refresh_interval, Lightsail::new(c, at), out),
         Discovery::Local(c) => every(c.refresh_interval, Local::new(c, at), out),
+        Discovery::Msk(c) => every(c.refresh_interval, Msk::new(c, at), out),
         Discovery::OpenStack(c) => every(c.refresh_interval, OpenStack::new(c, at), out),
+        Discovery::Outscale(c) => every(c.refresh_interval, Outscale::new(c, at), out),
         Discovery::OvhCloud(c) => every(c.refresh_interval, OvhCloud::new(c, at), out),
+        Discovery::Stackit(c) => every(c.refresh_interval, Stackit::new(c, at), out),
         Discovery::DigitalOcean(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Hetzner(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Ionos(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),

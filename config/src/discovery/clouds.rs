@@ -8,9 +8,21 @@ use super::mechanisms::Filter;
 use super::settings::{check_url, choice, require, require_role, settings};
 use crate::http_client::{Auth, Secret};
 
+choice! {
+    /// What of DigitalOcean is a target.
+    DigitalOceanRole {
+        /// Virtual machines.
+        Droplets = "droplets",
+        /// Clusters of databases.
+        Databases = "databases",
+    }
+}
+
 settings! {
-    /// Droplets of DigitalOcean.
+    /// Droplets or databases of DigitalOcean.
     DigitalOceanSdConfig {
+        /// What is a target.
+        role: DigitalOceanRole = DigitalOceanRole::Droplets,
     } port 80 every 60 over http
 }
 
@@ -223,9 +235,14 @@ settings! {
         profile: String = String::new(),
         /// Role to take.
         role_arn: String = String::new(),
+        /// What the owner of the role wants to be told.
+        external_id: String = String::new(),
     } check |c, fields| {
         if c.access_key.is_empty() == c.secret_key.is_some() {
             fields.map().rule("access_key and secret_key must be configured together");
+        }
+        if !c.external_id.is_empty() && c.role_arn.is_empty() {
+            fields.map().rule("external_id can only be used with role_arn");
         }
     }
 }
@@ -246,6 +263,82 @@ settings! {
         /// Who asks, and where.
         account: AwsAccount = AwsAccount::default(),
     } port 80 every 60 over http
+}
+
+settings! {
+    /// Tasks of Amazon's container service.
+    EcsSdConfig {
+        /// Who asks, and where.
+        account: AwsAccount = AwsAccount::default(),
+        /// Clusters whose tasks are wanted; empty is all of the region.
+        clusters: Vec<String> = Vec::new(),
+    } port 80 every 60 over http
+}
+
+settings! {
+    /// Brokers and controllers of Amazon's Kafka.
+    MskSdConfig {
+        /// Who asks, and where.
+        account: AwsAccount = AwsAccount::default(),
+        /// Clusters wanted; empty is all of the region that are provisioned.
+        clusters: Vec<String> = Vec::new(),
+    } port 80 every 60 over http
+}
+
+settings! {
+    /// Machines of Outscale.
+    OutscaleSdConfig {
+        /// URL of the API, if not that of the region.
+        endpoint: String = String::new(),
+        /// Region.
+        region: String = "eu-west-2".to_owned(),
+        /// Access key.
+        access_key: String = String::new(),
+        /// Secret key.
+        secret_key: Option<Secret> = None,
+    } port 80 every 60 over http check |c, fields| {
+        require(fields, &[("region", &c.region), ("access_key", &c.access_key)]);
+        if c.secret_key.is_none() {
+            fields.missing("secret_key");
+        }
+        check_url(fields, "endpoint", &c.endpoint);
+    }
+}
+
+settings! {
+    /// Servers of STACKIT.
+    StackitSdConfig {
+        /// Project whose servers are wanted.
+        project: String = String::new(),
+        /// Region.
+        region: String = "eu01".to_owned(),
+        /// URL of the API, if not that of the region.
+        endpoint: String = String::new(),
+        /// Key of a service's account, in JSON.
+        service_account_key: Option<Secret> = None,
+        /// File with that key.
+        service_account_key_path: Option<PathBuf> = None,
+        /// RSA key in PEM, if it is not in that of the account.
+        private_key: Option<Secret> = None,
+        /// File with the RSA key.
+        private_key_path: Option<PathBuf> = None,
+    } port 80 every 60 over http check |c, fields| {
+        require(fields, &[("project", &c.project)]);
+        if c.region.is_empty() && c.endpoint.is_empty() {
+            fields.missing("region");
+        }
+        check_url(fields, "endpoint", &c.endpoint);
+        if c.service_account_key.is_some() && c.service_account_key_path.is_some() {
+            fields.map().rule("at most one of service_account_key and service_account_key_path must be configured");
+        }
+        if c.private_key.is_some() && c.private_key_path.is_some() {
+            fields.map().rule("at most one of private_key and private_key_path must be configured");
+        }
+        let has_key = c.service_account_key.is_some() || c.service_account_key_path.is_some();
+        if has_key && c.http.auth != Auth::None {
+            fields.map().rule("at most one of service_account_key and basic_auth, authorization or oauth2 must be configured");
+        }
+    }
 }
 
 settings! {

@@ -294,7 +294,8 @@ async fn assertions_are_signed() {
         assert_eq!((parts[0]["kid"].as_str(), parts[0]["alg"].as_str()), (Some("k1"), Some("RS384")));
         let told: Vec<_> = ["iss", "sub", "aud", "tenant", "scope"].map(|c| parts[1][c].as_str().unwrap()).to_vec();
         assert_eq!(told, ["me&co", "me&co", "them", "x", "a b"]);
-        assert_eq!(parts[1]["exp"].as_i64().unwrap() - parts[1]["iat"].as_i64().unwrap(), 3_600);
+        assert_eq!(parts[1]["exp"].as_i64().unwrap() - parts[1]["iat"].as_i64().unwrap(), 600);
+        assert_eq!(parts[1]["jti"].as_str().unwrap().len(), 32);
         token("{\"access_token\":\"t\"}")
     });
     assert_eq!(bench.fetch("http://t:1/").await, Ok("Bearer t".to_owned()));

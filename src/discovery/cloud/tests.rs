@@ -49,6 +49,29 @@ async fn droplets_are_targets_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn databases_of_digitalocean_are_targets() {
+    check(
+        "digitalocean_sd_configs: [{role: databases, port: 9273}]",
+        "api.digitalocean.com:80",
+        &[(
+            "GET /v2/databases?per_page=200&page=1 ",
+            r#"{"databases": [{"id": "d", "name": "n", "engine": "pg", "version": "16", "status": "online", "region": "fra1",
+                "size": "s", "num_nodes": 2, "tags": ["team:a"], "connection": {"host": "h"},
+                "private_connection": {"host": "p"}}, {"id": "e", "connection": {"host": "o"}}, {"id": "new"}]}"#,
+        )],
+        "__meta_digitalocean_db_",
+        &[
+            r#"o:9273 {host="o", id="e"}"#,
+            concat!(
+                r#"p:9273 {engine="pg", host="h", id="d", name="n", num_nodes="2", private_host="p", region="fra1", "#,
+                r#"size="s", status="online", tag_team_a="true", version="16"}"#
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_answers_keep_the_targets() {
     let good = move |_: &str| -> Vec<Action> { json(&format!(r#"{{"droplets": [{DROPLET}]}}"#)) };
     let mut bad = Lab::bad_answers();
