@@ -18,7 +18,7 @@ mod progress;
 pub mod query;
 pub mod tsdb;
 
-pub use check::{Checked, check_metrics, check_rules, check_service_discovery, check_web_config};
+pub use check::{Checked, check_config, check_metrics, check_rules, check_service_discovery, check_web_config};
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -50,28 +50,6 @@ pub enum CommandError {
         /// The system's error.
         source: io::Error,
     },
-}
-
-/// Checks configuration files; prints all errors of each.
-///
-/// # Errors
-/// [`CommandError::Report`].
-pub fn check_config(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, CommandError> {
-    let mut all_good = true;
-    for file in files {
-        match promontory_config::load(file) {
-            Ok(config) => {
-                let n_jobs = config.scrape_configs.len();
-                writeln!(out, "{}: ok, {n_jobs} scrape {}", file.display(), plural(n_jobs, "job"))?;
-            }
-            Err(errors) => {
-                all_good = false;
-                tracing::debug!(file = %file.display(), "configuration refused");
-                eprintln!("{errors}");
-            }
-        }
-    }
-    Ok(all_good)
 }
 
 /// Checks dashboards; prints what is not honoured by file and panel, and `N panels: N drawn, N placeholders` last.
@@ -259,16 +237,5 @@ mod tests {
         assert!(!test_promql(&args, &mut Vec::new()).unwrap());
         fs::write(&floor, "engine a.test\n").unwrap();
         assert!(test_promql(&args, &mut Vec::new()).unwrap_err().to_string().contains("line 1"));
-    }
-
-    #[test]
-    fn good_configuration_is_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("prometheus.yml");
-        std::fs::write(&file, "scrape_configs:\n- job_name: a\n").unwrap();
-        let mut out = Vec::new();
-        assert!(check_config(std::slice::from_ref(&file), &mut out).unwrap());
-        assert_eq!(String::from_utf8(out).unwrap(), format!("{}: ok, 1 scrape job\n", file.display()));
-        assert!(!check_config(&[dir.path().join("missing.yml")], &mut Vec::new()).unwrap());
     }
 }

@@ -198,8 +198,10 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn not_one_of<T>(&self, value: &str, names: &[(&'static str, T)]) {
-        let allowed = names.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-        let nearest = nearest(value, names.iter().map(|(n, _)| *n));
+        // What may be left out may be empty too, but nobody means that.
+        let names = || names.iter().map(|(name, _)| *name).filter(|name| !name.is_empty());
+        let allowed = names().collect::<Vec<_>>().join(", ");
+        let nearest = nearest(value, names());
         self.problem(Problem::NotOneOf { value: value.to_owned(), allowed, nearest });
     }
 

@@ -1,4 +1,4 @@
-//! `promontory check …` beyond configuration and dashboards.
+//! `promontory check …` but for dashboards.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,10 +9,42 @@ use super::{CommandError, plural};
 use crate::web_config::WebGuard;
 
 mod discovery;
+mod files;
 mod metrics;
 
 pub use discovery::check_service_discovery;
 pub use metrics::{Checked, check_metrics};
+
+/// Checks configuration files, and those that they name; prints all errors of each.
+///
+/// # Errors
+/// [`CommandError::Report`].
+pub fn check_config(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, CommandError> {
+    let mut all_good = true;
+    for file in files {
+        let config = match promontory_config::load(file) {
+            Ok(config) => config,
+            Err(errors) => {
+                all_good = false;
+                eprintln!("{errors}");
+                continue;
+            }
+        };
+        let named = files::Report::of(&config);
+        for warning in config.warnings.iter().chain(&named.warnings) {
+            eprintln!("{}: warning: {warning}", file.display());
+        }
+        for error in &named.errors {
+            all_good = false;
+            eprintln!("{}: {error}", file.display());
+        }
+        if named.errors.is_empty() {
+            let n_jobs = config.scrape_configs.len();
+            writeln!(out, "{}: ok, {n_jobs} scrape {}", file.display(), plural(n_jobs, "job"))?;
+        }
+    }
+    Ok(all_good)
+}
 
 /// Checks files of `--web.config.file`, certificates and keys included; prints a line for each that is right, or all
 /// that is wrong with it.
@@ -66,6 +98,36 @@ pub fn check_rules(files: &[PathBuf], out: &mut dyn Write) -> Result<bool, Comma
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configurations_are_checked_with_what_they_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("prometheus.yml");
+        let check = |fields: &str| {
+            std::fs::write(&file, format!("scrape_configs:\n- job_name: a\n{fields}")).unwrap();
+            let mut out = Vec::new();
+            let is_good = check_config(std::slice::from_ref(&file), &mut out).unwrap();
+            assert_eq!(!out.is_empty(), is_good, "{fields}");
+            is_good
+        };
+        assert!(check(""));
+        for field in ["authorization: {credentials_file: c}", "tls_config: {cert_file: c, key: k}"] {
+            let fields = format!("  {field}\n");
+            assert!(!check(&fields), "{field}");
+            std::fs::write(dir.path().join("c"), "x").unwrap();
+            assert!(check(&fields), "{field}");
+            std::fs::remove_file(dir.path().join("c")).unwrap();
+        }
+        // These may come later.
+        assert!(check("  basic_auth: {username: u, password_file: p}\n  tls_config: {ca_file: c}\n"));
+        let targets = "  file_sd_configs: [{files: ['*.json']}]\n";
+        assert!(check(targets));
+        std::fs::write(dir.path().join("a.json"), "[]").unwrap();
+        assert!(check(targets));
+        std::fs::write(dir.path().join("b.json"), "[{\"targets\": 1}]").unwrap();
+        assert!(!check(targets));
+        assert!(!check_config(&[dir.path().join("missing.yml")], &mut Vec::new()).unwrap());
+    }
 
     #[test]
     fn rules_are_counted_and_twins_told() {

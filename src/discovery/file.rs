@@ -71,7 +71,7 @@ impl FileDiscovery {
                 continue;
             }
             known.stamp = stamp;
-            match read(&path) {
+            match read_targets(&path) {
                 Ok(groups) => {
                     known.error = None;
                     polled.is_changed |= known.groups != groups;
@@ -87,7 +87,7 @@ impl FileDiscovery {
 
     /// The files that exist now. A path without `*` is listed only while there is a file.
     fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.config.files.iter().flat_map(|pattern| expand(pattern)).collect();
+        let mut paths: Vec<PathBuf> = self.config.files.iter().flat_map(|pattern| matching_files(pattern)).collect();
         paths.sort();
         paths.dedup();
         paths
@@ -99,7 +99,8 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { modified: metadata.modified().ok(), len: metadata.len() })
 }
 
-fn read(path: &Path) -> Result<Vec<TargetGroup>, String> {
+/// The groups in the file at `path`, or what is wrong with it.
+pub(crate) fn read_targets(path: &Path) -> Result<Vec<TargetGroup>, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
     let mut groups = parse_targets(&text, path).map_err(|e| e.to_string())?;
     for group in &mut groups {
@@ -109,7 +110,7 @@ fn read(path: &Path) -> Result<Vec<TargetGroup>, String> {
 }
 
 /// The files that `pattern`, whose last component may hold `*`, stands for.
-fn expand(pattern: &Path) -> Vec<PathBuf> {
+pub(crate) fn matching_files(pattern: &Path) -> Vec<PathBuf> {
     let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if !name.contains('*') {
         return if pattern.exists() { vec![pattern.to_owned()] } else { Vec::new() };

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod both;
 mod browser;
+mod checked;
 mod client;
 mod corpus;
 mod durability;
