@@ -78,12 +78,22 @@ fn entries_are_shown_with_their_defaults() {
         "openstack_sd_configs: / role: instance / region: r / identity_endpoint: http://k/v3 / all_tenants: false / \
          availability: public / port: 80 / refresh_interval: 1m"
     });
-    for (name, own) in [("digitalocean", ""), ("vultr", "")] {
-        check(
-            &format!("{name}_sd_configs: [{{{own}}}]"),
-            &format!("{name}_sd_configs: / port: 80 / refresh_interval: 1m"),
-        );
-    }
+    check("vultr_sd_configs: [{}]", "vultr_sd_configs: / port: 80 / refresh_interval: 1m");
+    check("digitalocean_sd_configs: [{}]", {
+        "digitalocean_sd_configs: / role: droplets / port: 80 / refresh_interval: 1m"
+    });
+    check("aws_sd_configs: [{role: ecs, region: r}]", {
+        "ecs_sd_configs: / region: r / port: 80 / refresh_interval: 1m"
+    });
+    check("aws_sd_configs: [{role: msk, clusters: [c]}]", {
+        "msk_sd_configs: / clusters: / c / port: 80 / refresh_interval: 1m"
+    });
+    check("outscale_sd_configs: [{access_key: a, secret_key: s}]", {
+        "outscale_sd_configs: / region: eu-west-2 / access_key: a / secret_key: <secret> / port: 80 / refresh_interval: 1m"
+    });
+    check("stackit_sd_configs: [{project: p}]", {
+        "stackit_sd_configs: / project: p / region: eu01 / port: 80 / refresh_interval: 1m"
+    });
     check("hetzner_sd_configs: [{role: robot}]", "hetzner_sd_configs: / role: robot / port: 80 / refresh_interval: 1m");
     check("ionos_sd_configs: [{datacenter_id: d}]", {
         "ionos_sd_configs: / datacenter_id: d / port: 80 / refresh_interval: 1m"
