@@ -9,7 +9,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -31,7 +31,8 @@ const FRAMES_WAITING: usize = 4;
 
 const CONTENT_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
 
-type Sent = Result<Bytes, io::Error>;
+/// How the work ended, once it has; a panic leaves nothing.
+type Ended = Arc<OnceLock<Result<(), String>>>;
 
 /// Answers the queries, one after the other, from one view of the store; `held` is dropped when that is done.
 pub(super) fn answer(
@@ -44,10 +45,11 @@ pub(super) fn answer(
     let matchers: Result<Vec<_>, _> = queries.iter().map(|q| read::read_matchers(q, &external)).collect();
     let matchers = matchers.map_err(Refused::bad)?;
     let snapshot = promontory_model::Queryable::snapshot(&remote.db).map_err(read::internal)?;
-    let (frames, body) = mpsc::channel(FRAMES_WAITING);
+    let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
+    let ended = Ended::default();
     let cancel = Cancel::new();
     let timeout = std::time::Duration::from_millis(u64::try_from(remote.read_timeout.ms()).unwrap_or(0));
-    let (flag, runtime) = (cancel.clone(), tokio::runtime::Handle::current());
+    let (flag, runtime, ending) = (cancel.clone(), tokio::runtime::Handle::current(), ended.clone());
     let timer = tokio::spawn({
         let cancel = cancel.clone();
         async move {
@@ -59,23 +61,26 @@ pub(super) fn answer(
         let _held = held;
         let deadline = tokio::time::Instant::now() + timeout;
         let mut out = Stream { frames, deadline, runtime, frame: Vec::new(), encoder: ChunkEncoder::default() };
-        for (i, (query, matchers)) in queries.iter().zip(&matchers).enumerate() {
+        let result = queries.iter().zip(&matchers).enumerate().try_for_each(|(i, (query, matchers))| {
             let range = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
             let select = Select { range, matchers, cancel: &flag };
-            if let Err(e) = out.query(i, &*snapshot, &select, &external) {
-                out.fail(&e);
-                break;
-            }
+            out.query(i, &*snapshot, &select, &external)
+        });
+        if let Err(error) = &result {
+            tracing::warn!(%error, "a streamed answer to remote read ended early");
         }
+        // Before the last sender of frames goes: who finds no more frames looks here.
+        let _ = ending.set(result.map_err(|e| e.to_string()));
         timer.abort();
     });
-    let body = Body::new(Frames { frames: body, _stop: CancelOnDrop(cancel) });
+    let body = Body::new(Frames { frames: waiting, ended, _stop: CancelOnDrop(cancel) });
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
 }
 
-/// Frames as they come.
+/// Frames as they come, and then a failure, if there was one, which ends the connection and not the answer.
 struct Frames {
-    frames: mpsc::Receiver<Sent>,
+    frames: mpsc::Receiver<Bytes>,
+    ended: Ended,
     /// Stops the work when the client goes away.
     _stop: CancelOnDrop,
 }
@@ -85,7 +90,14 @@ impl hyper::body::Body for Frames {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.frames.poll_recv(cx).map(|frame| frame.map(|frame| frame.map(Frame::data)))
+        self.frames.poll_recv(cx).map(|frame| match frame {
+            Some(frame) => Some(Ok(Frame::data(frame))),
+            None => match self.ended.get() {
+                Some(Ok(())) => None,
+                Some(Err(why)) => Some(Err(io::Error::other(why.clone()))),
+                None => Some(Err(io::Error::other("the work ended in a panic"))),
+            },
+        })
     }
 }
 
@@ -99,7 +111,7 @@ enum StreamError {
 }
 
 struct Stream {
-    frames: mpsc::Sender<Sent>,
+    frames: mpsc::Sender<Bytes>,
     deadline: tokio::time::Instant,
     runtime: tokio::runtime::Handle,
     /// Chunks of the series so far.
@@ -148,17 +160,11 @@ impl Stream {
         put::varint(&mut frame, message.len() as u64);
         frame.extend_from_slice(&crc32c::crc32c(&message).to_be_bytes());
         frame.append(&mut message);
-        let sent = tokio::time::timeout_at(self.deadline, self.frames.send(Ok(frame.into())));
+        let sent = tokio::time::timeout_at(self.deadline, self.frames.send(frame.into()));
         match self.runtime.block_on(sent) {
             Ok(Ok(())) => Ok(()),
             _ => Err(StreamError::Gone),
         }
-    }
-
-    /// Ends the connection, not the answer.
-    fn fail(&mut self, error: &StreamError) {
-        tracing::warn!(%error, "a streamed answer to remote read ended early");
-        let _ = self.frames.try_send(Err(io::Error::other(error.to_string())));
     }
 }
 
@@ -172,4 +178,40 @@ fn put_chunk(out: &mut Vec<u8>, chunk: StreamedChunk<'_>) {
     put::int64(out, 2, chunk.maxt);
     put::int64(out, 3, chunk.encoding as i64);
     put::bytes(out, 4, chunk.data);
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// How many frames are read until the body ends, and whether it ends well.
+    #[track_caller]
+    fn check(ended: Option<Result<(), String>>, expected: Result<(), &str>) {
+        let (frames, waiting) = mpsc::channel(FRAMES_WAITING);
+        // A slow client: there is no room for anything else.
+        (0..FRAMES_WAITING).for_each(|_| frames.try_send(Bytes::from_static(b"x")).unwrap());
+        let cell = Ended::default();
+        if let Some(ended) = ended {
+            cell.set(ended).unwrap();
+        }
+        drop(frames);
+        let mut body = Frames { frames: waiting, ended: cell, _stop: CancelOnDrop(Cancel::new()) };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for _ in 0..FRAMES_WAITING {
+                assert!(body.frame().await.unwrap().is_ok());
+            }
+            let end = body.frame().await.map_or(Ok(()), |frame| frame.map(drop));
+            assert_eq!(end.map_err(|e| e.to_string()), expected.map_err(str::to_owned));
+        });
+    }
+
+    #[test]
+    fn a_part_is_never_taken_for_the_whole() {
+        check(Some(Ok(())), Ok(()));
+        check(Some(Err("too slow".to_owned())), Err("too slow"));
+        check(None, Err("the work ended in a panic"));
+    }
 }
