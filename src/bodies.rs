@@ -66,6 +66,11 @@ impl Bodies {
         Self(Arc::new(Semaphore::new(BODIES_BYTES_MAX / PERMIT_BYTES)))
     }
 
+    #[cfg(test)]
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.0.available_permits() * PERMIT_BYTES
+    }
+
     /// Reads a body of at most `max` bytes, still compressed.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Arrived, BodyError> {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());

@@ -88,7 +88,7 @@ pub struct Ingest {
     options: IngestOptions,
     store: Store,
     bodies: Bodies,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     imports: Arc<Semaphore>,
     otlp_config: ArcSwap<OtlpConfig>,
     otlp: otlp::Receiver,
@@ -104,7 +104,7 @@ impl Ingest {
             options,
             store: Store::new(db, clock),
             bodies,
-            places: Semaphore::new(DECODED_AT_ONCE_MAX),
+            places: Arc::new(Semaphore::new(DECODED_AT_ONCE_MAX)),
             imports: Arc::new(Semaphore::new(import::IMPORTS_AT_ONCE_MAX)),
             otlp_config: ArcSwap::default(),
             otlp: otlp::Receiver::default(),
@@ -160,10 +160,11 @@ impl Ingest {
         work: impl FnOnce(&Self, &[u8]) -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Refused> {
         let arrived = self.bodies.read(headers, body, BODY_BYTES_MAX).await?;
-        let _place = self.places.acquire().await.map_err(Refused::later)?;
+        let place = self.places.clone().acquire_owned().await.map_err(Refused::later)?;
         let (ingest, headers) = (self.clone(), headers.clone());
-        // A body holds its room until it is stored.
         let worker = tokio::task::spawn_blocking(move || {
+            // Until it is stored a body holds its room and its place, whether or not somebody waits for the answer.
+            let (_place, arrived) = (place, arrived);
             let bytes = body::inflated(arrived.bytes.clone(), &headers)?;
             work(&ingest, &bytes)
         });
@@ -173,3 +174,34 @@ impl Ingest {
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Fixture;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_its_work_a_place_and_room() {
+        let f = Fixture::new(1);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let ingest = f.ingest.clone();
+        let asked = tokio::spawn(async move {
+            let work = move |_: &Ingest, _: &[u8]| {
+                tell.send(()).unwrap();
+                waits.recv().unwrap();
+                Ok(())
+            };
+            ingest.take_in(&HeaderMap::new(), Body::from("x"), work).await
+        });
+        told.await.unwrap();
+        let room = f.ingest.bodies.free_bytes();
+        asked.abort();
+        assert!(asked.await.unwrap_err().is_cancelled());
+        assert_eq!(f.ingest.places.available_permits(), DECODED_AT_ONCE_MAX - 1);
+        assert_eq!((f.ingest.bodies.free_bytes(), room < crate::bodies::BODIES_BYTES_MAX), (room, true));
+        go_on.send(()).unwrap();
+        let all = f.ingest.places.acquire_many(DECODED_AT_ONCE_MAX as u32).await;
+        assert!(all.is_ok());
+    }
+}

@@ -93,7 +93,7 @@ struct Remote {
     enable_write: bool,
     read_timeout: Duration,
     external_labels: Box<dyn Fn() -> Labels + Send + Sync>,
-    write_places: Semaphore,
+    write_places: Arc<Semaphore>,
     /// For decompressed write requests.
     buffers: Mutex<Vec<Vec<u8>>>,
     read_places: Arc<Semaphore>,
@@ -111,7 +111,7 @@ pub fn router(parts: RemoteParts) -> Router {
         enable_write,
         read_timeout,
         external_labels,
-        write_places: Semaphore::new(WRITE_CONCURRENCY_MAX),
+        write_places: Arc::new(Semaphore::new(WRITE_CONCURRENCY_MAX)),
         buffers: Mutex::default(),
         read_places: Arc::new(Semaphore::new(READ_CONCURRENCY_MAX)),
     };

@@ -66,11 +66,15 @@ pub(super) async fn write(
     check_encoding(&headers)?;
     let body = remote.bodies.read(&headers, body, BODY_BYTES_MAX).await?;
     // A place is held for what is decompressed, not by senders who are slow.
-    let place = remote.write_places.acquire().await;
+    let place = remote.write_places.clone().acquire_owned().await;
     let worker = remote.clone();
-    // Not cancelled when the sender goes away: what was appended is committed in any case.
-    let result = tokio::task::spawn_blocking(move || store(&worker, version, &body.bytes)).await;
-    drop(place);
+    // Not cancelled when the sender goes away: what was appended is committed in any case, and until then the place and
+    // the room of the body are taken.
+    let work = move || {
+        let (_place, body) = (place, body);
+        store(&worker, version, &body.bytes)
+    };
+    let result = tokio::task::spawn_blocking(work).await;
     let (stored, result) = result.unwrap_or_else(|e| {
         let reason = format!("store samples: {e}");
         (Stored::default(), Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, reason)))
