@@ -47,16 +47,19 @@ enum Value {
 }
 
 impl Totals {
-    /// The total of a series once `v`, which came at `t_ms`, is added; a staleness marker ends it. `None` when this
-    /// difference was added before.
+    /// The total of a series once `v`, which came at `t_ms`, is added; a staleness marker ends it. A difference that
+    /// was added before gives the same total again: the store may not have taken it then. `None` where a histogram was
+    /// added at this time.
     pub(super) fn add_float(&mut self, labels: &Labels, t_ms: i64, v: f64, now_ms: i64) -> Result<Option<f64>, Left> {
         if is_stale(v) {
             self.series.remove(labels);
             return Ok(Some(v));
         }
-        let Some(total) = self.newer(labels, t_ms, now_ms)? else { return Ok(None) };
+        let (total, is_again) = self.total(labels, t_ms, now_ms)?;
         let sum = match total.value {
+            Value::Float(before) if is_again => before,
             Value::Float(before) => before + v,
+            Value::Histogram(..) if is_again => return Ok(None),
             Value::Histogram(..) => v,
         };
         total.value = Value::Float(sum);
@@ -75,7 +78,13 @@ impl Totals {
             self.series.remove(labels);
             return Ok(Some(h));
         }
-        let Some(total) = self.newer(labels, t_ms, now_ms)? else { return Ok(None) };
+        let (total, is_again) = self.total(labels, t_ms, now_ms)?;
+        if is_again {
+            return Ok(match &mut total.value {
+                Value::Histogram(sum, counts) => HistogramSample::new(sum.finish(), *counts).ok(),
+                Value::Float(_) => None,
+            });
+        }
         // Of another kind than before: begun anew.
         let added = match &mut total.value {
             Value::Histogram(sum, counts) if *counts == h.counts() => {
@@ -89,8 +98,8 @@ impl Totals {
         Ok(Some(added.unwrap_or(h)))
     }
 
-    /// The total of a series, begun at zero when it is new; `None` when `t_ms` is the time of its newest difference.
-    fn newer(&mut self, labels: &Labels, t_ms: i64, now_ms: i64) -> Result<Option<&mut Total>, Left> {
+    /// The total of a series, begun at zero when it is new, and whether `t_ms` is the time of its newest difference.
+    fn total(&mut self, labels: &Labels, t_ms: i64, now_ms: i64) -> Result<(&mut Total, bool), Left> {
         self.sweep(now_ms);
         if !self.series.contains_key(labels) && self.series.len() >= DELTA_SERIES_MAX {
             return Err(Left::TooMany);
@@ -101,12 +110,9 @@ impl Totals {
         if t_ms < total.t_ms {
             return Err(Left::OutOfOrder);
         }
-        // A request that is sent again because its answer was lost.
-        if t_ms == total.t_ms {
-            return Ok(None);
-        }
+        let is_again = t_ms == total.t_ms;
         total.t_ms = t_ms;
-        Ok(Some(total))
+        Ok((total, is_again))
     }
 
     fn sweep(&mut self, now_ms: i64) {
@@ -131,7 +137,7 @@ mod tests {
         let mut add = |t, v, now| totals.add_float(&labels, t, v, now);
         assert_eq!(add(10, 5.0, 0), Ok(Some(5.0)));
         assert_eq!(add(20, 2.0, 0), Ok(Some(7.0)));
-        assert_eq!(add(20, 2.0, 0), Ok(None), "sent again");
+        assert_eq!(add(20, 2.0, 0), Ok(Some(7.0)), "sent again");
         assert_eq!(add(15, 2.0, 0), Err(Left::OutOfOrder));
         assert!(add(30, stale_nan(), 0).unwrap().is_some_and(is_stale));
         assert_eq!(add(40, 1.0, 0), Ok(Some(1.0)), "begun again after its end");
@@ -158,6 +164,7 @@ mod tests {
         assert_eq!(add(1, of(0, 1, 2.0)).value().count, 2.0);
         let sum = add(2, of(0, 2, 3.0));
         assert_eq!((sum.value().count, &*sum.value().positive_buckets), (5.0, &[2.0, 3.0][..]));
+        assert_eq!(add(2, of(0, 2, 3.0)).value().count, 5.0, "sent again");
         // A coarser one coarsens the total.
         let sum = add(3, of(-1, 1, 1.0));
         assert_eq!((sum.value().schema, &*sum.value().positive_buckets), (-1, &[6.0][..]));
