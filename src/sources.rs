@@ -132,14 +132,12 @@ impl Sources {
     pub(crate) fn learn(&mut self, labels: &Labels, now_ms: i64) -> Result<Known, AppendError> {
         let at = self.position(labels);
         let source = &mut self.sources[at];
-        let series = source.writer.resolve(labels).inspect_err(|_| {
-            // A source exists as long as it has series.
-            if source.n_series == 0 {
-                self.by_key.remove(&source.key);
-                self.free.push(at);
-            }
-        })?;
-        source.n_series += 1;
+        let resolved = source.writer.resolve(labels);
+        source.n_series += usize::from(resolved.is_ok());
+        if source.n_series == 0 {
+            self.give_up(at);
+        }
+        let series = resolved?;
         let source = NonZero::<u32>::MIN.saturating_add(at as u32);
         Ok(Known { source, series, used_s: seconds(now_ms) })
     }
@@ -155,9 +153,16 @@ impl Sources {
         source.writer.release(known.series);
         source.n_series -= 1;
         if source.n_series == 0 {
-            self.by_key.remove(&source.key);
-            self.free.push(known.source());
+            self.give_up(known.source());
         }
+    }
+
+    /// A source exists as long as it has series; then its group is free for who finds these again.
+    fn give_up(&mut self, at: usize) {
+        let source = &mut self.sources[at];
+        source.writer = self.db.writer();
+        self.by_key.remove(&source.key);
+        self.free.push(at);
     }
 
     /// When it is time to search for idle series: the time since which a series that is not to be forgotten was used.
@@ -236,5 +241,32 @@ impl Sources {
         };
         self.by_key.insert(key, at);
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use promontory_storage::DbOptions;
+    use promontory_storage::clock::ManualClock;
+    use promontory_storage::vfs::SimVfs;
+
+    use super::*;
+
+    #[test]
+    fn targets_that_come_back_in_any_order_continue_their_groups() {
+        let clock = std::sync::Arc::new(ManualClock::new(Timestamp(0)));
+        let options = DbOptions { commit_interval_ms: None, ..DbOptions::server() };
+        let (db, _) = Db::open(std::sync::Arc::new(SimVfs::new()), clock, "d".as_ref(), options).unwrap();
+        let mut sources = Sources::new(db.clone());
+        let labels = |name: &str, job: &str| Labels::from_pairs([("__name__", name), ("job", job)]);
+        let known = ["a", "b"].map(|job| sources.learn(&labels("old", job), 0).unwrap());
+        known.iter().for_each(|known| sources.forget(known));
+        assert_eq!(sources.len(), 0);
+        for job in ["a", "b"] {
+            for name in ["old", "new"] {
+                sources.learn(&labels(name, job), 0).unwrap();
+            }
+        }
+        assert_eq!((sources.len(), db.status().head_groups), (2, 2));
     }
 }
