@@ -20,6 +20,8 @@ pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 pub(crate) const IMPORT_BYTES_MAX: u64 = 64 << 30;
 /// Series of an import.
 pub(crate) const IMPORT_SERIES_MAX: usize = 2_000_000;
+/// Bytes of the label sets of an import, as they are written.
+pub(crate) const IMPORT_LABELS_BYTES_MAX: usize = 1 << 30;
 /// Parts of series that are put aside, of up to 1,024 samples within two hours.
 pub(crate) const IMPORT_RUNS_MAX: usize = 8 << 20;
 /// Bytes of names, types and help texts of an import.
@@ -49,6 +51,7 @@ pub(super) fn read(mut source: impl Read, reading: &Reading<'_>, backfill: Backf
         reading,
         backfill,
         known: HashMap::default(),
+        known_bytes: 0,
         last: None,
         key: Vec::new(),
         families: BTreeMap::new(),
@@ -96,6 +99,7 @@ struct Reader<'a> {
     backfill: Backfill,
     /// Series by the type that was declared above, which decides how bounds are written, and the bytes before the value.
     known: HashMap<Box<[u8]>, BackfillSeries, RandomState>,
+    known_bytes: usize,
     /// The last of them: most files have the samples of a series together.
     last: Option<(Vec<u8>, BackfillSeries)>,
     key: Vec<u8>,
@@ -189,6 +193,13 @@ impl Reader<'_> {
                 if self.known.len() >= IMPORT_SERIES_MAX {
                     let max = IMPORT_SERIES_MAX;
                     let reason = format!("more than {max} series (import_series_max); import fewer at once");
+                    return Err(Refused::too_large(reason));
+                }
+                self.known_bytes += self.key.len();
+                if self.known_bytes > IMPORT_LABELS_BYTES_MAX {
+                    let max = IMPORT_LABELS_BYTES_MAX;
+                    let reason =
+                        format!("more than {max} bytes of labels (import_labels_bytes_max); import less at once");
                     return Err(Refused::too_large(reason));
                 }
                 let series = self.backfill.series(&labels.build()).map_err(later)?;
