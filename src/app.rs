@@ -550,6 +550,8 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
             query_timeout: args.query_timeout,
             query_max_concurrency: args.query_max_concurrency as usize,
             notifications_max: args.max_notifications_subscribers as usize,
+            enable_search: args.enable_feature.iter().any(|feature| feature == ingest::SEARCH),
+            search_results_max: args.search_results_max as usize,
         },
     });
     let source = Arc::new(EngineSource::new(shared.clone()));

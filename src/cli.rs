@@ -255,6 +255,9 @@ pub struct ServeArgs {
     /// Clients that may follow notifications at once
     #[arg(long = "web.max-notifications-subscribers", value_name = "N", default_value_t = 16)]
     pub max_notifications_subscribers: u32,
+    /// Results of one search of names; 0 is without end
+    #[arg(long = "web.search.max-limit", value_name = "N", default_value_t = 10_000)]
+    pub search_results_max: u32,
 
     /// Folder of the data
     #[arg(long = "storage.tsdb.path", value_name = "FOLDER", default_value = "data")]
@@ -307,7 +310,7 @@ pub struct ServeArgs {
     pub query_result_cache_size: u64,
 
     /// Features that are off by default, with commas between: created-timestamp-zero-ingestion, otlp-deltatocumulative,
-    /// otlp-native-delta-ingestion
+    /// otlp-native-delta-ingestion, search-api
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     pub enable_feature: Vec<String>,
 
@@ -375,6 +378,7 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("web.read-timeout", args.read_timeout.to_string()),
         ("web.max-connections", args.max_connections.to_string()),
         ("web.max-notifications-subscribers", args.max_notifications_subscribers.to_string()),
+        ("web.search.max-limit", args.search_results_max.to_string()),
         ("storage.tsdb.path", args.storage_path.display().to_string()),
         ("storage.tsdb.retention.time", args.retention_time.map(|d| d.to_string()).unwrap_or_default()),
         ("storage.tsdb.retention.size", args.retention_size.map(print_bytes).unwrap_or_default()),

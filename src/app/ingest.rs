@@ -12,10 +12,11 @@ use crate::telemetry::{Figures, Labelled};
 pub(super) const ADD_UP: &str = "otlp-deltatocumulative";
 pub(super) const KEEP: &str = "otlp-native-delta-ingestion";
 pub(super) const ZERO_STARTS: &str = "created-timestamp-zero-ingestion";
+pub(super) const SEARCH: &str = "search-api";
 
 pub(super) fn options(args: &ServeArgs) -> Result<IngestOptions, AppError> {
     let has = |name: &str| args.enable_feature.iter().any(|f| f == name);
-    for name in args.enable_feature.iter().filter(|n| ![ADD_UP, KEEP, ZERO_STARTS].contains(&n.as_str())) {
+    for name in args.enable_feature.iter().filter(|n| ![ADD_UP, KEEP, ZERO_STARTS, SEARCH].contains(&n.as_str())) {
         tracing::warn!(name, "--enable-feature: unknown, or always on here; ignored");
     }
     let delta = match (has(ADD_UP), has(KEEP)) {

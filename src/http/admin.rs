@@ -23,15 +23,6 @@ async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send 
     done.map_err(|reason| ApiError::new(ErrorType::Internal, reason))
 }
 
-/// A switch as Go's library reads it.
-fn switch(params: &Params, name: &str) -> Result<bool, ApiError> {
-    match params.get(name) {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(ApiError::parameter(name, format_args!("unable to parse boolean \"{other}\""))),
-    }
-}
-
 /// `/admin/tsdb/delete_series`. With `dry_run=true`, which Prometheus does not have, nothing is deleted and the answer
 /// says how many series and samples would be.
 pub(crate) async fn delete_series(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
@@ -43,7 +34,7 @@ pub(crate) async fn delete_series(State(http): State<Arc<Http>>, params: Params)
     let mint = params.time("start")?.map_or(Timestamp::MIN, Timestamp);
     let maxt = params.time("end")?.map_or(Timestamp::MAX, Timestamp);
     let range = TimeRange { mint, maxt };
-    if switch(&params, "dry_run")? {
+    if params.switch("dry_run", false)? {
         let timeout_ms = http.options.query_timeout.ms();
         let count = move |cancel: &_| Ok(admin.count_series(&selectors, range, cancel)?);
         let (series, samples) = http.run(timeout_ms, count).await?.value;
@@ -64,7 +55,7 @@ pub(crate) async fn clean_tombstones(State(http): State<Arc<Http>>) -> Result<Re
 /// `/admin/tsdb/snapshot`.
 pub(crate) async fn snapshot(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
     let admin = admin(&http)?;
-    let skip_head = switch(&params, "skip_head")?;
+    let skip_head = params.switch("skip_head", false)?;
     let name = run(move || admin.snapshot(skip_head)).await?;
     Ok(success(&Remarks::default(), |out| {
         out.extend_from_slice(b"{\"name\":");

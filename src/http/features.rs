@@ -97,6 +97,7 @@ pub(crate) async fn features(State(http): State<Arc<Http>>) -> Response {
     add("api", &API, true);
     add("api", &["admin"], http.admin.is_some());
     add("api", &["lifecycle"], http.options.enable_lifecycle);
+    add("api", &["search"], http.options.enable_search);
     add("promql", &PROMQL, true);
     add("promql", &PROMQL_NOT, false);
     add("promql_operators", &OPERATORS, true);

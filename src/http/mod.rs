@@ -23,6 +23,7 @@ mod pieces;
 mod query;
 mod routes;
 mod schema;
+mod search;
 mod series;
 mod status;
 mod tree;
@@ -86,6 +87,10 @@ pub struct HttpOptions {
     pub query_max_concurrency: usize,
     /// `--web.max-notifications-subscribers`
     pub notifications_max: usize,
+    /// `--enable-feature=search-api`
+    pub enable_search: bool,
+    /// `--web.search.max-limit`; 0 is without end.
+    pub search_results_max: usize,
 }
 
 /// State of the handlers.
@@ -100,6 +105,7 @@ pub(crate) struct Http {
     query_places: Arc<Semaphore>,
     /// Places of those who follow notifications.
     subscribers: Arc<Semaphore>,
+    search_metadata: search::KnownMetadata,
     options: HttpOptions,
 }
 
@@ -108,8 +114,19 @@ pub fn router(parts: HttpParts) -> Router {
     let HttpParts { backend, admin, data, local, results, memory, clock, api_routes, routes, options } = parts;
     let query_places = Arc::new(Semaphore::new(options.query_max_concurrency));
     let subscribers = Arc::new(Semaphore::new(options.notifications_max));
-    let http =
-        Arc::new(Http { backend, admin, data, local, results, memory, clock, query_places, subscribers, options });
+    let http = Arc::new(Http {
+        backend,
+        admin,
+        data,
+        local,
+        results,
+        memory,
+        clock,
+        query_places,
+        subscribers,
+        search_metadata: search::KnownMetadata::default(),
+        options,
+    });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let (late, early) = routes::routers();

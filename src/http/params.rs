@@ -120,6 +120,16 @@ impl Params {
         }
     }
 
+    /// A switch as Go's library reads it; `default` when absent.
+    pub(crate) fn switch(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        match self.get(name) {
+            "" => Ok(default),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            other => Err(ApiError::parameter(name, format_args!("unable to parse boolean \"{other}\""))),
+        }
+    }
+
     /// A count; 0 and absent mean that there is no limit.
     pub(crate) fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.get(name) {

@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, get, on};
 use serde_json::{Value, json};
 
 use super::{
-    Http, admin, exemplars, features, language, layers, notifications, openapi, query, schema, series, status,
+    Http, admin, exemplars, features, language, layers, notifications, openapi, query, schema, search, series, status,
 };
 
 /// What a client may do at a path.
@@ -38,6 +38,9 @@ pub(crate) enum Kind {
     Query,
     /// May be there several times.
     Selectors,
+    /// The same.
+    Texts,
+    Switch,
     Time,
     Duration,
     Count,
@@ -102,6 +105,16 @@ const MATCH: Param = may("match[]", Kind::Selectors, "only what these selectors 
 const MATCHES: Param = must("match[]", Kind::Selectors, "selectors of the series");
 const METRIC: Param = may("metric", Kind::Text, "of this metric alone");
 const POOL: Param = must("scrapePool", Kind::Text, "name of the job");
+
+const TERMS: Param = may("search[]", Kind::Texts, "what is searched for: any of these");
+const THRESHOLD: Param = may("fuzz_threshold", Kind::Count, "least likeness, 0 to 100");
+const ALGORITHM: Param = may("fuzz_alg", Kind::OneOf(&["subsequence", "jarowinkler"]), "what likeness is");
+const CASE: Param = may("case_sensitive", Kind::Switch, "whether case counts; true when left out");
+const SORT_BY: Param = may("sort_by", Kind::OneOf(&["alpha", "score"]), "order of the results");
+const SORT_DIR: Param = may("sort_dir", Kind::OneOf(&["asc", "dsc"]), "direction of sort_by=alpha");
+const SCORE: Param = may("include_score", Kind::Switch, "adds the likeness of each result");
+const BATCH: Param = may("batch_size", Kind::Count, "results of one line");
+const NDJSON: Answer = Answer::Other("application/x-ndjson");
 
 const fn endpoint(
     path: &'static str,
@@ -220,6 +233,71 @@ pub(crate) fn served() -> Vec<Served> {
                 Data(schema::label_sets),
             ),
             both!(series::series),
+        ),
+        (
+            endpoint(
+                "/search/metric_names",
+                GetPost,
+                "series",
+                "Metrics of which only a part of the name is known",
+                const {
+                    &[
+                        TERMS,
+                        MATCH,
+                        THRESHOLD,
+                        ALGORITHM,
+                        CASE,
+                        SORT_BY,
+                        SORT_DIR,
+                        SCORE,
+                        FROM,
+                        TO,
+                        LIMIT,
+                        BATCH,
+                        may("include_metadata", Kind::Switch, "adds type, help and unit"),
+                    ]
+                },
+                NDJSON,
+            ),
+            both!(search::metric_names),
+        ),
+        (
+            endpoint(
+                "/search/label_names",
+                GetPost,
+                "series",
+                "Labels of which only a part of the name is known",
+                &[TERMS, MATCH, THRESHOLD, ALGORITHM, CASE, SORT_BY, SORT_DIR, SCORE, FROM, TO, LIMIT, BATCH],
+                NDJSON,
+            ),
+            both!(search::label_names),
+        ),
+        (
+            endpoint(
+                "/search/label_values",
+                GetPost,
+                "series",
+                "Values of a label of which only a part is known",
+                const {
+                    &[
+                        must("label", Kind::Text, "name of the label"),
+                        TERMS,
+                        MATCH,
+                        THRESHOLD,
+                        ALGORITHM,
+                        CASE,
+                        SORT_BY,
+                        SORT_DIR,
+                        SCORE,
+                        FROM,
+                        TO,
+                        LIMIT,
+                        BATCH,
+                    ]
+                },
+                NDJSON,
+            ),
+            both!(search::label_values),
         ),
         (
             endpoint(
@@ -470,7 +548,8 @@ pub(crate) fn all() -> impl Iterator<Item = Endpoint> {
 pub(crate) fn param_schema(kind: Kind) -> Value {
     match kind {
         Kind::Text | Kind::Query => json!({"type": "string"}),
-        Kind::Selectors => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::Switch => json!({"type": "boolean"}),
+        Kind::Selectors | Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Time => json!({"type": "string", "description": "Unix seconds or RFC 3339"}),
         Kind::Duration => json!({"type": "string", "description": "seconds or a duration like 1m30s"}),
         Kind::Count => json!({"type": "integer", "minimum": 0}),

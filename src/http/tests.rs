@@ -2,6 +2,7 @@
 
 mod api;
 mod description;
+mod search;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ use promontory_storage::vfs::RealVfs;
 use promontory_storage::{Db, DbOptions};
 
 use super::*;
+
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An answer.
 #[derive(Debug)]
@@ -110,7 +113,7 @@ impl World {
     }
 
     pub(super) async fn post(&self, path: &str, form: &str) -> Answer {
-        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        let request = Request::post(path).header("content-type", FORM);
         self.send(request.body(Body::from(form.to_owned())).unwrap()).await
     }
 }
@@ -122,12 +125,18 @@ pub(super) fn options() -> HttpOptions {
         query_timeout: Duration::from_secs(120),
         query_max_concurrency: 2,
         notifications_max: 1,
+        enable_search: true,
+        search_results_max: 10,
     }
 }
 
 /// `m{i="0"}` and `m{i="1"}` with samples at 10 s … 90 s whose value is the second, and `n{job="x"}` at 50 s.
 pub(super) fn world() -> World {
-    let world = World::new(options());
+    world_with(options())
+}
+
+pub(super) fn world_with(options: HttpOptions) -> World {
+    let world = World::new(options);
     let mut writer = world.db.writer();
     let m = ["0", "1"].map(|i| writer.resolve(&Labels::from_pairs([("__name__", "m"), ("i", i)])).unwrap());
     for t in 1..10 {

@@ -7,7 +7,7 @@ use crate::http::{routes, schema};
 fn example(name: &str) -> &'static str {
     match name {
         "query" => "m",
-        "match[]" => "m",
+        "match[]" | "search[]" => "m",
         "start" => "10",
         "end" => "50",
         "step" => "20",
@@ -23,7 +23,12 @@ fn example(name: &str) -> &'static str {
         "match_target" => "%7Bjob%3D%22x%22%7D",
         "metric_name_pattern" => "up",
         "openapi_version" => "3.2",
-        "skip_head" => "true",
+        "skip_head" | "case_sensitive" | "include_score" | "include_metadata" => "true",
+        "fuzz_threshold" | "batch_size" => "5",
+        "fuzz_alg" => "jarowinkler",
+        "sort_by" => "alpha",
+        "sort_dir" => "dsc",
+        "label" => "i",
         other => panic!("no example of {other}"),
     }
 }
