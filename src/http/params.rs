@@ -1,4 +1,4 @@
-//! Parameters of a request: of the URL and, for POST, of a form in the body. Those of the body come first.
+//! Parameters of a request: of the URL and, for POST and PUT, of a form in the body. Those of the body come first.
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
@@ -28,7 +28,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let mut params = Self::default();
         let url = request.uri().query().unwrap_or("").to_owned();
-        let is_form = request.method() == Method::POST && has_form_type(&request);
+        let is_form = matches!(*request.method(), Method::POST | Method::PUT) && has_form_type(&request);
         if is_form {
             let reading = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX);
             let body = tokio::time::timeout(FORM_TIMEOUT, reading).await.map_err(|_| {

@@ -261,6 +261,9 @@ impl Http {
         timeout_ms: i64,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<Ran<T>, ApiError> {
+        if timeout_ms <= 0 {
+            return Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue"));
+        }
         let cancel = Cancel::new();
         let _stop_when_dropped = CancelOnDrop(cancel.clone());
         let timeout = std::time::Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use promontory_model::{Cancel, Labels, Matcher, ReadError, Select, Snapshot, TimeRange, Timestamp};
@@ -70,9 +71,10 @@ pub(crate) async fn label_names(State(http): State<Arc<Http>>, params: Params) -
 /// `/api/v1/label/<name>/values`.
 pub(crate) async fn label_values(
     State(http): State<Arc<Http>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|e| ApiError::bad_data(format!("invalid label name: {}", e.body_text())))?;
     let name = unescape(&name).unwrap_or(name);
     if name.is_empty() {
         return Err(ApiError::bad_data(format!("invalid label name: \"{name}\"")));

@@ -91,6 +91,8 @@ async fn bad_queries_say_what_is_wrong() {
         check_error(&w.get(&format!("/api/v1/{path}")).await, 400, "bad_data", message);
     }
     assert_eq!(w.get("/api/v1/query_range?query=1&start=0&end=11000&step=1").await.status, 200);
+    let answer = w.get("/api/v1/label/%FF/values").await;
+    assert_eq!((answer.status, &answer.json()["errorType"]), (400, &json!("bad_data")));
     let long = format!("query={}", "x".repeat(QUERY_BYTES_MAX + 1));
     let answer = w.post("/api/v1/query", &long).await;
     assert!(answer.status == 400 && answer.text().contains("query_bytes_max"), "{}", answer.text());
@@ -152,6 +154,10 @@ async fn queries_end_at_their_deadline_and_give_their_place_back() {
         tokio::task::yield_now().await;
     }
     assert_eq!(w.get("/api/v1/query?query=m").await.status, 200);
+    for timeout in ["0", "-1"] {
+        let answer = w.get(&format!("/api/v1/query?query=m&timeout={timeout}")).await;
+        check_error(&answer, 503, "timeout", "query timed out in query queue");
+    }
 }
 
 #[tokio::test]
@@ -419,9 +425,11 @@ async fn the_admin_api_has_the_shapes_of_prometheus() {
     let asked = w.backend.admin_asked.lock().unwrap().clone();
     assert_eq!(asked, ["delete 2 1000 2500".to_owned(), format!("delete 1 {} {}", i64::MIN, i64::MAX)]);
 
+    let put = Request::put("/api/v1/admin/tsdb/delete_series").header("content-type", FORM);
+    assert_eq!(w.send(put.body(Body::from("match[]=m")).unwrap()).await.status, 204, "a form is read of PUT too");
     let counted = w.post("/api/v1/admin/tsdb/delete_series", "match[]=m&dry_run=true").await;
     assert_eq!(counted.text(), r#"{"status":"success","data":{"series":2,"samples":18}}"#);
-    assert_eq!(w.backend.admin_asked.lock().unwrap().len(), 2);
+    assert_eq!(w.backend.admin_asked.lock().unwrap().len(), 3);
 
     let none = w.post("/api/v1/admin/tsdb/delete_series", "").await;
     let expected = r#"{"status":"error","errorType":"bad_data","error":"no match[] parameter provided"}"#;
