@@ -201,6 +201,7 @@ fn append_cells(
             taken.push((column as u32, value));
             continue;
         }
+        group.ask(column as u32);
         let outcome = judge(head, group, column as u32, row.t, &Value::Float(value), bounds);
         outcome.count(counts);
         if matches!(outcome, Outcome::Store) {
@@ -225,9 +226,8 @@ fn append_cells(
     group.late_wal.get_or_insert(segment);
     group.late_no += cells.len() as u64;
     head.counters.late_appended.fetch_add(cells.len() as u64, Ordering::Relaxed);
-    let late = Arc::make_mut(&mut group.late);
     for (t, column, value) in cells {
-        late.insert((t, column), LateCell { value, seq: row.seq });
+        group.add_late((t, column), LateCell { value, seq: row.seq });
     }
     if group.late.len() >= LATE_CELLS_MAX
         && let Err(e) = head.seal_late(id, group)

@@ -82,6 +82,9 @@ pub(crate) struct Group {
     pub(crate) last_t: i64,
     /// The group that took over all series of this one.
     pub(crate) successor: Option<u32>,
+    /// The newest sample that is late or sealed of each column that was asked for it. Until rows are sealed nothing but
+    /// late samples changes it, and to look for it again reads every chunk in which the column has none.
+    pub(super) asked: BTreeMap<u32, Option<(i64, f64)>>,
     /// Where the samples of columns that moved here lie up to `last_t` of that moment.
     pub(crate) earlier: BTreeMap<u32, Vec<Place>>,
 }
@@ -104,6 +107,7 @@ impl Group {
             histograms: None,
             last_t: i64::MIN,
             successor: None,
+            asked: BTreeMap::new(),
             earlier: BTreeMap::new(),
         }
     }
@@ -129,7 +133,8 @@ impl Group {
         // Cells of a B-tree are half as many again as there are used.
         out.late += (self.late.len() * size_of::<((i64, u32), LateCell)>() * 3 / 2) as u64;
         let earlier: usize = self.earlier.values().map(|places| places.capacity() * 8 + 48).sum();
-        out.groups += (size_of::<GroupCell>() + self.columns.capacity() * 4 + earlier) as u64;
+        let asked = self.asked.len() * size_of::<(u32, Option<(i64, f64)>)>() * 3 / 2;
+        out.groups += (size_of::<GroupCell>() + self.columns.capacity() * 4 + earlier + asked) as u64;
     }
 
     /// Oldest sample at or after `floor`.
@@ -187,11 +192,42 @@ impl Group {
     }
 
     fn last_float(&self, column: u32) -> Option<(i64, f64)> {
-        let row =
-            self.rows.newest(column).or_else(|| self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column)));
+        let closed = self.asked.get(&column).copied().unwrap_or_else(|| self.last_closed(column));
+        self.rows.newest(column).into_iter().chain(closed).max_by_key(|(t, _)| *t)
+    }
+
+    /// Time and value of the column's newest sample but for open rows.
+    fn last_closed(&self, column: u32) -> Option<(i64, f64)> {
+        let row = self.chunks.iter().rev().find_map(|chunk| last_in(chunk, column));
         let late = self.late.iter().rev().find(|((_, c), _)| *c == column).map(|(&(t, _), cell)| (t, cell.value));
         let sealed_late = self.late_chunks.iter().filter_map(|chunk| last_in(chunk, column));
         row.into_iter().chain(late).chain(sealed_late).max_by_key(|(t, _)| *t)
+    }
+
+    /// Makes it cheap to ask for the newest sample of a column again and again.
+    pub(crate) fn ask(&mut self, column: u32) {
+        if !self.asked.contains_key(&column) {
+            let closed = self.last_closed(column);
+            self.asked.insert(column, closed);
+        }
+    }
+
+    /// Adds a late sample.
+    pub(crate) fn add_late(&mut self, (t, column): (i64, u32), cell: LateCell) {
+        Arc::make_mut(&mut self.late).insert((t, column), cell);
+        if let Some(closed) = self.asked.get_mut(&column)
+            && closed.is_none_or(|(last, _)| t > last)
+        {
+            *closed = Some((t, cell.value));
+        }
+    }
+
+    /// The open rows were sealed: they are no longer open.
+    pub(crate) fn sealed_rows(&mut self, chunk: Chunk) {
+        Arc::make_mut(&mut self.chunks).push(Arc::new(chunk));
+        self.rows.clear();
+        self.rows_wal = None;
+        self.asked = BTreeMap::new();
     }
 
     /// The column's sample at `t`.

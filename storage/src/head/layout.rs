@@ -187,5 +187,6 @@ impl Group {
         if let Some(histograms) = &mut self.histograms {
             histograms.truncate(floor);
         }
+        self.asked.clear();
     }
 }

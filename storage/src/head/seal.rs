@@ -13,7 +13,6 @@ use super::group::{Group, no_cells};
 use super::histogram_chunk;
 use super::open::Tile;
 use super::row::TILE;
-use super::segment::Chunk;
 use crate::sample::read_histogram;
 use crate::vfs::VfsError;
 
@@ -57,9 +56,7 @@ impl Head {
         });
         let seqs = rows.iter().map(|row| row.seq).collect();
         let chunk = self.segments.append(&bytes, header, Some(seqs))?;
-        push(&mut group.chunks, chunk);
-        group.rows.clear();
-        group.rows_wal = None;
+        group.sealed_rows(chunk);
         Ok(true)
     }
 
@@ -101,7 +98,7 @@ impl Head {
             }
         });
         let chunk = self.segments.append(&bytes, header, Some(seqs.into()))?;
-        push(&mut group.late_chunks, chunk);
+        Arc::make_mut(&mut group.late_chunks).push(Arc::new(chunk));
         group.late = no_cells();
         group.late_first_no = group.late_no;
         group.late_wal = None;
@@ -142,8 +139,4 @@ impl Head {
         histograms.sealed(self.segments.append(&bytes, header, Some(seqs.into()))?);
         Ok(true)
     }
-}
-
-fn push(chunks: &mut Arc<Vec<Arc<Chunk>>>, chunk: Chunk) {
-    Arc::make_mut(chunks).push(Arc::new(chunk));
 }
