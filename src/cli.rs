@@ -100,7 +100,7 @@ pub enum CheckCommand {
         files: Vec<PathBuf>,
     },
     /// Check an exposition on standard input: whether it can be read, and odd names (exit code 3)
-    Metrics,
+    Metrics(MetricsArgs),
     /// Ask a server whether it is alive
     Healthy(ProbeArgs),
     /// Ask a server whether it answers queries
@@ -111,6 +111,30 @@ pub enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+}
+
+/// Flags of `check metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Want OpenMetrics 1.0 to the letter instead of Prometheus text, and name each line that breaks a rule; a scrape is
+    /// more lenient
+    #[arg(long, conflicts_with_all = ["lint", "extended"])]
+    pub strict: bool,
+    /// Say how many series each metric has, most first
+    #[arg(long)]
+    pub extended: bool,
+    /// Which odd names are told
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = MetricsLint::All)]
+    pub lint: MetricsLint,
+}
+
+/// Which odd names of metrics are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricsLint {
+    /// All that are odd
+    All,
+    /// None: only whether it can be read
+    None,
 }
 
 /// Flags of `check service-discovery`.

@@ -18,7 +18,10 @@ mod progress;
 pub mod query;
 pub mod tsdb;
 
-pub use check::{Checked, check_config, check_metrics, check_rules, check_service_discovery, check_web_config};
+pub use check::{
+    Checked, check_config, check_metrics, check_openmetrics, check_rules, check_service_discovery, check_web_config,
+    write_cardinality,
+};
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use promontory::cli::{CheckCommand, Cli, Command, TestCommand, TsdbCommand};
+use promontory::cli::{CheckCommand, Cli, Command, MetricsArgs, MetricsLint, TestCommand, TsdbCommand};
 use promontory::client::TcpConnector;
 use promontory::commands::query::QueryError;
 use promontory::commands::tsdb::TsdbError;
@@ -53,7 +53,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
             commands::check_service_discovery(&args, Arc::new(TcpConnector), &mut out)?
         }
         Some(Command::Check(CheckCommand::Rules { files })) => commands::check_rules(&files, &mut out)?,
-        Some(Command::Check(CheckCommand::Metrics)) => return check_metrics(&mut out),
+        Some(Command::Check(CheckCommand::Metrics(args))) => return check_metrics(&args, &mut out),
         Some(Command::Check(CheckCommand::Healthy(args))) => commands::query::probe(&args, "/-/healthy", &mut out)?,
         Some(Command::Check(CheckCommand::Ready(args))) => commands::query::probe(&args, "/-/ready", &mut out)?,
         Some(Command::Completions { shell }) => {
@@ -86,10 +86,17 @@ fn code(all_good: bool) -> ExitCode {
     if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn check_metrics(out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn check_metrics(args: &MetricsArgs, out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut body = Vec::new();
     std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut body)?;
-    Ok(match commands::check_metrics(&body, out)? {
+    if args.strict {
+        return Ok(code(commands::check_openmetrics(&body, out)?));
+    }
+    let checked = commands::check_metrics(&body, args.lint == MetricsLint::All, out)?;
+    if args.extended && checked != commands::Checked::Unreadable {
+        commands::write_cardinality(&body, out)?;
+    }
+    Ok(match checked {
         commands::Checked::Good => ExitCode::SUCCESS,
         commands::Checked::Odd => ExitCode::from(ODD),
         commands::Checked::Unreadable => ExitCode::FAILURE,

@@ -3,6 +3,7 @@
 //! # Source
 //! The problems and their words are those of `promtool check metrics`, so that scripts which look for them find them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
@@ -63,15 +64,15 @@ pub enum Checked {
 struct Family {
     kind: MetricType,
     has_help: bool,
-    metrics: BTreeSet<String>,
+    n_series: usize,
     labels: BTreeSet<String>,
 }
 
-/// Checks an exposition in Prometheus text and writes a line per problem.
+/// Checks an exposition in Prometheus text and writes a line per problem; those of names only if `is_lint`.
 ///
 /// # Errors
 /// When the report cannot be written.
-pub fn check_metrics(body: &[u8], out: &mut dyn Write) -> io::Result<Checked> {
+pub fn check_metrics(body: &[u8], is_lint: bool, out: &mut dyn Write) -> io::Result<Checked> {
     let families = match read(body) {
         Ok(families) => families,
         Err(e) => {
@@ -80,13 +81,30 @@ pub fn check_metrics(body: &[u8], out: &mut dyn Write) -> io::Result<Checked> {
         }
     };
     let mut checked = Checked::Good;
-    for (name, family) in &families {
+    for (name, family) in families.iter().filter(|_| is_lint) {
         for problem in problems(name, family) {
             writeln!(out, "{name} {problem}")?;
             checked = Checked::Odd;
         }
     }
     Ok(checked)
+}
+
+/// Writes how many series each metric of an exposition has, most first, as a table; nothing if it cannot be read.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_cardinality(body: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    let mut families: Vec<_> = read(body).unwrap_or_default().into_iter().filter(|(_, f)| f.n_series > 0).collect();
+    families.sort_by_key(|(_, family)| Reverse(family.n_series));
+    let n_all: usize = families.iter().map(|(_, family)| family.n_series).sum();
+    let width = families.iter().map(|(name, _)| name.chars().count()).fold("Metric".len(), usize::max) + 4;
+    writeln!(out, "{:width$}{:15}Percentage", "Metric", "Cardinality")?;
+    for (name, family) in &families {
+        let share = 100.0 * family.n_series as f64 / n_all as f64;
+        writeln!(out, "{name:width$}{:<15}{share:.2}%", family.n_series)?;
+    }
+    writeln!(out, "{:width$}{n_all:<15}100%", "Total")
 }
 
 fn read(body: &[u8]) -> Result<BTreeMap<String, Family>, String> {
@@ -118,7 +136,7 @@ fn read(body: &[u8]) -> Result<BTreeMap<String, Family>, String> {
                 let is_current = name.strip_prefix(&current).is_some_and(|s| suffixes.contains(&s));
                 let family = families.entry(if is_current { current.clone() } else { name.clone() }).or_default();
                 family.labels.extend(pairs.iter().map(|(n, _)| n.clone()).filter(|n| n != METRIC_NAME));
-                family.metrics.insert(name.clone());
+                family.n_series += 1;
                 pairs.sort();
                 if !seen.insert(pairs) {
                     return Err(format!("metric {name} is there twice with the same labels"));
@@ -181,7 +199,7 @@ mod tests {
     #[track_caller]
     fn check(body: &str, checked: Checked, expected: &str) {
         let mut out = Vec::new();
-        assert_eq!(check_metrics(body.as_bytes(), &mut out).unwrap(), checked);
+        assert_eq!(check_metrics(body.as_bytes(), true, &mut out).unwrap(), checked);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
@@ -207,10 +225,30 @@ mod tests {
     }
 
     #[test]
+    fn names_are_left_alone_where_nobody_asked() {
+        let mut out = Vec::new();
+        assert_eq!(check_metrics(b"aB 1\n", false, &mut out).unwrap(), Checked::Good);
+        assert_eq!(out, b"");
+    }
+
+    #[test]
+    fn series_are_counted_as_promtool_counts_them() {
+        let body = "# HELP a_total x\n# TYPE a_total counter\na_total{x=\"1\"} 1\na_total{x=\"2\"} 1\n# HELP h x\n\
+                    # TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
+        let expected = "Metric     Cardinality    Percentage\n\
+                        h          4              66.67%\n\
+                        a_total    2              33.33%\n\
+                        Total      6              100%\n";
+        let mut out = Vec::new();
+        write_cardinality(body.as_bytes(), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
     fn what_cannot_be_read_says_where() {
         let mut out = Vec::new();
-        assert_eq!(check_metrics(b"a 1\na b\n", &mut out).unwrap(), Checked::Unreadable);
+        assert_eq!(check_metrics(b"a 1\na b\n", false, &mut out).unwrap(), Checked::Unreadable);
         assert!(String::from_utf8(out).unwrap().starts_with("error while linting: "));
-        assert_eq!(check_metrics(b"a 1\na 2\n", &mut Vec::new()).unwrap(), Checked::Unreadable);
+        assert_eq!(check_metrics(b"a 1\na 2\n", true, &mut Vec::new()).unwrap(), Checked::Unreadable);
     }
 }
