@@ -4,6 +4,7 @@
 
 pub mod assets;
 pub mod discovery;
+pub mod missing;
 pub(crate) mod shell;
 pub mod status;
 pub mod targets;

@@ -33,6 +33,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/tsdb", get(status::storage_page))
         .route("/tsdb-status", get(async || Redirect::temporary("/tsdb")))
         .route("/config", get(status::config_page))
+        .fallback(crate::ui::missing::missing)
         .with_state(shared)
         .merge(crate::ui::assets::router())
 }

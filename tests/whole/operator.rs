@@ -52,6 +52,13 @@ fn targets_are_followed_from_discovery_to_series() {
     let wrong = [("pool", "pods"), ("rules", "- {action: kep}")];
     check(&server, &with_params("/relabel", &wrong), &["rules:1:12", "did you mean \"keep\"?"]);
     check(&server, "/config", &["prometheus.yml", "job_name: pods"]);
+    for (path, told) in [("/nothing/here", "There is nothing at /nothing/here."), ("/alerts", "expr=ALERTS")] {
+        let missing =
+            client::request(server.addr, "GET", path, &[("Accept", "text/html,*/*")], &[]).expect("an answer");
+        assert_eq!(missing.status, 404);
+        assert!(missing.text().contains(told) && missing.text().contains("href=\"/dashboards\""), "{}", missing.text());
+    }
+    assert_eq!(client::get(server.addr, "/nothing").expect("an answer").text(), "404 page not found\n");
     check(&server, "/status", &["--storage.tsdb.path"]);
     check(&server, "/tsdb", &["Memory of the head", "Metrics with most series", "Write-ahead log"]);
 
