@@ -34,8 +34,10 @@ pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<Binding> + 'a;
 pub(crate) enum Context {
     /// In a query.
     PromQl,
-    /// In a title, legend or text.
+    /// In a legend or text.
     Text,
+    /// In a title, which has choices as their picker shows them.
+    Title,
     /// In an address, whose parts are encoded.
     Url,
 }
@@ -124,6 +126,7 @@ fn split_format(inner: &str) -> (&str, Option<&str>) {
 fn render(binding: &Binding, name: &str, format: Option<&str>, context: Context, before: &str) -> Option<String> {
     let Some(format) = format else {
         return Some(match (&binding.raw_all, context) {
+            (_, Context::Title) => binding.text.clone(),
             (Some(all), _) => all.clone(),
             (None, Context::PromQl) => promql(binding),
             (None, Context::Text) => glob(&binding.values),
@@ -340,6 +343,11 @@ mod tests {
         ] {
             check(text, Context::PromQl, expected);
         }
+    }
+
+    #[test]
+    fn titles_have_choices_as_they_are_shown() {
+        check("$one $all $multi ${multi:pipe} $none", Context::Title, "a.b\"c\\d All a.b + c|d a.b|c|d $none");
     }
 
     #[test]

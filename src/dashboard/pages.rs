@@ -146,7 +146,7 @@ async fn sections(request: &Arc<Request>, cancel: &Cancel) -> (Vec<SectionView>,
         let is_collapsed =
             alone.is_none() && section.row.as_ref().is_some_and(|r| r.collapsed != toggled.contains(&section.key));
         let n = if is_collapsed { 0 } else { section.panels.len() };
-        let title = section.row.as_ref().map(|r| request.text(&r.title, &section.scoped)).unwrap_or_default();
+        let title = section.row.as_ref().map(|r| request.title(&r.title, &section.scoped)).unwrap_or_default();
         views.push(SectionView {
             row: section.row.as_ref().map(|_| view::RowView {
                 title: if title.is_empty() { "Row".to_owned() } else { title },

@@ -189,7 +189,7 @@ fn states_are_told_and_a_page_follows_its_interval() {
     browser.until("return !document.querySelector('[data-old]')");
 
     // Under the mouse: the series, its state, and how long it lasts.
-    browser.goto(&address(&server, "/d/states/x"));
+    browser.goto(&address(&server, "/d/states/x?theme=dark"));
     browser.hover("#panel-1 .canvas", 0.5, 0.25);
     browser.until("return document.querySelector('.tip')?.innerText.includes('fine for 1h')");
     assert_eq!(browser.text("return document.querySelector('.tip td:nth-child(2)').innerText"), "a");

@@ -94,7 +94,7 @@ pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &C
     };
     let description = request.text(&panel.description, &copy.scoped);
     PanelInner {
-        title: request.text(&panel.title, &copy.scoped),
+        title: request.title(&panel.title, &copy.scoped),
         description: if description.is_empty() { String::new() } else { html::markdown(&description) },
         note: data.window_note.clone(),
         notices: data.notices.clone(),

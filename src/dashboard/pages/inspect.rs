@@ -81,7 +81,7 @@ pub(super) async fn csv(
 ) -> Result<Response, Response> {
     let deadline = state.0.deadline();
     let (request, copy, data, _) = data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
-    let title = crate::dashboard::model::slug(&request.text(&copy.panel.title, &copy.scoped));
+    let title = crate::dashboard::model::slug(&request.title(&copy.panel.title, &copy.scoped));
     let name: String = title.chars().filter(|c| c.is_ascii()).collect();
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
@@ -148,7 +148,7 @@ pub(super) async fn inspect(
 ) -> Result<Response, Response> {
     let deadline = state.0.deadline();
     let (request, copy, data, took) = data_of(&state, &uid, &key, pairs, &headers, &deadline.cancel).await?;
-    let title = request.text(&copy.panel.title, &copy.scoped);
+    let title = request.title(&copy.panel.title, &copy.scoped);
     let shell = Shell::new(&format!("Inspect {title}"), "dashboards", request.theme_choice);
     let query = request.params.without(&["w", "h"]).query();
     let back = format!("/d/{}/{}", request.dashboard().uid, request.dashboard().slug());

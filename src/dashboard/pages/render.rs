@@ -111,7 +111,7 @@ pub(super) async fn page(
     let mut copies: Vec<Copy> = Vec::new();
     for section in expanded {
         let is_collapsed = section.row.as_ref().is_some_and(|r| r.collapsed != toggled.contains(&section.key));
-        let title = section.row.as_ref().map(|r| request.text(&r.title, &section.scoped)).unwrap_or_default();
+        let title = section.row.as_ref().map(|r| request.title(&r.title, &section.scoped)).unwrap_or_default();
         let n = if is_collapsed { 0 } else { section.panels.len() };
         titles.push((title, n));
         copies.extend(section.panels.into_iter().take(n));
@@ -274,7 +274,7 @@ fn share_page(request: &Request, headers: &HeaderMap) -> SharePage {
     };
     let panels = copies
         .map(|c| {
-            let title = request.text(&c.panel.title, &c.scoped);
+            let title = request.title(&c.panel.title, &c.scoped);
             let title = if title.is_empty() { format!("Panel {}", c.key) } else { title };
             (title, own(&[("share-panel", c.key.as_str())]), chosen.as_deref() == Some(c.key.as_str()))
         })

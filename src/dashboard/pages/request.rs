@@ -123,6 +123,12 @@ impl Request {
         self.state.settings.store().notes(&filter).into_iter().map(event).collect()
     }
 
+    /// A title with its variables filled in.
+    pub(super) fn title(&self, text: &str, scoped: &[(String, Binding)]) -> String {
+        interpolate(text, Context::Title, &|name| self.lookup(scoped, name))
+    }
+
+    /// A text with its variables filled in.
     pub(super) fn text(&self, text: &str, scoped: &[(String, Binding)]) -> String {
         interpolate(text, Context::Text, &|name| self.lookup(scoped, name))
     }
@@ -167,12 +173,10 @@ async fn understand_extent(
     extent: Extent,
 ) -> Result<Request, Response> {
     let wanted = uid.to_owned();
+    let theme = pairs.iter().rev().find(|(n, _)| n == "theme").map(|(_, v)| v.clone());
     let find = move |catalog: &Catalog| catalog.get(&wanted).cloned();
     let found = understood(state, find, pairs, headers, cancel, extent).await?;
-    found.ok_or_else(|| {
-        let theme = ThemeChoice::choose(None, headers);
-        not_found(uid, theme)
-    })
+    found.ok_or_else(|| not_found(uid, ThemeChoice::choose(theme.as_deref(), headers)))
 }
 
 /// The same of a dashboard that `find` gives, which need not be among those that are kept.

@@ -19,8 +19,9 @@ const SWEEP_DEG: f64 = 240.0;
 const CENTER: (f64, f64) = (100.0, 96.0);
 const RADIUS: f64 = 74.0;
 const WIDTH: f64 = 22.0;
-/// Least size of a name, CSS pixels.
+/// Least size of a name, CSS pixels, and its greatest in the drawing's own units.
 const NAME_PX: f64 = 9.0;
+const NAME_MAX: f64 = 16.0;
 /// Size of the drawing in its own units.
 const VIEW: (f64, f64) = (200.0, 166.0);
 
@@ -108,9 +109,10 @@ fn one(panel: &Panel, single: &Single<'_>, many: bool, scale: f64, context: &Dra
     escape_into(&shown.text, out);
     out.push_str("</text>");
     let title_px = text_px(panel, "titleSize");
-    if many || !single.name.is_empty() && title_px.is_some() {
+    let is_readable = title_px.is_some() || NAME_MAX * scale >= NAME_PX - 3.0;
+    if is_readable && (many || !single.name.is_empty() && title_px.is_some()) {
         // A name that would be too small to be read is cut instead.
-        let fitting = (330.0 / name.chars().count().max(12) as f64).max(NAME_PX / scale).min(16.0);
+        let fitting = (330.0 / name.chars().count().max(12) as f64).max(NAME_PX / scale).min(NAME_MAX);
         let size = title_px.map_or(fitting, |px| (px / scale).clamp(4.0, 30.0));
         let room = (VIEW.0 / (size * 0.56)) as usize;
         let _ = write!(
