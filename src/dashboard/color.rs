@@ -113,8 +113,23 @@ pub(crate) fn resolve(name: &str, theme: Theme) -> String {
         // Text follows the page, whose theme may be the browser's choice.
         ("text", _) => "currentColor".to_owned(),
         ("", _) => "#808080".to_owned(),
+        _ if is_clear(name) => "transparent".to_owned(),
         _ if is_color(name) => name.to_owned(),
         _ => "#808080".to_owned(),
+    }
+}
+
+/// Whether nothing is seen of a colour: `rgba(0, 0, 0, 0)`.
+fn is_clear(color: &str) -> bool {
+    let last = color.strip_prefix("rgba(").and_then(|c| c.strip_suffix(')')).and_then(|c| c.rsplit([',', '/']).next());
+    last.and_then(|alpha| alpha.trim().parse::<f64>().ok()) == Some(0.0)
+}
+
+/// A colour as attributes of HTML take it, which know names and six digits only; what shines through is left out.
+pub(crate) fn plain(color: &str) -> String {
+    match color.strip_prefix('#').map(str::len) {
+        Some(6) => color.to_owned(),
+        _ => Rgb::parse(color).map_or_else(|| color.to_owned(), Rgb::hex),
     }
 }
 
@@ -325,6 +340,7 @@ mod tests {
             ("green", "#73BF69"),
             ("super-light-blue", "#C0D8FF"),
             ("rgba(1, 2, 3, 0.5)", "rgba(1, 2, 3, 0.5)"),
+            ("rgba(0, 0, 0, 0)", "transparent"),
             ("#EAB839", "#EAB839"),
             ("tomato", "tomato"),
             ("red\" onload=\"x", "#808080"),
@@ -332,6 +348,19 @@ mod tests {
             ("", "#808080"),
         ] {
             assert_eq!(resolve(text, Theme::Dark), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn attributes_take_six_digits() {
+        for (color, expected) in [
+            ("rgba(50, 172, 45, 0.97)", "#32ac2d"),
+            ("#EAB839", "#EAB839"),
+            ("#fff", "#ffffff"),
+            ("#11223344", "#112233"),
+            ("tomato", "tomato"),
+        ] {
+            assert_eq!(plain(color), expected);
         }
     }
 

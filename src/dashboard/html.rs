@@ -24,8 +24,8 @@ pub(crate) fn escape_into(text: &str, out: &mut String) {
 /// HTML in a colour; without one of its own where that is the colour of the text around it.
 pub(crate) fn colored(color: &str, body: &str) -> String {
     match color {
-        "currentColor" => format!("<span>{body}</span>"),
-        color => format!("<font color=\"{color}\">{body}</font>"),
+        "currentColor" | "transparent" => format!("<span>{body}</span>"),
+        color => format!("<font color=\"{}\">{body}</font>", super::color::plain(color)),
     }
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn sanitize(html: &str) -> String {
             open.push(known);
             // The policy of pages takes no style; the colour of a text has an element of its own.
             if let Some(color) = style(&body[name_end..], "color").filter(|c| is_color(c)) {
-                out.push_str(&format!("<font color=\"{color}\">"));
+                out.push_str(&format!("<font color=\"{}\">", super::color::plain(color)));
                 open.push("font");
             }
         }
@@ -297,6 +297,7 @@ mod tests {
             "<h1 style='color: #73BF69; text-align:center'>x</h1>y",
             "<h1 align=\"center\"><font color=\"#73BF69\">x</font></h1>y",
         );
+        check("<p style='color: rgb(255, 0, 10)'>x</p>", "<p><font color=\"#ff000a\">x</font></p>");
         check("<p style=\"color:url(javascript:x)\">x", "<p>x</p>");
         check("<font color=\"red\" onclick=x>x</font>", "<font color=\"red\">x</font>");
         check("</div></div>x<!-- c -->y", "xy");

@@ -67,7 +67,7 @@ pub(super) fn write_row(columns: &[Column<'_>], row: usize, context: &DrawContex
     let background = columns.iter().find(paints).map(|c| shown(c, row, context).color);
     match &background {
         Some(color) => {
-            let _ = write!(out, "<tr class=\"painted\" bgcolor=\"{color}\">");
+            let _ = write!(out, "<tr class=\"painted\" bgcolor=\"{}\">", color::plain(color));
         }
         None => out.push_str("<tr>"),
     }
@@ -118,7 +118,7 @@ fn cell(
         ("color-background", None) if !matches!(shown.color.as_str(), "transparent" | "currentColor") => write!(
             out,
             "<td{class} title=\"{title}\" bgcolor=\"{}\"><font color=\"{}\">{body}</font></td>",
-            shown.color,
+            color::plain(&shown.color),
             color::text_on(&shown.color)
         ),
         ("color-text", None) => {
