@@ -190,6 +190,15 @@ pub struct Prepared {
     bytes: Option<Vec<u8>>,
 }
 
+/// A page that was fetched into a buffer.
+#[derive(Debug)]
+pub struct Page {
+    /// The header `Content-Type`.
+    pub content_type: String,
+    /// Where it begins in the buffer, to whose end it goes.
+    pub start: usize,
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -402,7 +411,9 @@ impl Client {
         timeout: Duration,
         body: &mut Vec<u8>,
     ) -> Result<String, FetchError> {
-        self.fetch_call(job, call, None, timeout, body).await
+        let page = self.fetch_call(job, call, None, timeout, body).await?;
+        body.drain(..page.start);
+        Ok(page.content_type)
     }
 
     /// As [`Client::fetch`], asking what `job` has prepared.
@@ -415,7 +426,7 @@ impl Client {
         prepared: &Prepared,
         timeout: Duration,
         body: &mut Vec<u8>,
-    ) -> Result<String, FetchError> {
+    ) -> Result<Page, FetchError> {
         self.fetch_call(job, &prepared.call, prepared.bytes.as_deref(), timeout, body).await
     }
 
@@ -426,13 +437,13 @@ impl Client {
         bytes: Option<&[u8]>,
         timeout: Duration,
         body: &mut Vec<u8>,
-    ) -> Result<String, FetchError> {
+    ) -> Result<Page, FetchError> {
         let asked = async {
             if (bytes.is_some() || job.is_straight(call))
                 && !self.is_led_on
-                && let Some(content_type) = self.fetch_straight(job, call, bytes, body).await?
+                && let Some(page) = self.fetch_straight(job, call, bytes, body).await?
             {
-                return Ok(content_type);
+                return Ok(page);
             }
             let (response, mut connection, origin) = self.follow(job, call).await?;
             if response.status() != StatusCode::OK {
@@ -442,7 +453,7 @@ impl Client {
             let content_type = content_type.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
             connection.driver().drive(take(response, job.offer.body_bytes_max, body)).await?;
             self.keep(origin, connection);
-            Ok(content_type.unwrap_or_default())
+            Ok(Page { content_type: content_type.unwrap_or_default(), start: 0 })
         };
         let result = tokio::time::timeout(timeout, asked).await;
         result.unwrap_or_else(|_| self.gave_up(call))
@@ -487,7 +498,7 @@ impl Client {
         call: &Call,
         bytes: Option<&[u8]>,
         body: &mut Vec<u8>,
-    ) -> Result<Option<String>, FetchError> {
+    ) -> Result<Option<Page>, FetchError> {
         let origin = call.url.origin();
         let made;
         let request = match bytes {
@@ -497,10 +508,10 @@ impl Client {
                 &made
             }
         };
-        let (mut plain, mut head) = self.ask_straight(job, call, request).await?;
+        let (mut plain, mut head) = self.ask_straight(job, call, request, body).await?;
         if is_redirect(head.status) && job.http.follow_redirects && head.has_location {
             self.is_led_on = true;
-            let drained = plain.read(&mut head, DRAINED_BYTES_MAX, || BodyError::Limit, &mut Vec::new()).await;
+            let drained = plain.read(&mut head, DRAINED_BYTES_MAX, || BodyError::Limit, body).await;
             if drained.is_ok()
                 && head.stays
                 && let Ok(connection) = connection::over(plain.into_stream(), None).await
@@ -513,18 +524,17 @@ impl Client {
             return Err(FetchError::Status(status_line(head.status, &head.reason)));
         }
         let limit = job.offer.body_bytes_max;
-        let (max, over) = (body::bytes_max(limit), || body::over(limit));
-        if head.compression == body::Compression::None {
-            plain.read(&mut head, max, over, body).await?;
-        } else {
-            let mut compressed = Vec::new();
-            plain.read(&mut head, max, over, &mut compressed).await?;
+        plain.read(&mut head, body::bytes_max(limit), || body::over(limit), body).await?;
+        let mut start = head.end;
+        if head.compression != body::Compression::None {
+            let compressed = body[start..].to_vec();
             body::inflate(&compressed, head.compression, limit, body)?;
+            start = 0;
         }
         if head.stays {
             self.plain = Some((origin.clone(), plain));
         }
-        Ok(Some(head.content_type.unwrap_or_default()))
+        Ok(Some(Page { content_type: head.content_type.unwrap_or_default(), start }))
     }
 
     /// Sends the request over the kept connection, or over a new one if there is none or it has died unused.
@@ -533,20 +543,21 @@ impl Client {
         job: &JobClient,
         call: &Call,
         request: &[u8],
+        out: &mut Vec<u8>,
     ) -> Result<(Plain, Head), FetchError> {
         let failed = |source| FetchError::Answer { asked: call.asked(), source };
         if let Some((origin, mut plain)) = self.plain.take()
             && origin == *call.url.origin()
             && !plain.is_spent()
         {
-            match plain.ask(request).await {
+            match plain.ask(request, out).await {
                 Ok(head) => return Ok((plain, head)),
                 Err(AnswerError::Unanswered(_)) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
         let mut plain = Plain::new(connection::dial(job, call).await?);
-        let head = plain.ask(request).await.map_err(failed)?;
+        let head = plain.ask(request, out).await.map_err(failed)?;
         Ok((plain, head))
     }
 

@@ -2,8 +2,9 @@
 //! targets are scraped that are reached without TLS and without a proxy.
 //!
 //! It keeps no buffer between two pages and copies nothing but what stood around chunks, where hyper's connection, which
-//! serves all else, keeps one for each target and hands every piece over twice. It knows what answers to `GET` need: a
-//! length, chunks, or the end of the connection. Heads, lines of chunks and bodies have limits.
+//! serves all else, keeps one for each target and hands every piece over twice. Head and body are read at once, as far as
+//! both are there, and stay where they were read. It knows what answers to `GET` need: a length, chunks, or the end of
+//! the connection. Heads, lines of chunks and bodies have limits.
 
 use std::fmt;
 use std::io;
@@ -22,9 +23,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 /// Bytes of a line that says how long a chunk is, and of all lines behind the last one.
 const LINE_BYTES_MAX: usize = 4 << 10;
-/// Bytes that the first read asks for: a head and a little.
-const FIRST_READ_BYTES: usize = 1 << 10;
-/// Bytes by which a body grows at least, and that a read has room for where its length is not known.
+/// Bytes by which the buffer grows at least; a read has room for a quarter of them.
 const STEP_BYTES: usize = 64 << 10;
 
 /// What is no answer.
@@ -68,8 +67,8 @@ pub(super) struct Head {
     framing: Framing,
     /// Whether the connection can be used again when the body has been read.
     pub(super) stays: bool,
-    /// What came with the head.
-    early: Vec<u8>,
+    /// Where it ends in what was read, and the body begins.
+    pub(super) end: usize,
 }
 
 /// Where a body ends.
@@ -96,42 +95,39 @@ impl Plain {
         Pin::new(&mut self.0).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_ready()
     }
 
-    /// Sends `request` and reads the head of its answer.
+    /// Sends `request` and reads the head of its answer into `out`, replacing its content, and what came with it.
     ///
     /// # Errors
     /// [`AnswerError`]; the connection is then of no more use.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Head, AnswerError> {
+    pub(super) async fn ask(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<Head, AnswerError> {
         self.0.write_all(request).await.map_err(AnswerError::Unanswered)?;
-        let mut bytes = Vec::with_capacity(FIRST_READ_BYTES);
+        out.clear();
         let mut is_answered = false;
         loop {
-            let before = bytes.len();
-            if before == bytes.capacity() {
-                bytes.reserve(before);
-            }
-            let read = self.0.read_buf(&mut bytes).await;
+            let before = out.len();
+            make_room(out);
+            let read = self.0.read_buf(out).await;
             let read = read.and_then(|n| if n == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(n) });
             read.map_err(if is_answered { AnswerError::Read } else { AnswerError::Unanswered })?;
             is_answered = true;
             let mut seen = before.saturating_sub(3);
-            while has_end(&bytes[seen..]) {
-                let (head, end) = parse(&bytes)?;
+            while has_end(out, seen) {
+                let head = parse(out)?;
                 if !head.status.is_informational() {
-                    bytes.drain(..end);
-                    return Ok(Head { early: bytes, ..head });
+                    return Ok(head);
                 }
                 // The answer itself is still to come.
-                bytes.drain(..end);
+                out.drain(..head.end);
                 seen = 0;
             }
-            if bytes.len() >= HEAD_BYTES_MAX {
+            if out.len() >= HEAD_BYTES_MAX {
                 return Err(AnswerError::LongHead);
             }
         }
     }
 
-    /// Reads the body that follows `head` into `out`, replacing its content; `over` is what a body of `max` bytes or
-    /// more fails with.
+    /// Reads the rest of the body that follows `head` in `out`, where [`Plain::ask`] has put it, and nothing behind it;
+    /// `over` is what a body of `max` bytes or more fails with.
     ///
     /// # Errors
     /// [`BodyError`]; the connection is then of no more use.
@@ -142,23 +138,21 @@ impl Plain {
         over: impl Fn() -> BodyError,
         out: &mut Vec<u8>,
     ) -> Result<(), BodyError> {
-        out.clear();
-        let early = std::mem::take(&mut head.early);
         match head.framing {
             Framing::Length(length) => {
                 let length = usize::try_from(length).ok().filter(|length| *length < max).ok_or_else(over)?;
-                head.stays &= early.len() <= length;
-                out.extend_from_slice(&early[..early.len().min(length)]);
-                while out.len() < length {
-                    let missing = length - out.len();
-                    // Not all at once: a length is easily said.
-                    out.reserve(missing.min(out.len().max(STEP_BYTES)));
-                    read_some(&mut (&mut self.0).take(missing as u64), out).await?;
+                let end = head.end.saturating_add(length);
+                while out.len() < end {
+                    // Not room for all at once, because a length is easily said, and always for more than there is to
+                    // come: a read that fills its buffer leaves open whether there is more.
+                    make_room(out);
+                    read_some(&mut self.0, out).await?;
                 }
+                head.stays &= out.len() == end;
+                out.truncate(end);
             }
             Framing::Chunks => {
-                out.extend_from_slice(&early);
-                let mut chunks = Chunks::default();
+                let mut chunks = Chunks::behind(head.end);
                 while !chunks.advance(out, max, &over)? {
                     make_room(out);
                     read_some(&mut self.0, out).await?;
@@ -168,9 +162,8 @@ impl Plain {
             }
             Framing::Connection => {
                 head.stays = false;
-                out.extend_from_slice(&early);
                 loop {
-                    if out.len() >= max {
+                    if out.len() - head.end >= max {
                         return Err(over());
                     }
                     make_room(out);
@@ -199,13 +192,14 @@ async fn read_some(stream: &mut (impl AsyncRead + Unpin), out: &mut Vec<u8>) -> 
     }
 }
 
-/// Whether there is an empty line after another one.
-fn has_end(bytes: &[u8]) -> bool {
+/// Whether there is an empty line after another one, as far as a head may go; none ends before `seen`.
+fn has_end(bytes: &[u8], seen: usize) -> bool {
+    let bytes = &bytes[seen..bytes.len().min(HEAD_BYTES_MAX).max(seen)];
     memchr::memchr_iter(b'\n', bytes).any(|i| matches!(bytes.get(i + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
 }
 
-/// The head that `bytes` begin with, and its end.
-fn parse(bytes: &[u8]) -> Result<(Head, usize), AnswerError> {
+/// The head that `bytes` begin with.
+fn parse(bytes: &[u8]) -> Result<Head, AnswerError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(end) = response.parse(bytes).map_err(AnswerError::Malformed)? else {
@@ -221,7 +215,7 @@ fn parse(bytes: &[u8]) -> Result<(Head, usize), AnswerError> {
         compression: Compression::None,
         framing: Framing::Connection,
         stays: response.version == Some(1),
-        early: Vec::new(),
+        end,
     };
     let (mut length, mut is_chunked) = (None, false);
     for header in response.headers.iter() {
@@ -260,13 +254,15 @@ fn parse(bytes: &[u8]) -> Result<(Head, usize), AnswerError> {
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Connection,
     };
-    Ok((head, end))
+    Ok(head)
 }
 
 /// Takes what stands around chunks out of a body that arrives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chunks {
-    /// End of the body so far, at the start of the buffer.
+    /// Where the body begins in the buffer.
+    start: usize,
+    /// End of the body so far.
     write: usize,
     /// Bytes of lines behind the last chunk.
     trailer: usize,
@@ -274,9 +270,8 @@ struct Chunks {
 }
 
 /// What comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    #[default]
     Size,
     /// So many bytes of a chunk.
     Data(u64),
@@ -287,6 +282,11 @@ enum At {
 }
 
 impl Chunks {
+    /// Of a body that begins at `start` of a buffer.
+    fn behind(start: usize) -> Self {
+        Self { start, write: start, trailer: 0, at: At::Size }
+    }
+
     /// Understands what stands behind `write` as far as it is there. True at the end of the body.
     fn advance(&mut self, out: &mut Vec<u8>, max: usize, over: impl Fn() -> BodyError) -> Result<bool, BodyError> {
         let mut read = self.write;
@@ -304,7 +304,7 @@ impl Chunks {
                     if n == 0 {
                         break;
                     }
-                    if self.write + n >= max {
+                    if self.write - self.start + n >= max {
                         return Err(over());
                     }
                     out.copy_within(read..read + n, self.write);
@@ -379,12 +379,12 @@ mod tests {
             };
             let sent = tokio::spawn(send);
             let mut plain = Plain::new(Box::new(near));
-            let mut head = plain.ask(b"ask\n").await.map_err(|e| e.to_string())?;
             let mut out = b"old".to_vec();
+            let mut head = plain.ask(b"ask\n", &mut out).await.map_err(|e| e.to_string())?;
             plain.read(&mut head, max, || BodyError::Limit, &mut out).await.map_err(|e| e.to_string())?;
             drop(plain);
             sent.await.unwrap();
-            Ok((head.status.as_u16(), head.stays, String::from_utf8_lossy(&out).into_owned()))
+            Ok((head.status.as_u16(), head.stays, String::from_utf8_lossy(&out[head.end..]).into_owned()))
         })
     }
 

@@ -51,7 +51,7 @@ impl Bench {
         let job = JobClient::new(self.http.clone(), self.offer.clone(), self.network.clone());
         let prepared = job.prepare(call(from)).await.map_err(|e| e.to_string())?;
         let result = self.client.fetch_prepared(&job, &prepared, TIMEOUT, &mut self.body).await;
-        result.map(|_| String::from_utf8_lossy(&self.body).into_owned()).map_err(|e| e.to_string())
+        result.map(|page| String::from_utf8_lossy(&self.body[page.start..]).into_owned()).map_err(|e| e.to_string())
     }
 }
 

@@ -26,7 +26,7 @@ use super::sample_labels::SampleLabels;
 use super::scratch::{Scratch, ScratchPool};
 use super::target::{Grid, Target};
 use super::threads::Spread;
-use crate::client::{Client, FetchError, JobClient, Prepared, UnixConnector};
+use crate::client::{Client, FetchError, JobClient, Page, Prepared, UnixConnector};
 
 /// How far in the future a sample may lie.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
@@ -358,7 +358,7 @@ impl ScrapeLoop {
         shared.scratch.give_back(scratch);
     }
 
-    async fn fetch(&mut self, body: &mut Vec<u8>) -> Result<String, ScrapeError> {
+    async fn fetch(&mut self, body: &mut Vec<u8>) -> Result<Page, ScrapeError> {
         if let Some(refusal) = &self.order.refusal {
             return Err(ScrapeError::Refused(refusal.clone()));
         }
@@ -374,7 +374,7 @@ impl ScrapeLoop {
     }
 
     /// Brings what was fetched into storage and says how it went.
-    fn ingest(&mut self, at: i64, start_ns: u64, fetched: Result<String, ScrapeError>, scratch: &mut Scratch) {
+    fn ingest(&mut self, at: i64, start_ns: u64, fetched: Result<Page, ScrapeError>, scratch: &mut Scratch) {
         let config = &self.order.job.config;
         let mut report = Report {
             timeout_seconds: self.order.target.timeout.secs_f64(),
@@ -382,12 +382,12 @@ impl ScrapeLoop {
             ..Report::default()
         };
         match &fetched {
-            Ok(_) => report.body_bytes = scratch.body.len() as f64,
+            Ok(page) => report.body_bytes = (scratch.body.len() - page.start) as f64,
             Err(ScrapeError::Fetch(FetchError::Body(e))) if e.is_limit() => report.body_bytes = -1.0,
             Err(_) => {}
         }
         scratch.batch.counts = Counts::default();
-        let result = fetched.and_then(|content_type| self.read(&content_type, scratch));
+        let result = fetched.and_then(|page| self.read(&page, scratch));
         let Scratch { batch, .. } = scratch;
         if result.is_ok() && batch.counts.scraped + batch.counts.missed > 0 {
             self.cache.commit(batch, &mut self.table, &self.state.families);
@@ -417,11 +417,13 @@ impl ScrapeLoop {
     }
 
     /// Understands the body and turns new lines into series.
-    fn read(&mut self, content_type: &str, scratch: &mut Scratch) -> Result<(), ScrapeError> {
+    fn read(&mut self, page: &Page, scratch: &mut Scratch) -> Result<(), ScrapeError> {
         let config = &self.order.job.config;
-        let sent = format_of(content_type, config.fallback_scrape_protocol)?;
+        let sent = format_of(&page.content_type, config.fallback_scrape_protocol)?;
         let modes = self.order.target.histograms;
-        let Scratch { body, assembled, batch, is_assembled, started } = scratch;
+        let Scratch { body, body_start, assembled, batch, is_assembled, started } = scratch;
+        *body_start = page.start;
+        let body = &body[page.start..];
         started.clear();
         *is_assembled = true;
         assembled.want_starts(self.shared.zero_starts);
@@ -440,7 +442,7 @@ impl ScrapeLoop {
             (false, _) => Format::Text,
         };
         self.cache.retry_refused(self.table.held.may_have_room());
-        let lines = if *is_assembled { assembled.body() } else { body.as_slice() };
+        let lines = if *is_assembled { assembled.body() } else { body };
         self.cache.read(lines, format, &self.rules, batch, &self.state.families)?;
         let limits = HistogramLimits::new(config);
         for number in batch.histogram_numbers() {
@@ -453,7 +455,7 @@ impl ScrapeLoop {
             return Err(ScrapeError::SampleLimit);
         }
         self.cache.resolve(batch, &mut self.table)?;
-        let lines = if *is_assembled { assembled.body() } else { body.as_slice() };
+        let lines = if *is_assembled { assembled.body() } else { body };
         if batch.takes_starts {
             self.cache.find_started(lines, format, batch, started);
         } else if sent == Sent::Protobuf {
@@ -523,7 +525,7 @@ impl ScrapeLoop {
 
     /// Exemplars without a time of their own get that of their sample.
     fn append_exemplars(&mut self, at: Timestamp, scratch: &mut Scratch) -> Result<(), AppendError> {
-        let Scratch { body, batch, assembled, is_assembled, .. } = scratch;
+        let Scratch { body, body_start, batch, assembled, is_assembled, .. } = scratch;
         let latest = self.shared.clock.now().ms().saturating_add(FUTURE_MS_MAX);
         let mut found = Vec::new();
         for (series, sample_ms, place) in batch.exemplars.drain(..) {
@@ -538,7 +540,7 @@ impl ScrapeLoop {
                 for e in assembled.exemplars(place) {
                     take(e.labels.clone(), e.value, e.timestamp_ms);
                 }
-            } else if let Some(e) = exposition::exemplar_at(body, place) {
+            } else if let Some(e) = exposition::exemplar_at(&body[*body_start..], place) {
                 take(Labels::from_pairs(e.labels), e.value, e.timestamp_ms);
             }
         }

@@ -16,6 +16,8 @@ const KEPT_BODY_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) body: Vec<u8>,
+    /// Where the page begins in `body`, behind the head that came with it.
+    pub(super) body_start: usize,
     /// What the body was made into, where it cannot be read as it is.
     pub(super) assembled: Assembled,
     /// Whether `batch` refers to `assembled` rather than to `body`.
