@@ -240,6 +240,15 @@ fn is_target_file_pattern(text: &str) -> bool {
     stem.split_once('*').is_none_or(|(_, after)| !after.contains('/'))
 }
 
+/// Reads the file at `path` with targets.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load_targets(path: &Path) -> Result<Vec<TargetGroup>, ConfigErrors> {
+    let text = crate::read_text(path, TARGET_FILE_BYTES_MAX).map_err(|problem| whole_file(path, None, problem))?;
+    parse_targets(&text, path)
+}
+
 /// Reads the text of a file with targets, JSON when `file` ends so and YAML otherwise.
 ///
 /// # Errors

@@ -74,7 +74,7 @@ pub enum Problem {
     #[error("read: {0}")]
     Read(String),
     /// More text than any configuration needs.
-    #[error("{bytes} bytes, more than the limit of {max} for a configuration file")]
+    #[error("{bytes} bytes, more than the limit of {max} for such a file")]
     TooLarge {
         /// Size of the file.
         bytes: u64,

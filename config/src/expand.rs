@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use crate::decode::Env;
+use crate::error::Problem;
 use crate::yaml::{Kind, Node, NodeId, Resolved};
 
 /// Bytes of a file that stands for a text.
@@ -36,13 +37,10 @@ impl Values<'_> {
 
     fn read(&self, path: &str) -> Result<String, String> {
         let path = self.folder.join(path);
-        let failed = |e: std::io::Error| format!("read {}: {e}", path.display());
-        let bytes = std::fs::metadata(&path).map_err(failed)?.len();
-        if bytes > FILE_BYTES_MAX {
-            let path = path.display();
-            return Err(format!("{path} has {bytes} bytes, more than the {FILE_BYTES_MAX} that a value may have"));
-        }
-        let mut text = std::fs::read_to_string(&path).map_err(failed)?;
+        let mut text = crate::read_text(&path, FILE_BYTES_MAX).map_err(|problem| match problem {
+            Problem::Read(e) => format!("read {}: {e}", path.display()),
+            other => format!("{}: {other}", path.display()),
+        })?;
         text.truncate(text.trim_end_matches(['\r', '\n']).len());
         Ok(text)
     }

@@ -28,6 +28,7 @@ mod md5;
 mod print;
 mod yaml;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use cardinality::{CardinalityConfig, JobCardinality};
@@ -137,12 +138,23 @@ fn whole_file(file: &Path, problem: Problem) -> ConfigErrors {
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {
-    let read_error = |e: std::io::Error| whole_file(path, Problem::Read(e.to_string()));
-    let bytes = std::fs::metadata(path).map_err(read_error)?.len();
-    if bytes > CONFIG_BYTES_MAX {
-        return Err(whole_file(path, Problem::TooLarge { bytes, max: CONFIG_BYTES_MAX }));
+    read_text(path, CONFIG_BYTES_MAX).map_err(|problem| whole_file(path, problem))
+}
+
+/// The text at `path`, of which no more than `max` bytes are read, whatever its length is said to be.
+fn read_text(path: &Path, max: u64) -> Result<String, Problem> {
+    let failed = |e: std::io::Error| Problem::Read(e.to_string());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let said = file.metadata().map_err(failed)?.len();
+    if said > max {
+        return Err(Problem::TooLarge { bytes: said, max });
     }
-    std::fs::read_to_string(path).map_err(read_error)
+    let mut text = String::new();
+    file.take(max + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > max {
+        return Err(Problem::TooLarge { bytes: text.len() as u64, max });
+    }
+    Ok(text)
 }
 
 /// The files that `pattern` stands for, sorted. One without `*` stands for itself, and must be there.

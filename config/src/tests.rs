@@ -73,6 +73,13 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_file_without_end_is_not_read_to_its_end() {
+    let got = read_text(Path::new("/dev/zero"), 100);
+    assert_eq!(got, Err(Problem::TooLarge { bytes: 101, max: 100 }));
+}
+
+#[test]
 fn missing_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("none.yml");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::{FileSdConfig, parse_targets};
+use promontory_config::discovery::{FileSdConfig, load_targets};
 use promontory_model::Timestamp;
 
 use super::Polled;
@@ -101,8 +101,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// The groups in the file at `path`, or what is wrong with it.
 pub(crate) fn read_targets(path: &Path) -> Result<Vec<TargetGroup>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("read {}: {e}", path.display()))?;
-    let mut groups = parse_targets(&text, path).map_err(|e| e.to_string())?;
+    let mut groups = load_targets(path).map_err(|e| e.to_string())?;
     for group in &mut groups {
         group.labels = group.labels.to_builder().set(FILE_PATH, &path.to_string_lossy()).build();
     }
