@@ -192,11 +192,10 @@ fn append_cells(
     records: &mut Vec<u8>,
 ) {
     let mut taken: Vec<(u32, f64)> = Vec::new();
-    let is_rest = is_rest_of_last(group, row.t, bounds);
-    let last_presence = if is_rest { group.rows.last_presence() } else { Vec::new() };
+    let rest = Rest::of(group, row.t, bounds);
     for column in row.columns() {
         let value = row.values[column];
-        if is_rest && last_presence.get(column / 64).is_none_or(|word| word >> (column % 64) & 1 == 0) {
+        if rest.as_ref().is_some_and(|rest| rest.has(group, column as u32)) {
             Outcome::Store.count(counts);
             taken.push((column as u32, value));
             continue;
@@ -212,7 +211,7 @@ fn append_cells(
         return;
     }
     records.clear();
-    if let Some(i) = group.rows.at(row.t) {
+    if let Some(i) = group.rows.at(row.t).filter(|&i| group.rows.is_cheap_to_patch(i)) {
         group.rows.patch(i, &taken, |patch| page::put_record(records, |out| record::put_patch(out, id, patch)));
         head.log(records);
         return;
@@ -236,15 +235,32 @@ fn append_cells(
     }
 }
 
-/// Whether what comes at `t` is the rest of the newest row, a scrape that its sender cut in two: nothing of the group is
-/// as new but that row, so columns without a sample there take one without a search for their last.
-fn is_rest_of_last(group: &Group, t: i64, bounds: Bounds) -> bool {
-    t >= bounds.in_order_min
-        && group.rows.last().is_some_and(|row| row.t == t)
-        && group.earlier.is_empty()
-        && group.histograms.is_none()
-        && group.late.range((t, 0)..).next().is_none()
-        && group.late_chunks.iter().chain(&*group.chunks).all(|chunk| chunk.header.maxt < t)
+/// The rest of the newest row, a scrape that its sender cut in two: nothing of the group is as new but that row, so
+/// columns without a sample there take one without a search for their last.
+struct Rest {
+    t: i64,
+    /// Columns that have a float there.
+    presence: Vec<u64>,
+}
+
+impl Rest {
+    /// `None` where what comes at `t` is something else.
+    fn of(group: &Group, t: i64, bounds: Bounds) -> Option<Self> {
+        let is_rest = t >= bounds.in_order_min
+            && group.rows.last().is_some_and(|row| row.t == t)
+            && group.earlier.is_empty()
+            && group.histograms.as_ref().is_none_or(|histograms| histograms.are_open_from(t))
+            && group.late.range((t, 0)..).next().is_none()
+            && group.late_chunks.iter().chain(&*group.chunks).all(|chunk| chunk.header.maxt < t);
+        is_rest.then(|| Self { t, presence: group.rows.last_presence() })
+    }
+
+    /// Whether the sample of a column is part of it: the row has none there.
+    fn has(&self, group: &Group, column: u32) -> bool {
+        let word = self.presence.get(column as usize / 64).copied().unwrap_or(0);
+        word >> (column % 64) & 1 == 0
+            && group.histograms.as_ref().is_none_or(|histograms| !histograms.open.contains_key(&(self.t, column)))
+    }
 }
 
 /// Histograms of one append at one time.
@@ -273,10 +289,12 @@ fn append_histograms(
     }
     let mut taken: Vec<(u32, Arc<[u8]>)> = Vec::with_capacity(at.histograms.len());
     let mut bytes = Vec::new();
+    let rest = if at.is_newest { None } else { Rest::of(group, t, bounds) };
     for (column, sample) in at.histograms {
-        if at.is_newest {
+        if at.is_newest || rest.as_ref().is_some_and(|rest| rest.has(group, *column)) {
             counts.accepted += 1;
         } else {
+            group.ask(*column);
             let outcome = judge(head, group, *column, t, &Value::Histogram(sample.clone()), bounds);
             outcome.count(counts);
             if !matches!(outcome, Outcome::Store) {

@@ -1,8 +1,8 @@
 //! One group: series whose samples arrive together and share one column of timestamps.
 //!
 //! Rows are strictly ascending in time. What arrives behind the newest row is *late*: a cell of an open row that has
-//! no sample yet is filled; other late samples are kept apart, sorted, until they are sealed. No two samples of a
-//! group have the same column and time. A group knows series only by number.
+//! no sample yet is filled, where little has to be written anew for it; other late samples are kept apart, sorted,
+//! until they are sealed. No two samples of a group have the same column and time. A group knows series only by number.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -209,6 +209,9 @@ impl Group {
         if !self.asked.contains_key(&column) {
             let closed = self.last_closed(column);
             self.asked.insert(column, closed);
+        }
+        if let Some(histograms) = &mut self.histograms {
+            histograms.ask(column);
         }
     }
 

@@ -4,7 +4,7 @@
 //! chunks of their own, of which times may overlap. No two samples of a group, floats included, have the same column
 //! and time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promontory_model::{HistogramSample, ReadError, TimeRange, Timestamp};
@@ -44,6 +44,8 @@ pub(crate) struct GroupHistograms {
     pub(crate) last_t: i64,
     /// Different times among the open cells, at most.
     pub(crate) n_times: usize,
+    /// Columns that were asked for and have none: to find that out reads every chunk.
+    without: BTreeSet<u32>,
 }
 
 impl Default for GroupHistograms {
@@ -56,6 +58,7 @@ impl Default for GroupHistograms {
             wal: None,
             last_t: i64::MIN,
             n_times: 0,
+            without: BTreeSet::new(),
         }
     }
 }
@@ -81,6 +84,7 @@ impl GroupHistograms {
             }
             last = Some(t);
             self.last_t = self.last_t.max(t);
+            self.without.remove(&column);
             open.entry((t, column)).or_insert(cell);
         }
     }
@@ -110,7 +114,7 @@ impl GroupHistograms {
         // As with late samples, cells of a B-tree are half as many again as there are used.
         let cells = self.open.len() * size_of::<((i64, u32), HistogramCell)>() * 3 / 2;
         let bytes: usize = self.open.values().map(|cell| 2 * size_of::<usize>() + cell.bytes.len()).sum();
-        size_of::<Self>() + cells + bytes
+        size_of::<Self>() + cells + bytes + self.without.len() * size_of::<u32>() * 3 / 2
     }
 
     /// Whether what is open is due to be sealed.
@@ -134,8 +138,24 @@ impl GroupHistograms {
         self.chunks.iter().map(|c| c.header.maxt).chain(open).max()
     }
 
+    /// Makes it cheap to ask for the newest histogram of a column that has none.
+    pub(crate) fn ask(&mut self, column: u32) {
+        if !self.without.contains(&column) && self.last(column).is_none() {
+            self.without.insert(column);
+        }
+    }
+
+    /// Whether there is nothing behind `t`, and what there is at `t` is open.
+    pub(crate) fn are_open_from(&self, t: i64) -> bool {
+        self.chunks.iter().all(|chunk| chunk.header.maxt < t)
+            && self.open.last_key_value().is_none_or(|(&(newest, _), _)| newest <= t)
+    }
+
     /// Time and value of the column's newest histogram.
     pub(crate) fn last(&self, column: u32) -> Option<(i64, HistogramSample)> {
+        if self.without.contains(&column) {
+            return None;
+        }
         let open = self.open.iter().rev().find(|((_, c), _)| *c == column);
         let mut newest = open.and_then(|(&(t, _), cell)| Some((t, read_histogram(&cell.bytes).ok()?)));
         // Mostly the last chunk has it, and the others are older.

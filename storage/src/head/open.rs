@@ -27,6 +27,9 @@ pub(crate) struct OpenRow {
 
 /// Longest body of a row that lies in the row itself: that of a group of one or two series.
 const INLINE_MAX: usize = 14;
+/// Values of all rows up to which one that is not the newest gains a sample: all of them are written anew for it. Tests
+/// have small groups and want both ways.
+const PATCH_VALUES_MAX: usize = if cfg!(test) { 16 } else { 4096 };
 /// Rows that room is made for at once.
 const ROWS_AT_ONCE: usize = 4;
 
@@ -295,6 +298,11 @@ impl OpenRows {
             return Some((row.t, self.state[column]));
         }
         self.get(index, column as u32).map(|value| (row.t, value))
+    }
+
+    /// Whether adding a sample to the row at `index` takes little time.
+    pub(crate) fn is_cheap_to_patch(&self, index: usize) -> bool {
+        index + 1 == self.rows.len() || self.rows.len() * self.state.len() <= PATCH_VALUES_MAX
     }
 
     /// Adds samples to the row at `index`, which lacks them, once `log` has taken what is written of them.
