@@ -27,6 +27,7 @@ async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send 
 /// says how many series and samples would be.
 pub(crate) async fn delete_series(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
     let admin = admin(&http)?;
+    params.whole()?;
     let selectors: Vec<Vec<Matcher>> = params.all("match[]").map(read_set).collect::<Result<_, _>>()?;
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));

@@ -112,7 +112,8 @@ pub(crate) async fn federate(
     params: Params,
 ) -> Result<Response, Response> {
     let plain = |status: StatusCode, e: String| text(status, e + "\n");
-    let sets = params.all("match[]").map(parser::parse_selector).collect::<Result<Vec<_>, _>>();
+    params.whole().map_err(|e| plain(StatusCode::BAD_REQUEST, e.message))?;
+    let sets = params.all("match[]").map(parser::parse_any_selector).collect::<Result<Vec<_>, _>>();
     let sets = sets.map_err(|e| plain(StatusCode::BAD_REQUEST, e.to_string()))?;
     let format = Format::of(&headers);
     let external = http.backend.external_labels();

@@ -20,7 +20,11 @@ const DURATION_SECONDS_MAX: f64 = 9.223_372_036e9;
 
 /// Names and values in order; a name may come often.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    /// What is wrong with the first pair that was left out.
+    malformed: Option<String>,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
@@ -61,21 +65,34 @@ impl Params {
     }
 
     fn add(&mut self, text: &str) {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        self.0.extend(pairs.map(|pair| {
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        }));
+            if let (Some(name), Some(value), false) = (decode(name), decode(value), pair.contains(';')) {
+                self.pairs.push((name, value));
+            } else {
+                self.malformed.get_or_insert_with(|| pair.to_owned());
+            }
+        }
+    }
+
+    /// Refuses a request of which a pair of name and value was left out because it is no such pair.
+    pub(crate) fn whole(&self) -> Result<(), ApiError> {
+        match &self.malformed {
+            None => Ok(()),
+            Some(pair) => {
+                Err(ApiError::bad_data(format!("error parsing form values: invalid escape or ';' in {pair:?}")))
+            }
+        }
     }
 
     /// The first value of `name`; empty when there is none.
     pub(crate) fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+        self.pairs.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
     }
 
     /// All values of `name`.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The query's text.
@@ -120,6 +137,15 @@ impl Params {
         }
     }
 
+    /// A duration in ns, of which the part below a ms counts; `None` when absent or wrong.
+    pub(crate) fn duration_ns(&self, name: &str) -> Option<i64> {
+        let text = self.get(name);
+        match parse_float(text) {
+            Some(seconds) => Some((seconds * 1e9) as i64),
+            None => parse_duration(text).ok()?.checked_mul(1_000_000),
+        }
+    }
+
     /// A switch as Go's library reads it; `default` when absent.
     pub(crate) fn switch(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         match self.get(name) {
@@ -143,28 +169,21 @@ impl Params {
     }
 }
 
-/// Percent-decodes, with `+` for a space; what is no UTF-8 is replaced, what is no escape stays.
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let escaped = bytes.get(i + 1..i + 3).and_then(|hex| {
-            let hex = std::str::from_utf8(hex).ok().filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            u8::from_str_radix(hex, 16).ok()
-        });
-        match (bytes[i], escaped) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                i += 3;
-                continue;
+/// Percent-decodes, with `+` for a space; what is no UTF-8 is replaced. `None` where something is no escape.
+fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                out.push((digit()? * 16 + digit()?) as u8);
             }
-            (b'+', _) => out.push(b' '),
-            (byte, _) => out.push(byte),
+            b'+' => out.push(b' '),
+            byte => out.push(byte),
         }
-        i += 1;
     }
-    String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    Some(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 /// Unix seconds or RFC 3339, in ms.
@@ -207,9 +226,19 @@ mod tests {
 
     #[test]
     fn forms_are_decoded() {
-        let p = Params::parse("a=1+2%203&match[]=x&match%5B%5D=y%7B%7D&b&c=%zz%e2%82%ac&=e&a=2");
-        assert_eq!((p.get("a"), p.get("b"), p.get("c"), p.get("none")), ("1 2 3", "", "%zz€", ""));
+        let p = Params::parse("a=1+2%203&match[]=x&match%5B%5D=y%7B%7D&b&c=zz%e2%82%ac&=e&a=2");
+        assert_eq!((p.get("a"), p.get("b"), p.get("c"), p.get("none")), ("1 2 3", "", "zz€", ""));
         assert_eq!(p.all("match[]").collect::<Vec<_>>(), ["x", "y{}"]);
+        assert!(p.whole().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_pair_is_left_out_and_told_to_who_asks() {
+        for pair in ["a=%zz", "a=%2", "a%=1", "a=1;b=2"] {
+            let p = Params::parse(&format!("a=0&{pair}&b=3"));
+            assert_eq!((p.all("a").collect::<Vec<_>>(), p.get("b")), (vec!["0"], "3"), "{pair}");
+            assert!(p.whole().unwrap_err().message.contains(pair));
+        }
     }
 
     #[track_caller]

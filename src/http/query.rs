@@ -95,8 +95,10 @@ pub(super) fn read_steps(params: &Params) -> Result<RangeSpec, ApiError> {
             return Err(ApiError::parameter("step", reason));
         }
     };
-    // Bounds the size of an answer: 60 s steps over a week, or an hour over a year.
-    if end_ms.saturating_sub(start_ms) / step_ms > STEPS_MAX {
+    // Bounds the size of an answer: 60 s steps over a week, or an hour over a year. Counted by the step as it was given,
+    // of which the part below a millisecond is lost.
+    let step_ns = params.duration_ns("step").filter(|ns| *ns > 0).map_or(1, i128::from);
+    if i128::from(end_ms.saturating_sub(start_ms)) * 1_000_000 / step_ns > i128::from(STEPS_MAX) {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution \
              (?step=XX)",

@@ -91,6 +91,7 @@ fn count(params: &Params, name: &str, default: usize) -> Result<usize, ApiError>
 
 impl Search {
     fn read(http: &Http, params: &Params) -> Result<Self, ApiError> {
+        params.whole()?;
         let now_ms = http.clock.now().0;
         let mint = params.time("start")?.unwrap_or_else(|| now_ms.saturating_sub(RECENT_MS));
         let maxt = params.time("end")?.unwrap_or(now_ms);

@@ -114,6 +114,7 @@ async fn list(
 
 /// `/api/v1/series`.
 pub(crate) async fn series(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+    params.whole()?;
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -66,11 +66,24 @@ pub fn parse_with(text: &str, options: ParserOptions) -> Result<Expr, ParseError
 /// As [`parse`].
 pub fn parse_selector(text: &str) -> Result<crate::ast::VectorSelector, ParseError> {
     run(text, ParserOptions::ALL, |tokens| {
-        let (rest, selector) = selector::vector(tokens)?;
-        let (rest, _) = input::end(rest)?;
+        let (rest, selector) = whole_selector(tokens)?;
         check::selector(&selector).map_err(nom::Err::Failure)?;
         Ok((rest, selector))
     })
+}
+
+/// As [`parse_selector`], but takes one that selects everything, as `{}`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_any_selector(text: &str) -> Result<crate::ast::VectorSelector, ParseError> {
+    run(text, ParserOptions::ALL, whole_selector)
+}
+
+fn whole_selector(tokens: Tokens<'_>) -> input::Parsed<'_, crate::ast::VectorSelector> {
+    let (rest, selector) = selector::vector(tokens)?;
+    let (rest, _) = input::end(rest)?;
+    Ok((rest, selector))
 }
 
 fn whole_expr(tokens: Tokens<'_>) -> input::Parsed<'_, Expr> {
