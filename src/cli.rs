@@ -9,10 +9,14 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use promontory_config::print_bytes;
 use promontory_model::Duration;
 
+mod promql;
+mod push;
 mod query;
 mod render;
 mod tsdb;
 
+pub use promql::{MatcherType, MatchersCommand, PromqlCommand};
+pub use push::{PushArgs, PushCommand, PushMessage};
 pub use query::{InstantArgs, LabelsArgs, QueryCommand, QueryOutput, RangeArgs, SeriesArgs, ServerArgs};
 pub use render::{RenderArgs, RenderCommand, RenderFormat, RenderTheme};
 pub use tsdb::{
@@ -56,6 +60,12 @@ pub enum Command {
     /// Ask a server that has Prometheus' API
     #[command(subcommand)]
     Query(QueryCommand),
+    /// Lay queries out, change their label matchers
+    #[command(subcommand)]
+    Promql(PromqlCommand),
+    /// Send samples to a server by remote write
+    #[command(subcommand)]
+    Push(PushCommand),
     /// Draw a dashboard or a panel into a file: PNG, SVG, or HTML that needs no server
     #[command(subcommand)]
     Render(RenderCommand),

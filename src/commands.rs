@@ -15,6 +15,8 @@ use crate::cli::TestPromqlArgs;
 
 mod check;
 mod progress;
+pub mod promql;
+pub mod push;
 pub mod query;
 pub mod tsdb;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use promontory::cli::{CheckCommand, Cli, Command, MetricsArgs, MetricsLint, TestCommand, TsdbCommand};
+use promontory::cli::{CheckCommand, Cli, Command, MetricsArgs, MetricsLint, PushCommand, TestCommand, TsdbCommand};
 use promontory::client::TcpConnector;
 use promontory::commands::query::QueryError;
 use promontory::commands::tsdb::TsdbError;
@@ -65,6 +65,14 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
             true
         }
         Some(Command::Test(TestCommand::Promql(args))) => commands::test_promql(&args, &mut out)?,
+        Some(Command::Promql(command)) => {
+            writeln!(out, "{}", commands::promql::rewrite(&command)?)?;
+            true
+        }
+        Some(Command::Push(PushCommand::Metrics(args))) => {
+            commands::push::run(&args, &mut out)?;
+            true
+        }
         Some(Command::Query(command)) => match commands::query::run(&command, &mut out) {
             Err(QueryError::Report(e)) if e.kind() == ErrorKind::BrokenPipe => true,
             result => {

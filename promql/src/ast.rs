@@ -493,6 +493,24 @@ impl Expr {
         }
     }
 
+    /// Calls `f` with the selectors of this expression and of all below it, in the order written.
+    pub fn for_each_selector(&mut self, f: &mut impl FnMut(&mut VectorSelector)) {
+        match self {
+            Self::Number(_) | Self::String(_) => {}
+            Self::Vector(e) => f(e),
+            Self::Matrix(e) => f(&mut e.selector),
+            Self::Subquery(e) => e.expr.for_each_selector(f),
+            Self::Call(e) => e.args.iter_mut().for_each(|arg| arg.for_each_selector(f)),
+            Self::Aggregate(e) => e.param.iter_mut().chain([&mut e.expr]).for_each(|arg| arg.for_each_selector(f)),
+            Self::Binary(e) => {
+                e.lhs.for_each_selector(f);
+                e.rhs.for_each_selector(f);
+            }
+            Self::Unary(e) => e.expr.for_each_selector(f),
+            Self::Paren(e) => e.expr.for_each_selector(f),
+        }
+    }
+
     /// The expression inside any parentheses around it.
     #[must_use]
     pub fn unwrapped(&self) -> &Self {

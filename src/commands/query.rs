@@ -226,14 +226,14 @@ fn time_ms(flag: &'static str, text: &str) -> Result<i64, QueryError> {
 }
 
 /// A server that is asked.
-struct Server {
-    url: Url,
+pub(super) struct Server {
+    pub(super) url: Url,
     job: JobClient,
     timeout: std::time::Duration,
 }
 
 impl Server {
-    fn new(server: &str, args: &ServerArgs) -> Result<Self, QueryError> {
+    pub(super) fn new(server: &str, args: &ServerArgs) -> Result<Self, QueryError> {
         let address = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
         let url = Url::parse(&address).map_err(|source| QueryError::Address { server: server.to_owned(), source })?;
         let offer = Offer { accept: "application/json".to_owned(), gzip: true, body_bytes_max: None };
@@ -250,6 +250,16 @@ impl Server {
     async fn post(&self, path: &str, params: &[(&str, &str)]) -> Result<Value, QueryError> {
         let call = Call::form(self.url.with(path, &[]), params);
         self.ask(&call).await
+    }
+
+    /// Sends what is to be written; the first line of what the server says where it does not take it.
+    pub(super) async fn write(&self, call: &Call) -> Result<(), QueryError> {
+        let answer = Client::new().send(&self.job, call, self.timeout).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&answer.body);
+        Err(QueryError::Refused(format!("{}: {}", answer.reason, text.lines().next().unwrap_or_default())))
     }
 
     async fn ask(&self, call: &Call) -> Result<Value, QueryError> {

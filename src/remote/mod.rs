@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use crate::bodies::{Bodies, BodyError};
 pub use meter::RemoteMeter;
 use receiver::Receiver;
+pub(crate) use send::write_call;
 pub use send::{SendParts, Senders};
 pub use upstream::{Beside, UPSTREAM_BYTES_MAX, UPSTREAM_SAMPLES_MAX, Upstreams};
 

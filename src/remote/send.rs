@@ -21,21 +21,33 @@ use std::time::Duration;
 
 use promontory_config::RemoteWriteConfig;
 use promontory_config::remote::WriteMessage;
-use promontory_model::Labels;
+use promontory_model::{Labels, MetricMetadata};
 use promontory_storage::Db;
 use promontory_storage::clock::Clock;
 use promontory_storage::vfs::{Vfs, VfsError};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::client::{Client, JobClient, Offer, TcpConnector, Url};
+use crate::client::{Call, Client, JobClient, Offer, TcpConnector, Url};
 use crate::credentials::{Authorizer, Reach};
 use crate::telemetry::Figures;
 use deliver::{Destination, Stopped, duration, stopped};
-use message::{Counts, Families, Item};
+use message::{Counts, Families, Item, Point};
 use position::PositionFile;
 use queue::{Gathered, Queue};
 use stats::{Named, Stats};
+
+/// A request of remote write that brings `samples`, times in ms, and says what `families` mean, which only version 2 can.
+pub(crate) fn write_call(
+    url: Url,
+    message: WriteMessage,
+    samples: &[(Labels, i64, f64)],
+    families: &BTreeMap<String, Vec<MetricMetadata>>,
+) -> Call {
+    let item = |(labels, t, v): &(Labels, i64, f64)| Item { labels: labels.clone(), t: *t, point: Point::Float(*v) };
+    let items: Vec<Item> = samples.iter().map(item).collect();
+    deliver::call(url, message::request(message, &items, families).into(), message)
+}
 
 /// Folder of what is remembered, inside the data folder.
 const DIR: &str = "remote_write";

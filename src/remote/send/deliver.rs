@@ -203,14 +203,7 @@ impl Destination {
     }
 
     fn call(&self, body: bytes::Bytes, message: WriteMessage, attempt: u32) -> Call {
-        let (content_type, version) = match message {
-            WriteMessage::First => ("application/x-protobuf", "0.1.0"),
-            WriteMessage::Second => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
-        };
-        let mut call = Call::post(self.url.clone(), content_type, body);
-        call.headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("snappy"));
-        let name = header::HeaderName::from_static("x-prometheus-remote-write-version");
-        call.headers.insert(name, header::HeaderValue::from_static(version));
+        let mut call = call(self.url.clone(), body, message);
         if attempt > 0 {
             call.headers.insert(header::HeaderName::from_static("retry-attempt"), header::HeaderValue::from(attempt));
         }
@@ -284,4 +277,17 @@ fn cut(mut part: Vec<Item>) -> [Cow<'static, [Item]>; 2] {
     part.sort_by_key(|item| item.t);
     let newer = part.split_off(part.len() / 2);
     [Cow::Owned(newer), Cow::Owned(part)]
+}
+
+/// A request of remote write.
+pub(super) fn call(url: Url, body: bytes::Bytes, message: WriteMessage) -> Call {
+    let (content_type, version) = match message {
+        WriteMessage::First => ("application/x-protobuf", "0.1.0"),
+        WriteMessage::Second => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+    };
+    let mut call = Call::post(url, content_type, body);
+    call.headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("snappy"));
+    let name = header::HeaderName::from_static("x-prometheus-remote-write-version");
+    call.headers.insert(name, header::HeaderValue::from_static(version));
+    call
 }
