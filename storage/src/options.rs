@@ -119,7 +119,7 @@ impl DbOptions {
             compaction_rate: Some(64 << 20),
             out_of_order_window_ms: 30 * 60_000,
             fsync: FsyncPolicy::Interval(1000),
-            commit_interval_ms: Some(250),
+            commit_interval_ms: Some(100),
             rows_max: 16,
             seal_age_ms: 5 * 60_000,
             checkpoint_ms: 60_000,
