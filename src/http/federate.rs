@@ -125,7 +125,8 @@ pub(crate) async fn federate(
         let mut newest = Newest::new();
         let mut n_warnings = 0;
         let snapshot = data.snapshot()?;
-        for set in &sets {
+        // As in Prometheus, nothing is selected where there is no matcher at all.
+        for set in sets.iter().filter(|set| !set.matchers.is_empty()) {
             let selected = snapshot.select(&Select { range, matchers: &set.matchers, cancel })?;
             n_warnings += selected.warnings.len();
             for batch in &selected.batches {

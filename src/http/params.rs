@@ -8,6 +8,8 @@ use super::answer::ApiError;
 
 /// Bytes of a form in the body.
 pub const FORM_BYTES_MAX: usize = 10 << 20;
+/// Bytes of a body that is no form and is read to be forgotten.
+const UNREAD_BYTES_MAX: usize = 256 << 10;
 /// Time that a client may take for a form.
 const FORM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// Bytes of the text of one query.
@@ -32,8 +34,12 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let mut params = Self::default();
         let url = request.uri().query().unwrap_or("").to_owned();
-        let is_form = matches!(*request.method(), Method::POST | Method::PUT) && has_form_type(&request);
-        if is_form {
+        let may_be_form = matches!(*request.method(), Method::POST | Method::PUT);
+        if may_be_form && !has_form_type(&request) {
+            // A connection that is closed with bytes unread is reset, and the client may lose the answer.
+            let unread = axum::body::to_bytes(request.into_body(), UNREAD_BYTES_MAX);
+            let _ = tokio::time::timeout(FORM_TIMEOUT, unread).await;
+        } else if may_be_form {
             let reading = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX);
             let body = tokio::time::timeout(FORM_TIMEOUT, reading).await.map_err(|_| {
                 let seconds = FORM_TIMEOUT.as_secs();

@@ -72,7 +72,7 @@ pub fn parse_selector(text: &str) -> Result<crate::ast::VectorSelector, ParseErr
     })
 }
 
-/// As [`parse_selector`], but takes one that selects everything, as `{}`.
+/// As [`parse_selector`], but takes one that any series may pass, as `{}` and `{x=""}`.
 ///
 /// # Errors
 /// As [`parse`].
