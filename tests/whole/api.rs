@@ -21,6 +21,19 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const CHANGED: &[(&str, &str)] = &[
     ("requests_total[1m:30s]", "2.42 takes in the older edge of a window"),
     ("time=NaN", "what is no time is refused here; Prometheus answers for a time of long ago"),
+    ("time=Inf", "as well"),
+    ("time=1e30", "as well"),
+    ("time=-1e30", "as well"),
+    ("GET labels?start=NaN", "as well"),
+    ("lookback_delta=1s", "2.42 knows no such parameter"),
+    ("lookback_delta=x", "as well"),
+    ("limit_per_metric=x", "as well"),
+    ("GET label/U__", "3.x understands names that are escaped so"),
+    ("GET label/0/", "3.x takes names of any characters"),
+    ("GET label/a.b/", "as well"),
+    ("GET label/%C3%A4/", "as well"),
+    ("GET label/%20/", "as well"),
+    ("GET label/job%2Fx/", "an escaped slash is part of the name here"),
     ("stats=", "3.x also counts the samples read; memory and operators are ours"),
     ("GET label//values", "2.42 sends to the address without the second slash, we refuse an empty name"),
     ("~GET status/flags", "flags are those of each program"),
@@ -98,7 +111,7 @@ const WRONG_QUERIES: &[&str] = &[
     "up[1m][1m]",
 ];
 
-/// Everything else: method, path and form.
+/// Everything else: method, path and form; after the method may stand, in brackets, the type that the form claims to be.
 const CALLS: &[&str] = &[
     // Instant queries.
     "GET query?query=up&time=x",
@@ -118,6 +131,34 @@ const CALLS: &[&str] = &[
     "POST query query=up&time={now}",
     "POST query?query=nothing&time={now} query=up",
     "POST query?query=up&time={now}",
+    "GET query?query=up&query=weird&time={now}&time=x",
+    "POST query?query=weird&time=x query=up&query=weird&time={now}",
+    "POST query?query=weird&time={now} query=&query=up",
+    "GET query?query=up&time={now}&timeout=0",
+    "GET query?query=up&time={now}&timeout=1e10",
+    "GET query?query=up&time={now}&lookback_delta=1s",
+    "GET query?query=up&time={now}&lookback_delta=20",
+    "GET query?query=up&time={now}&lookback_delta=0",
+    "GET query?query=up&time={now}&lookback_delta=-1",
+    "GET query?query=up&time={now}&lookback_delta=x",
+    "GET query?query=up&time={now}&limit=0",
+    "GET query?query=up&time=1e3",
+    "GET query?query=up&time=99999999999999",
+    "GET query?query=up&time=1e30",
+    "GET query?query=up&time=-1e30",
+    "GET query?query=up&time=Inf",
+    "GET query?query=up&time=2026-01-02",
+    "GET query?query=up%zz&time={now}",
+    "GET query?query=up;time=1",
+    "GET query?=up&time={now}",
+    "GET query?QUERY=up&time={now}",
+    "POST[text/plain] query query=up&time={now}",
+    "POST[text/plain] query?query=up&time={now} query=weird",
+    "POST[application/json] query?query=up&time={now} {}",
+    "POST[application/x-www-form-urlencoded;charset=utf-8] query query=up&time={now}",
+    "POST[APPLICATION/X-WWW-Form-Urlencoded] query query=up&time={now}",
+    "POST[multipart/form-data] query?query=up&time={now} query=weird",
+    "POST[/] query?query=up&time={now} query=weird",
     "PUT query?query=up",
     "DELETE query?query=up",
     "OPTIONS query",
@@ -145,6 +186,25 @@ const CALLS: &[&str] = &[
     "GET query_range?query=up&start={past}&end={now}&step=60&timeout=x",
     "GET query_range?query=up&start={past}&end={now}&step=60&stats=all",
     "GET query_range?query=nothing&start={past}&end={now}&step=60",
+    "GET query_range?query=up&start={past}&end={now}&step=60&step=x&start=x",
+    "GET query_range?query=up&start={past}&end={now}&step=",
+    "GET query_range?query=up&start={past}&end={now}&step=NaN",
+    "GET query_range?query=up&start={past}&end={now}&step=Inf",
+    "GET query_range?query=up&start={past}&end={now}&step=1e10",
+    "GET query_range?query=up&start={past}&end={now}&step=9223372036",
+    "GET query_range?query=up&start={past}&end={now}&step=1e-9",
+    "GET query_range?query=up&start={past}&end={now}&step=0.0545",
+    "GET query_range?query=up&start={past}&end={now}&step=0.0546",
+    "GET query_range?query=up&start={past}&end={now}&step=1w",
+    "GET query_range?query=up&start={past}&end={now}&step=1m30s",
+    "GET query_range?query=up&start={past}&end={now}&step=1.5m",
+    "GET query_range?query=up&start={now}&end={now}&step=0.001",
+    "GET query_range?query=up&start={past}.5&end={now}&step=60",
+    "GET query_range?query=up&start=-60&end=60&step=30",
+    "GET query_range?query=up&start={past}&end={now}&step=60&lookback_delta=1s",
+    "GET query_range?query=up&start={past}&end={now}&step=60&timeout=0",
+    "GET query_range?query=up&start={past}&end={now}&step=60&limit=0",
+    "POST[text/plain] query_range query=up&start={past}&end={now}&step=60",
     "POST query_range query=up&start={past}&end={now}&step=60",
     "POST query_range?step=60 query=up&start={past}&end={now}",
     "PUT query_range?query=up&start={past}&end={now}&step=60",
@@ -175,6 +235,19 @@ const CALLS: &[&str] = &[
     "GET labels?end=x",
     "GET labels?start={now}&end={past}",
     "GET labels?start=1&end=2",
+    "GET labels?match[]=up&match[]=",
+    "GET labels?match[]=up&match[]={",
+    "GET labels?match[]=1",
+    "GET labels?match[]=rate(up[1m])",
+    "GET labels?match[]={__name__=\"up\"}",
+    "GET labels?start=NaN",
+    "GET labels?start=",
+    "GET labels?limit=0",
+    "GET labels?x=%zz",
+    "POST labels match[]=up&match[]=weird",
+    "POST[text/plain] labels match[]=weird",
+    "POST labels match[]=",
+    "POST labels?match[]=weird match[]=up",
     "POST labels match[]=requests_total",
     "PUT labels",
     "GET label/job/values",
@@ -187,6 +260,20 @@ const CALLS: &[&str] = &[
     "GET label/job/values?match[]={",
     "GET label/nothing/values",
     "GET label/text/values",
+    "GET label/U__job/values",
+    "GET label/U__text_2e_x/values",
+    "GET label/U__/values",
+    "GET label/0/values",
+    "GET label/a.b/values",
+    "GET label/%C3%A4/values",
+    "GET label/%FF/values",
+    "GET label/job%2Fx/values",
+    "GET label/%20/values",
+    "GET label/job/values?match[]=",
+    "GET label/job/values?match[]=up&match[]=",
+    "GET label/job/values?match[]=1",
+    "GET label/job/values?limit=0",
+    "GET label/job/values?start={now}&end={past}",
     "GET label//values",
     "GET label/job/",
     "GET label/job",
@@ -206,6 +293,20 @@ const CALLS: &[&str] = &[
     "GET series?match[]=up&start=1&end=2",
     "GET series?match[]=up&start=x",
     "GET series?match[]=up&end=x",
+    "GET series?match[]=",
+    "GET series?match[]=up&match[]=",
+    "GET series?match[]=up&match[]={",
+    "GET series?match[]=up[1m]",
+    "GET series?match[]=up+offset+1m",
+    "GET series?match[]=up&limit=0",
+    "GET series?match[]=up&start={now}&end={past}",
+    "GET series?match[]=up&x=%zz",
+    "GET series?match[]=up;x",
+    "GET series?match[]=%FF",
+    "POST series match[]=up&match[]=weird&start={past}",
+    "POST series?match[]=weird match[]=up",
+    "POST[text/plain] series match[]=up",
+    "POST[application/json] series?match[]=up {}",
     "POST series match[]=up",
     "POST series",
     "PUT series?match[]=up",
@@ -233,6 +334,10 @@ const CALLS: &[&str] = &[
     "GET metadata?limit=x",
     "GET metadata?limit=-1",
     "GET metadata?limit=0",
+    "GET metadata?limit_per_metric=0",
+    "GET metadata?limit_per_metric=x",
+    "GET metadata?metric=",
+    "GET metadata?metric=a&metric=up",
     "GET rules",
     "GET rules?type=alert",
     "GET rules?type=record",
@@ -289,6 +394,10 @@ const CALLS: &[&str] = &[
     "GET /federate?match[]={__name__=~\"requests_.*\"}",
     "GET /federate?match[]=nothing",
     "GET /federate?match[]=up{",
+    "GET /federate?match[]=",
+    "GET /federate?match[]={}",
+    "GET /federate?match[]=up[1m]",
+    "GET /federate?match[]=up&match[]=up",
     "POST /federate?match[]=up",
 ];
 
@@ -310,6 +419,7 @@ struct Call {
     method: String,
     path: String,
     form: String,
+    content_type: String,
     is_volatile: bool,
 }
 
@@ -330,8 +440,10 @@ fn calls(now_s: i64) -> Vec<Call> {
             if form.is_empty() { path.push_str(encoded) } else { form.push_str(encoded) }
         }
         let text = format!("{text} {}", query.unwrap_or(""));
-        let method = method.unwrap_or("GET").to_owned();
-        out.push(Call { text, method, path, form, is_volatile });
+        let method = method.unwrap_or("GET");
+        let (method, content_type) = method.split_once('[').unwrap_or((method, FORM));
+        let (method, content_type) = (method.to_owned(), content_type.trim_end_matches(']').to_owned());
+        out.push(Call { text, method, path, form, content_type, is_volatile });
     };
     for query in QUERIES.iter().chain(WRONG_QUERIES) {
         put("GET query?time={now}&", Some(query));
@@ -354,8 +466,11 @@ struct Outcome {
 }
 
 fn outcome(addr: SocketAddr, call: &Call) -> Outcome {
-    let headers: &[(&str, &str)] = if call.form.is_empty() { &[] } else { &[("Content-Type", FORM)] };
-    let answer = client::request(addr, &call.method, &call.path, headers, call.form.as_bytes()).expect("an answer");
+    let typed = [("Content-Type", call.content_type.as_str())];
+    let headers = if call.form.is_empty() { &[][..] } else { &typed };
+    // Who refuses a body without reading it may reset the connection before its answer is read.
+    let asked = || client::request(addr, &call.method, &call.path, headers, call.form.as_bytes());
+    let answer = (0..5).find_map(|_| asked().ok()).unwrap_or_else(|| panic!("{}: no answer of {addr}", call.text));
     let status = answer.status;
     let Ok(json) = serde_json::from_slice::<Value>(&answer.body) else {
         let text = answer.text();
