@@ -2,7 +2,8 @@
 //!
 //! Targets of 1,000 series (half constant, a quarter counters, a quarter gauges), a row each 15 s, on the file system of
 //! the temporary folder; each row is committed, that is, handed to the operating system. Restarts open what a process
-//! left that died with 200 targets, 16 of whose rows are sealed and 9 are not. Run with
+//! left that died with 200 targets, 16 of whose rows are sealed and 9 are not. "Late" is the history of 25 minutes of a
+//! target as senders catch up with it: all series time by time, or one series after the other. Run with
 //! `cargo bench -p promontory-storage --bench append`; bytes of WAL per sample are printed first. Throughput is samples,
 //! or series, per second.
 
@@ -27,6 +28,8 @@ const ROWS: [usize; 2] = [17, 8];
 /// Rows over which the WAL is measured: 2 h.
 const WAL_ROWS: usize = 480;
 const START_MS: i64 = 1_700_000_000_000;
+/// Rows of a history, within the time that samples may be late.
+const HISTORY_ROWS: usize = 100;
 /// The folder in which a process is to die.
 const DIE_IN: &str = "PROMONTORY_BENCH_DIE_IN";
 
@@ -122,6 +125,52 @@ fn appends(c: &mut Criterion) {
     group.finish();
 }
 
+/// Appends of [`HISTORY_ROWS`] rows of a target: those of the first series, of the second, and so on.
+fn late(c: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = open(folder.path());
+    let mut n_targets = 0;
+    let mut target = || {
+        n_targets += 1;
+        Target::new(&db, n_targets)
+    };
+    let mut group = c.benchmark_group("late");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((SERIES * HISTORY_ROWS) as u64));
+    let sample = |target: &Target, series: usize, row: usize| {
+        let t = Timestamp(START_MS + row as i64 * 15_000);
+        (target.samples[series].0, t, value(series, row))
+    };
+    let run = |target: &mut Target, requests: &mut dyn Iterator<Item = Vec<(SeriesRef, Timestamp, f64)>>| {
+        let mut n = 0;
+        for request in requests {
+            n += target.writer.append_at(&request).expect("the store is writable").accepted;
+        }
+        db.commit().expect("the store is writable");
+        assert_eq!(n, (SERIES * HISTORY_ROWS) as u64);
+    };
+    group.bench_function("time by time", |b| {
+        let one = |mut target: Target| {
+            let samples = target.samples.len();
+            let row = |row| (0..samples).map(|series| sample(&target, series, row)).collect();
+            let rows: Vec<_> = (0..HISTORY_ROWS).map(row).collect();
+            run(&mut target, &mut rows.into_iter());
+            target
+        };
+        b.iter_batched(&mut target, one, BatchSize::PerIteration);
+    });
+    group.bench_function("series by series", |b| {
+        let one = |mut target: Target| {
+            let of = |series| (0..HISTORY_ROWS).map(|row| sample(&target, series, row)).collect();
+            let all: Vec<_> = (0..SERIES).map(of).collect();
+            run(&mut target, &mut all.into_iter());
+            target
+        };
+        b.iter_batched(&mut target, one, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
 fn restarts(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let this = std::env::current_exe().expect("this program has a path");
@@ -143,6 +192,7 @@ fn all(c: &mut Criterion) {
         die_in(Path::new(&dir));
     }
     appends(c);
+    late(c);
     restarts(c);
 }
 
