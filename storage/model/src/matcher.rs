@@ -108,15 +108,20 @@ impl Matcher {
     }
 }
 
+/// `text` in quotes so that a query may hold it, where the replacement character stands for bytes that are no text.
+fn quoted(text: &str) -> String {
+    Quoted(text).to_string().replace(char::REPLACEMENT_CHARACTER, "\\ufffd")
+}
+
 /// `name=~"value"`, as PromQL writes it.
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if is_legacy_label_name(&self.name) {
             f.write_str(&self.name)?;
         } else {
-            write!(f, "{}", Quoted(&self.name))?;
+            f.write_str(&quoted(&self.name))?;
         }
-        write!(f, "{}{}", self.op.as_str(), Quoted(&self.value))
+        write!(f, "{}{}", self.op.as_str(), quoted(&self.value))
     }
 }
 
@@ -133,6 +138,12 @@ mod tests {
         for v in no {
             assert!(!m.matches(v), "{m} should not match {v:?}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_can_stand_in_a_query() {
+        let matcher = Matcher::new("a b", MatchOp::Equal, "\u{fffd}\"").unwrap();
+        assert_eq!(matcher.to_string(), r#""a b"="\ufffd\"""#);
     }
 
     #[test]
