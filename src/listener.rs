@@ -2,6 +2,7 @@
 //! the number of connections over all addresses together.
 
 mod connections;
+mod lingering;
 mod serve;
 mod wire;
 

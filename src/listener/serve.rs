@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::Listener;
 use super::connections::{Connections, Doing, Place};
+use super::lingering::Lingering;
 use super::wire::Wire;
 
 /// Refused connections that are told why; others are closed at once.
@@ -87,12 +89,16 @@ impl Listener {
 async fn answer(wire: Wire, place: Place, read_timeout: Duration, router: Router, mut stop: watch::Receiver<()>) {
     let place = Arc::new(place);
     let connection = place.connection().clone();
+    let is_unread = Arc::new(AtomicBool::new(false));
+    let wire = Lingering::new(wire, is_unread.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (place, router) = (place.clone(), router.clone());
+        let (place, router, is_unread) = (place.clone(), router.clone(), is_unread.clone());
         async move {
-            place.does(if request.body().is_end_stream() { Doing::Answering } else { Doing::Receiving });
+            let has_ended = request.body().is_end_stream();
+            place.does(if has_ended { Doing::Answering } else { Doing::Receiving });
+            is_unread.store(!has_ended, Ordering::Relaxed);
             let arriving = place.clone();
-            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving }));
+            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving, is_unread }));
             let response = TowerToHyperService::new(router).call(request).await?;
             place.does(Doing::Sending);
             Ok::<_, Infallible>(response.map(|body| Leaving { body, place }))
@@ -142,6 +148,8 @@ async fn refuse(mut stream: TcpStream, max: usize) {
 struct Arriving {
     body: Incoming,
     place: Arc<Place>,
+    /// Cleared when it is there.
+    is_unread: Arc<AtomicBool>,
 }
 
 impl hyper::body::Body for Arriving {
@@ -152,6 +160,7 @@ impl hyper::body::Body for Arriving {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(frame, Poll::Ready(None)) || frame.is_ready() && self.body.is_end_stream() {
             self.place.does(Doing::Answering);
+            self.is_unread.store(false, Ordering::Relaxed);
         }
         frame
     }
@@ -199,5 +208,40 @@ impl hyper::body::Body for Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.place.does(Doing::Waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use promontory_storage::clock::SystemClock;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// What a client reads that sends `request` whole before it reads, and whether it could.
+    async fn answer_to(request: &[u8]) -> std::io::Result<String> {
+        let listener = Listener::bind_all(&["127.0.0.1:0".to_owned()]).await.unwrap().remove(0);
+        let addr = listener.addr().unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let connections = Connections::new(10, promontory_model::Duration::from_secs(60), clock);
+        let router = Router::new().fallback(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "too large") });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(listener.serve(connections, router, async { drop(stopped.await) }));
+        let mut stream = TcpStream::connect(addr).await?;
+        let mut text = String::new();
+        stream.write_all(request).await?;
+        stream.read_to_string(&mut text).await?;
+        drop((stream, stop));
+        serving.await.unwrap();
+        Ok(text)
+    }
+
+    #[tokio::test]
+    async fn who_still_sends_a_refused_body_reads_the_answer() {
+        let body = vec![b'x'; 12 << 20];
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        let text = answer_to(&[head.as_bytes(), &body].concat()).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 413 ") && text.ends_with("too large"), "{text}");
     }
 }
