@@ -281,4 +281,4 @@ fn skip_blanks(body: &[u8], mut at: usize) -> usize {
 pub(crate) use protobuf::tests::{both_body, created_body};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
