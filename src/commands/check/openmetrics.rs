@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use family::Family;
-use line::{Line, Sample};
+use line::{Kind, Line, Sample};
 
 /// Faults that are printed; of more only their number is.
 const FAULTS_MAX: usize = 100;
@@ -45,11 +45,20 @@ pub fn check_openmetrics(body: &[u8], out: &mut dyn Write) -> io::Result<bool> {
     Ok(page.faults.is_empty())
 }
 
+/// A family that was before.
+#[derive(Debug, Clone, Copy)]
+struct Owner<'a> {
+    family: &'a str,
+    kind: Kind,
+    /// Its first line.
+    line: usize,
+}
+
 /// What has been read of an exposition.
 #[derive(Debug, Default)]
 struct Page<'a> {
-    /// Names that families have taken for their samples and themselves, and for each the family and its first line.
-    names: HashMap<String, (&'a str, usize)>,
+    /// Names that families have taken for their samples and themselves, and by which.
+    names: HashMap<String, Owner<'a>>,
     family: Option<Family<'a>>,
     n_families: usize,
     n_samples: usize,
@@ -124,24 +133,30 @@ impl<'a> Page<'a> {
         self.n_families += 1;
         let faults = &mut self.faults;
         family.finish(&mut |line, text| faults.push(Fault { line, text }));
-        for name in family.names() {
-            if let Some((other, line)) = self.names.get(&name).copied() {
-                let text = if other == family.name {
-                    format!("the family `{other}` began in line {line}; its lines must stand together")
-                } else {
-                    format!(
-                        "the name `{name}` belongs to the family `{other}` of line {line}, and to `{}`",
-                        family.name
-                    )
-                };
-                self.fault(family.line, text);
-                break;
-            }
+        let taken = family.names().find_map(|name| Some((*self.names.get(&name)?, name)));
+        if let Some((owner, name)) = taken {
+            let text = clash(&family, &name, owner);
+            self.fault(family.line, text);
         }
+        let owner = Owner { family: family.name, kind: family.kind(), line: family.line };
         for name in family.names() {
-            self.names.entry(name).or_insert((family.name, family.line));
+            self.names.entry(name).or_insert(owner);
         }
     }
+}
+
+/// Why `family` cannot have the name `name`, which `owner` has.
+fn clash(family: &Family<'_>, name: &str, owner: Owner<'_>) -> String {
+    let Owner { family: other, kind, line } = owner;
+    if other != family.name {
+        return format!("the name `{name}` belongs to the family `{other}` of line {line}, and to `{}`", family.name);
+    }
+    if family.is_only_samples() && !kind.suffixes().contains(&"") {
+        let names: Vec<_> = kind.suffixes().iter().map(|suffix| format!("`{other}{suffix}`")).collect();
+        let (kind, names) = (kind.name(), names.join(", "));
+        return format!("`{name}` is no sample of the {kind} `{other}` of line {line}, which has {names}");
+    }
+    format!("the family `{other}` began in line {line}; its lines must stand together")
 }
 
 #[cfg(test)]

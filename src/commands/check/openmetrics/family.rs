@@ -50,8 +50,14 @@ impl<'a> Family<'a> {
         Self { name, line, kind: None, has_help: false, unit: None, metrics: HashSet::new(), metric: None }
     }
 
-    fn kind(&self) -> Kind {
+    /// Its type, known when its samples begin.
+    pub(super) fn kind(&self) -> Kind {
         self.kind.unwrap_or_default()
+    }
+
+    /// Whether it has no metadata.
+    pub(super) fn is_only_samples(&self) -> bool {
+        self.kind.is_none() && !self.has_help && self.unit.is_none()
     }
 
     /// What stands behind the family's name in the name of a sample, if it may be one of the family.
