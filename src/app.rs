@@ -386,7 +386,7 @@ impl Server {
         });
         let metrics = Arc::new(ScrapeMetrics::default());
         let seed = offset_seed(&backend::host_name(), &config.global.external_labels);
-        let zero_starts = args.enable_feature.iter().any(|feature| feature == ingest::ZERO_STARTS);
+        let zero_starts = ingest::has_feature(args, ingest::ZERO_STARTS);
         let system = |source| AppError::System { op: "start the scrape threads", source };
         let scrape_threads = ScrapeThreads::start().map_err(system)?;
         let options = ManagerOptions { seed, zero_starts, spread: scrape_threads.spread() };
@@ -531,6 +531,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
         bodies: shared.bodies.clone(),
         meter: shared.remote_meter.clone(),
         enable_write: args.enable_remote_write_receiver,
+        zero_starts: ingest::has_feature(args, ingest::ZERO_STARTS),
         read_timeout: args.query_timeout,
         external_labels: Box::new(move || labels_of.config.load().global.external_labels.clone()),
     });

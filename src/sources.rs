@@ -59,6 +59,19 @@ pub(crate) struct Pending {
     pub(crate) samples: Vec<(SeriesRef, Timestamp, f64)>,
     pub(crate) histograms: Vec<(SeriesRef, Timestamp, HistogramSample)>,
     pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
+    /// Times since which series count, and histograms that begin then.
+    starts: Vec<(SeriesRef, Timestamp, Option<HistogramSample>)>,
+}
+
+impl Pending {
+    /// Takes note that what a series counts at `t` it has counted since `start_ms`: it is to have a zero there, like
+    /// `histogram` if its sample is one. Times that say nothing, 0 and those that are not before `t`, are ignored.
+    pub(crate) fn start(&mut self, series: SeriesRef, start_ms: i64, t: i64, histogram: Option<&HistogramSample>) {
+        let is_again = || self.starts.last().is_some_and(|(last, start, _)| (*last, start.0) == (series, start_ms));
+        if start_ms > 0 && start_ms < t && !is_again() {
+            self.starts.push((series, Timestamp(start_ms), histogram.map(HistogramSample::begun)));
+        }
+    }
 }
 
 /// A job's instance, as far as it is sent.
@@ -78,11 +91,43 @@ impl Source {
         appended: &mut Appended,
         exemplars: &mut ExemplarsAppended,
     ) -> Result<(), AppendError> {
-        appended.add(self.writer.append_at_within(bounds, &pending.samples, &pending.histograms)?);
+        if pending.starts.is_empty() {
+            appended.add(self.writer.append_at_within(bounds, &pending.samples, &pending.histograms)?);
+        } else {
+            self.append_from_starts(bounds, pending, appended)?;
+        }
         let mut list = std::mem::take(&mut pending.exemplars);
         if !list.is_empty() {
             list.sort_by_key(|(_, e)| e.timestamp);
             exemplars.add(self.writer.append_exemplars(list)?);
+        }
+        Ok(())
+    }
+
+    /// Appends samples and, in between, the zeros with which series begin, which must come before all that follows of
+    /// their series and after all that was before.
+    fn append_from_starts(
+        &mut self,
+        bounds: TimeBounds,
+        pending: &mut Pending,
+        appended: &mut Appended,
+    ) -> Result<(), AppendError> {
+        pending.samples.sort_by_key(|s| s.1);
+        pending.histograms.sort_by_key(|h| h.1);
+        pending.starts.sort_by_key(|s| s.1);
+        let (mut samples, mut histograms) = (&pending.samples[..], &pending.histograms[..]);
+        let mut starts = &pending.starts[..];
+        while let Some(next) = samples.first().map(|s| s.1).into_iter().chain(histograms.first().map(|h| h.1)).min() {
+            let begun;
+            (begun, starts) = starts.split_at(starts.partition_point(|s| s.1 < next));
+            let zeros: Vec<_> = begun.iter().filter(|s| s.2.is_none()).map(|s| (s.0, s.1, 0.0)).collect();
+            let empty: Vec<_> = begun.iter().filter_map(|s| Some((s.0, s.1, s.2.clone()?))).collect();
+            self.writer.append_starts(&zeros, &empty)?;
+            let end = starts.first().map_or(Timestamp(i64::MAX), |s| s.1);
+            let (floats, others);
+            (floats, samples) = samples.split_at(samples.partition_point(|s| s.1 <= end));
+            (others, histograms) = histograms.split_at(histograms.partition_point(|h| h.1 <= end));
+            appended.add(self.writer.append_at_within(bounds, floats, others)?);
         }
         Ok(())
     }

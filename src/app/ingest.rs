@@ -14,8 +14,13 @@ pub(super) const KEEP: &str = "otlp-native-delta-ingestion";
 pub(super) const ZERO_STARTS: &str = "created-timestamp-zero-ingestion";
 pub(super) const SEARCH: &str = "search-api";
 
+/// Whether `--enable-feature` has this name.
+pub(super) fn has_feature(args: &ServeArgs, name: &str) -> bool {
+    args.enable_feature.iter().any(|f| f == name)
+}
+
 pub(super) fn options(args: &ServeArgs) -> Result<IngestOptions, AppError> {
-    let has = |name: &str| args.enable_feature.iter().any(|f| f == name);
+    let has = |name: &str| has_feature(args, name);
     for name in args.enable_feature.iter().filter(|n| ![ADD_UP, KEEP, ZERO_STARTS, SEARCH].contains(&n.as_str())) {
         tracing::warn!(name, "--enable-feature: unknown, or always on here; ignored");
     }
@@ -35,6 +40,7 @@ pub(super) fn options(args: &ServeArgs) -> Result<IngestOptions, AppError> {
         enable_import: args.enable_admin_api,
         push_ttl_ms: args.push_ttl.ms(),
         delta,
+        zero_starts: has(ZERO_STARTS),
         lookback_ms: args.lookback_delta.ms(),
     })
 }

@@ -63,6 +63,8 @@ pub struct IngestOptions {
     pub push_ttl_ms: i64,
     /// What becomes of differences.
     pub delta: DeltaMode,
+    /// `--enable-feature=created-timestamp-zero-ingestion`
+    pub zero_starts: bool,
     /// `--query.lookback-delta`
     pub lookback_ms: i64,
 }

@@ -54,8 +54,20 @@ pub(super) struct Batch {
     pub(super) samples: Vec<(Labels, i64, f64)>,
     pub(super) histograms: Vec<(Labels, i64, HistogramSample)>,
     pub(super) exemplars: Vec<(Labels, Exemplar)>,
+    pub(super) starts: Vec<Start>,
     /// By metric.
     pub(super) metadata: Vec<(String, MetricMetadata)>,
+}
+
+/// Since when a series of the batch has counted what one of its samples says.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) labels: Labels,
+    /// Time of the sample.
+    pub(super) t_ms: i64,
+    pub(super) start_ms: i64,
+    /// The sample, where it is a histogram.
+    pub(super) histogram: Option<HistogramSample>,
 }
 
 /// What became of a batch.
@@ -139,7 +151,8 @@ impl Store {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.sweep(now_ms);
         let mut stored = Stored::default();
-        let staged = state.stage(batch.samples, batch.histograms, batch.exemplars, now_ms, &mut stored);
+        let staged = state.stage(batch.samples, batch.histograms, now_ms, &mut stored);
+        let staged = staged.and_then(|()| state.stage_beside(batch.exemplars, batch.starts, now_ms));
         let flushed = state.sources.flush(staged.is_ok());
         drop(state);
         staged?;
@@ -173,7 +186,6 @@ impl State {
         &mut self,
         samples: Vec<(Labels, i64, f64)>,
         histograms: Vec<(Labels, i64, HistogramSample)>,
-        exemplars: Vec<(Labels, Exemplar)>,
         now_ms: i64,
         stored: &mut Stored,
     ) -> Result<(), AppendError> {
@@ -192,10 +204,25 @@ impl State {
                 self.sources.pending(&known).histograms.push((known.series, Timestamp(t), histogram));
             }
         }
-        // Exemplars that are not kept are no error, for nobody could do anything about it.
+        Ok(())
+    }
+
+    /// Does the same with what is no error if it is not kept, for nobody could do anything about it.
+    fn stage_beside(
+        &mut self,
+        exemplars: Vec<(Labels, Exemplar)>,
+        starts: Vec<Start>,
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        let future = now_ms.saturating_add(FUTURE_MS);
         for (labels, exemplar) in exemplars.into_iter().filter(|(_, e)| e.timestamp.0 <= future) {
             if let Some(known) = self.look_up(labels, now_ms, &mut Stored::default())? {
                 self.sources.pending(&known).exemplars.push((known.series, exemplar));
+            }
+        }
+        for Start { labels, t_ms, start_ms, histogram } in starts.into_iter().filter(|s| s.t_ms <= future) {
+            if let Some(known) = self.look_up(labels, now_ms, &mut Stored::default())? {
+                self.sources.pending(&known).start(known.series, start_ms, t_ms, histogram.as_ref());
             }
         }
         Ok(())

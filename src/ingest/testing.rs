@@ -57,6 +57,7 @@ impl Fixture {
             enable_import: true,
             push_ttl_ms: 3_600_000,
             delta,
+            zero_starts: false,
             lookback_ms: 300_000,
         };
         Ingest::new(IngestParts {

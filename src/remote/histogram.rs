@@ -1,4 +1,4 @@
-//! Native histograms as remote write 1.0 and remote read carry them.
+//! Native histograms as remote write and remote read carry them.
 //!
 //! Counts of integer histograms are written as differences between neighbouring buckets, those of float histograms as
 //! they are.
@@ -41,6 +41,9 @@ pub(super) struct Histogram {
     pub(super) timestamp: i64,
     #[prost(double, repeated, tag = "16")]
     pub(super) custom_values: Vec<f64>,
+    /// Since when it counts, in ms; 0 where nothing is said. Of remote write 2.0 alone.
+    #[prost(int64, tag = "17")]
+    pub(super) start_timestamp: i64,
 }
 
 /// All observations; which of the two it is says what all counts are.
@@ -79,8 +82,13 @@ pub(super) enum ReadError {
 
 /// The histogram in a message, checked, and its time.
 pub(super) fn read(bytes: &[u8]) -> Result<(Timestamp, HistogramSample), ReadError> {
+    read_started(bytes).map(|(t, sample, _)| (t, sample))
+}
+
+/// The same and since when it counts, in ms.
+pub(super) fn read_started(bytes: &[u8]) -> Result<(Timestamp, HistogramSample, i64), ReadError> {
     let message = Histogram::decode(bytes)?;
-    let t = Timestamp(message.timestamp);
+    let (t, start) = (Timestamp(message.timestamp), message.start_timestamp);
     // As Prometheus tells them apart.
     let counts = if matches!(message.count, Some(Count::Float(_))) { Counts::Float } else { Counts::Integer };
     let buckets = |deltas: &[i64], floats: Vec<f64>| match counts {
@@ -116,7 +124,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Timestamp, HistogramSample), ReadErr
         negative_spans: spans(message.negative_spans),
         custom_values: message.custom_values,
     };
-    Ok((t, HistogramSample::new(value, counts)?))
+    Ok((t, HistogramSample::new(value, counts)?, start))
 }
 
 fn step(at: &mut i64, delta: i64) -> f64 {
@@ -159,6 +167,7 @@ pub(super) fn message(t: i64, sample: &HistogramSample) -> Histogram {
         },
         timestamp: t,
         custom_values: h.custom_values.clone(),
+        start_timestamp: 0,
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Series<'a> {
     pub(crate) labels: Vec<u8>,
     /// Time in ms and value.
     pub(crate) samples: Vec<(i64, f64)>,
+    /// Since when each of them counts, in ms; 0 where nothing is said.
+    pub(crate) starts: Vec<i64>,
     /// Messages of native histograms, which are those of version 1.
     pub(crate) histograms: Vec<&'a [u8]>,
     pub(crate) exemplars: Vec<Exemplar<'a>>,
@@ -110,6 +112,7 @@ impl<'a> Request<'a> {
     fn series(&mut self, message: &'a [u8], out: &mut Series<'a>) -> Result<(), ScanError> {
         out.refs.clear();
         out.samples.clear();
+        out.starts.clear();
         out.histograms.clear();
         out.exemplars.clear();
         out.metadata = None;
@@ -119,7 +122,9 @@ impl<'a> Request<'a> {
                 (1, value) => read_refs(value, &mut out.refs)?,
                 (2, Value::Bytes(sample)) => {
                     self.counted.sample()?;
-                    out.samples.push(wire::scan_sample(sample)?);
+                    let (sample, start) = wire::scan_started_sample(sample)?;
+                    out.samples.push(sample);
+                    out.starts.push(start);
                 }
                 (3, Value::Bytes(histogram)) => {
                     self.counted.histogram(histogram.len())?;

@@ -78,6 +78,8 @@ pub struct RemoteParts {
     pub meter: Arc<RemoteMeter>,
     /// `--web.enable-remote-write-receiver`
     pub enable_write: bool,
+    /// `--enable-feature=created-timestamp-zero-ingestion`
+    pub zero_starts: bool,
     /// Longest time that a read may take: `--query.timeout`.
     pub read_timeout: Duration,
     /// The configuration's `external_labels` at this moment.
@@ -102,9 +104,9 @@ struct Remote {
 
 /// `/read` and `/write`, to be put below `/api/v1`.
 pub fn router(parts: RemoteParts) -> Router {
-    let RemoteParts { db, clock, bodies, meter, enable_write, read_timeout, external_labels } = parts;
+    let RemoteParts { db, clock, bodies, meter, enable_write, zero_starts, read_timeout, external_labels } = parts;
     let remote = Remote {
-        receiver: Mutex::new(Receiver::new(db.clone())),
+        receiver: Mutex::new(Receiver::new(db.clone(), zero_starts)),
         db,
         clock,
         bodies,

@@ -63,11 +63,21 @@ pub(crate) enum ReceiveError {
 pub(crate) struct Receiver {
     series: KnownSeries<Known>,
     sources: Sources,
+    /// Whether series begin with a zero at the time from which senders say that they count.
+    zero_starts: bool,
+}
+
+/// What came of one series, exemplars aside.
+struct Came<'a> {
+    samples: &'a [(i64, f64)],
+    /// Since when each sample counts; none where the sender cannot say it.
+    starts: &'a [i64],
+    histograms: &'a [&'a [u8]],
 }
 
 impl Receiver {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { series: KnownSeries::new(), sources: Sources::new(db) }
+    pub(crate) fn new(db: Db, zero_starts: bool) -> Self {
+        Self { series: KnownSeries::new(), sources: Sources::new(db), zero_starts }
     }
 
     /// Appends all samples of a request of version 1 that can be appended. They are safe after the next commit.
@@ -126,7 +136,7 @@ impl Receiver {
             }
             last = Some((id, series.labels));
             let exemplars = series.exemplars.iter().filter_map(|bytes| wire::exemplar(bytes));
-            self.stage_series(id, samples, histograms, exemplars, now_ms, received);
+            self.stage_series(id, Came { samples, starts: &[], histograms }, exemplars, now_ms, received);
         }
         received.n_samples = request.n_samples();
         let families = request.families().iter().filter_map(|bytes| wire::family(bytes));
@@ -167,7 +177,9 @@ impl Receiver {
             }
             last = Some(id);
             let exemplars = series.exemplars.drain(..);
-            self.stage_series(id, &series.samples, &series.histograms, exemplars, now_ms, received);
+            let starts = if self.zero_starts { &series.starts[..] } else { &[] };
+            let came = Came { samples: &series.samples, starts, histograms: &series.histograms };
+            self.stage_series(id, came, exemplars, now_ms, received);
             std::mem::swap(&mut last_labels, &mut series.labels);
         }
         received.n_samples = request.n_samples();
@@ -206,8 +218,7 @@ impl Receiver {
     fn stage_series<'a>(
         &mut self,
         id: Id,
-        samples: &[(i64, f64)],
-        histograms: &[&[u8]],
+        came: Came<'_>,
         exemplars: impl Iterator<Item = SentExemplar<'a>>,
         now_ms: i64,
         received: &mut Received,
@@ -216,17 +227,25 @@ impl Receiver {
         let known = self.series.value(id);
         known.set_used(now_ms);
         let pending = self.sources.pending(known);
-        for &(t, v) in samples {
+        for (i, &(t, v)) in came.samples.iter().enumerate() {
             if t > future {
                 received.future += 1;
-            } else {
-                pending.samples.push((known.series, Timestamp(t), v));
+                continue;
             }
+            if let Some(start_ms) = came.starts.get(i) {
+                pending.start(known.series, *start_ms, t, None);
+            }
+            pending.samples.push((known.series, Timestamp(t), v));
         }
-        for message in histograms {
-            match histogram::read(message) {
-                Ok((t, _)) if t.0 > future => received.future += 1,
-                Ok((t, sample)) => pending.histograms.push((known.series, t, sample)),
+        for message in came.histograms {
+            match histogram::read_started(message) {
+                Ok((t, _, _)) if t.0 > future => received.future += 1,
+                Ok((t, sample, start_ms)) => {
+                    if self.zero_starts {
+                        pending.start(known.series, start_ms, t.0, Some(&sample));
+                    }
+                    pending.histograms.push((known.series, t, sample));
+                }
                 Err(e) => {
                     received.invalid_histograms += 1;
                     received.invalid.get_or_insert_with(|| e.to_string());

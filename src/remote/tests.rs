@@ -58,6 +58,10 @@ impl World {
     }
 
     fn with_window(enable_write: bool, out_of_order_window_ms: i64) -> Self {
+        Self::with(enable_write, out_of_order_window_ms, false)
+    }
+
+    fn with(enable_write: bool, out_of_order_window_ms: i64, zero_starts: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp(NOW_MS)));
         let options = DbOptions { commit_interval_ms: None, out_of_order_window_ms, ..DbOptions::server() };
@@ -68,6 +72,7 @@ impl World {
             bodies: Bodies::new(),
             meter: Arc::default(),
             enable_write,
+            zero_starts,
             read_timeout: Duration::from_secs(60),
             external_labels: Box::new(|| Labels::from_pairs([("cl", "x")])),
         });
@@ -231,7 +236,7 @@ async fn requests_that_are_not_understood_say_why() {
 #[test]
 fn series_that_nobody_sends_are_forgotten() {
     let w = World::new(true);
-    let mut receiver = Receiver::new(w.db.clone());
+    let mut receiver = Receiver::new(w.db.clone(), false);
     let limits = wire::Limits { series: 10, samples: 10, histogram_bytes: 0, exemplars: 0, families: 0 };
     let mut send = |name: &str, job: &str| {
         let request =
@@ -627,4 +632,65 @@ async fn a_long_series_is_streamed_in_several_frames() {
         promontory_storage::prometheus::decode_chunk(chunk.encoding, &chunk.data, &mut read).unwrap();
     }
     assert_eq!(read.times.iter().copied().zip(read.values.iter().copied()).collect::<Vec<_>>(), samples);
+}
+
+/// A counter of version 2 with samples of time, start time and value.
+fn started(s: &mut Symbols, samples: &[(i64, i64, f64)]) -> interned::TimeSeries {
+    let sample = |&(t, start, value): &(i64, i64, f64)| interned::Sample {
+        value,
+        timestamp: NOW_MS + t,
+        start_timestamp: if start == 0 { 0 } else { NOW_MS + start },
+    };
+    let mut series = s.series(&[("__name__", "c_total")], &[]);
+    series.samples = samples.iter().map(sample).collect();
+    series
+}
+
+#[tokio::test]
+async fn series_of_interned_requests_begin_with_zero() {
+    let w = World::with(true, 0, true);
+    let send = async |samples: &[(i64, i64, f64)]| {
+        let mut s = Symbols::default();
+        let series = started(&mut s, samples);
+        let n = samples.len() as u64;
+        assert_eq!(w.write_interned(s, vec![series]).await, (204, [n, 0, 0], String::new()), "{samples:?}");
+        w.stored()
+    };
+    // Zeros are told by no count. A start that is not before its sample says nothing.
+    assert_eq!(send(&[(-9000, 0, 1.0)]).await, ["{__name__=\"c_total\"} -9000:3ff0"]);
+    assert_eq!(
+        send(&[(-8000, -8000, 1.0), (-7000, -9500, 1.0)]).await,
+        ["{__name__=\"c_total\"} -9000:3ff0 -8000:3ff0 -7000:3ff0"]
+    );
+    // Begun anew between two samples of one request, and once more between two requests.
+    let all = send(&[(-6000, -9500, 2.0), (-4000, -5000, 2.0), (-3000, -5000, 2.0)]).await;
+    assert!(all[0].ends_with(" -7000:3ff0 -6000:4000 -5000:0 -4000:4000 -3000:4000"), "{all:?}");
+    let all = send(&[(-1000, -2000, 1.0)]).await;
+    assert!(all[0].ends_with(" -3000:4000 -2000:0 -1000:3ff0"), "{all:?}");
+    assert_eq!(send(&[(-1000, -2000, 1.0)]).await, all, "the same again");
+}
+
+#[tokio::test]
+async fn histograms_of_interned_requests_begin_empty() {
+    let w = World::with(true, 0, true);
+    let mut s = Symbols::default();
+    let mut h = s.series(&[("__name__", "h")], &[]);
+    let at = |t, n, start_timestamp| histogram::Histogram { start_timestamp, ..histogram_at(t, n) };
+    h.histograms = vec![at(NOW_MS - 1000, 2, NOW_MS - 2000), at(NOW_MS, 3, NOW_MS - 2000)];
+    assert_eq!(w.write_interned(s, vec![h]).await, (204, [0, 2, 0], String::new()));
+    let read = w.read(vec![query(NOW_MS - 9000, NOW_MS, &[(0, "__name__", "h")])]).await;
+    let counts = read[0].timeseries[0].histograms.iter().map(|h| (h.timestamp - NOW_MS, h.count, h.schema));
+    let schema = histogram_at(0, 2).schema;
+    let of = |t, n| (t, Some(histogram::Count::Int(n)), schema);
+    let expected: Vec<_> = [histogram_at(0, 2), histogram_at(0, 3)].map(|h| h.count).into();
+    assert_eq!(counts.collect::<Vec<_>>(), [of(-2000, 0), (-1000, expected[0], schema), (0, expected[1], schema)]);
+}
+
+#[tokio::test]
+async fn starts_of_interned_requests_are_ignored_unless_wanted() {
+    let w = World::new(true);
+    let mut s = Symbols::default();
+    let series = started(&mut s, &[(-1000, -5000, 1.0)]);
+    assert_eq!(w.write_interned(s, vec![series]).await.0, 204);
+    assert_eq!(w.stored(), ["{__name__=\"c_total\"} -1000:3ff0"]);
 }

@@ -332,17 +332,23 @@ fn expected_sample<'a>(message: &'a [u8], expected: Expected<'_>) -> Option<(&'a
 
 /// Time and value of a sample, of either version.
 pub(super) fn scan_sample(bytes: &[u8]) -> Result<(i64, f64), WireError> {
+    scan_started_sample(bytes).map(|(sample, _)| sample)
+}
+
+/// Time and value of a sample and since when it counts, which only version 2 says; 0 is nothing said.
+pub(super) fn scan_started_sample(bytes: &[u8]) -> Result<((i64, f64), i64), WireError> {
     let mut fields = Scanner::new(bytes);
-    let (mut t, mut v) = (0, 0.0);
+    let (mut t, mut v, mut start) = (0, 0.0, 0);
     while let Some((number, value)) = fields.next()? {
         match (number, value) {
             (1, Value::Fixed64(bits)) => v = f64::from_bits(bits),
             // Two's complement: negative times come as large numbers.
             (2, Value::Varint(n)) => t = n as i64,
+            (3, Value::Varint(n)) => start = n as i64,
             _ => {}
         }
     }
-    Ok((t, v))
+    Ok(((t, v), start))
 }
 
 /// An exemplar; the time in ms.

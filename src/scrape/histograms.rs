@@ -5,8 +5,8 @@
 //! buckets is halved in resolution until it fits.
 
 use promontory_config::scrape::ScrapeConfig;
+use promontory_model::HistogramSample;
 use promontory_model::histogram::CUSTOM_BUCKETS_SCHEMA;
-use promontory_model::{FloatHistogram, HistogramSample};
 
 /// Coarsest and finest schema that is stored.
 const SCHEMA_MIN: i32 = -4;
@@ -25,18 +25,6 @@ pub(super) struct HistogramLimits {
 pub(super) struct TooManyBuckets {
     buckets: u64,
     limit: u64,
-}
-
-/// What `histogram` was before anything was observed.
-pub(super) fn empty_like(histogram: &HistogramSample) -> Option<HistogramSample> {
-    let value = histogram.value();
-    let empty = FloatHistogram {
-        schema: value.schema,
-        zero_threshold: value.zero_threshold,
-        custom_values: value.custom_values.clone(),
-        ..FloatHistogram::default()
-    };
-    HistogramSample::new(empty, histogram.counts()).ok()
 }
 
 impl HistogramLimits {

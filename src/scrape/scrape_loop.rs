@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration as StdDuration;
 
 use promontory_config::scrape::ScrapeConfig;
-use promontory_model::{Labels, Timestamp, stale_nan};
+use promontory_model::{HistogramSample, Labels, Timestamp, stale_nan};
 use promontory_storage::clock::Clock;
 use promontory_storage::{AppendError, Appended, Db, Exemplar, SeriesRef};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::census::{Census, Counted, Held, JobCensus};
 use super::exposition::{self, Format, LeftOut, ParseError, ProtobufError};
 use super::failure_log::FailureLog;
-use super::histograms::{HistogramLimits, TooManyBuckets, empty_like};
+use super::histograms::{HistogramLimits, TooManyBuckets};
 use super::line_cache::{Batch, Counts, LineCache, LineRules, ReadError};
 use super::metadata::Families;
 use super::negotiate::{NegotiateError, Sent, call, format_of, job_client};
@@ -514,7 +514,7 @@ impl ScrapeLoop {
             match begun.histogram {
                 None => floats.push((begun.series, start, 0.0)),
                 Some(number) => {
-                    let zero = scratch.assembled.histogram(number).and_then(empty_like);
+                    let zero = scratch.assembled.histogram(number).map(HistogramSample::begun);
                     histograms.extend(zero.map(|zero| (begun.series, start, zero)));
                 }
             }

@@ -34,6 +34,8 @@ pub(super) struct Totals {
 
 #[derive(Debug)]
 struct Total {
+    /// Since when the first difference counted; 0 where it did not say so.
+    start_ms: i64,
     /// Time of the newest difference.
     t_ms: i64,
     used_ms: i64,
@@ -46,16 +48,30 @@ enum Value {
     Histogram(Box<Accumulator>, Counts),
 }
 
+/// When a difference was sent, and since when it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    pub(super) t_ms: i64,
+    /// 0 where that is not said.
+    pub(super) start_ms: i64,
+}
+
 impl Totals {
-    /// The total of a series once `v`, which came at `t_ms`, is added; a staleness marker ends it. A difference that
+    /// The total of a series once `v` is added, and since when it counts; a staleness marker ends it. A difference that
     /// was added before gives the same total again: the store may not have taken it then. `None` where a histogram was
     /// added at this time.
-    pub(super) fn add_float(&mut self, labels: &Labels, t_ms: i64, v: f64, now_ms: i64) -> Result<Option<f64>, Left> {
+    pub(super) fn add_float(
+        &mut self,
+        labels: &Labels,
+        at: At,
+        v: f64,
+        now_ms: i64,
+    ) -> Result<Option<(f64, i64)>, Left> {
         if is_stale(v) {
             self.series.remove(labels);
-            return Ok(Some(v));
+            return Ok(Some((v, 0)));
         }
-        let (total, is_again) = self.total(labels, t_ms, now_ms)?;
+        let (total, is_again) = self.total(labels, at, now_ms)?;
         let sum = match total.value {
             Value::Float(before) if is_again => before,
             Value::Float(before) => before + v,
@@ -63,27 +79,29 @@ impl Totals {
             Value::Histogram(..) => v,
         };
         total.value = Value::Float(sum);
-        Ok(Some(sum))
+        Ok(Some((sum, total.start_ms)))
     }
 
     /// The same of a histogram.
     pub(super) fn add_histogram(
         &mut self,
         labels: &Labels,
-        t_ms: i64,
+        at: At,
         h: HistogramSample,
         now_ms: i64,
-    ) -> Result<Option<HistogramSample>, Left> {
+    ) -> Result<Option<(HistogramSample, i64)>, Left> {
         if h.is_stale() {
             self.series.remove(labels);
-            return Ok(Some(h));
+            return Ok(Some((h, 0)));
         }
-        let (total, is_again) = self.total(labels, t_ms, now_ms)?;
+        let (total, is_again) = self.total(labels, at, now_ms)?;
+        let start_ms = total.start_ms;
         if is_again {
-            return Ok(match &mut total.value {
+            let same = match &mut total.value {
                 Value::Histogram(sum, counts) => HistogramSample::new(sum.finish(), *counts).ok(),
                 Value::Float(_) => None,
-            });
+            };
+            return Ok(same.map(|h| (h, start_ms)));
         }
         // Of another kind than before: begun anew.
         let added = match &mut total.value {
@@ -95,16 +113,17 @@ impl Totals {
         if added.is_none() {
             total.value = Value::Histogram(Box::new(Accumulator::new(h.value())), h.counts());
         }
-        Ok(Some(added.unwrap_or(h)))
+        Ok(Some((added.unwrap_or(h), start_ms)))
     }
 
-    /// The total of a series, begun at zero when it is new, and whether `t_ms` is the time of its newest difference.
-    fn total(&mut self, labels: &Labels, t_ms: i64, now_ms: i64) -> Result<(&mut Total, bool), Left> {
+    /// The total of a series, begun at zero when it is new, and whether this is the time of its newest difference.
+    fn total(&mut self, labels: &Labels, at: At, now_ms: i64) -> Result<(&mut Total, bool), Left> {
+        let At { t_ms, start_ms } = at;
         self.sweep(now_ms);
         if !self.series.contains_key(labels) && self.series.len() >= DELTA_SERIES_MAX {
             return Err(Left::TooMany);
         }
-        let begin = || Total { t_ms: i64::MIN, used_ms: now_ms, value: Value::Float(0.0) };
+        let begin = || Total { start_ms, t_ms: i64::MIN, used_ms: now_ms, value: Value::Float(0.0) };
         let total = self.series.entry(labels.clone()).or_insert_with(begin);
         total.used_ms = now_ms;
         if t_ms < total.t_ms {
@@ -134,7 +153,10 @@ mod tests {
     fn differences_are_added_once_and_in_order() {
         let mut totals = Totals::default();
         let labels = Labels::from_pairs([("a", "b")]);
-        let mut add = |t, v, now| totals.add_float(&labels, t, v, now);
+        let mut add = |t_ms, v, now| {
+            let sum = totals.add_float(&labels, At { t_ms, start_ms: t_ms - 10 }, v, now);
+            sum.map(|sum| sum.map(|(sum, _)| sum))
+        };
         assert_eq!(add(10, 5.0, 0), Ok(Some(5.0)));
         assert_eq!(add(20, 2.0, 0), Ok(Some(7.0)));
         assert_eq!(add(20, 2.0, 0), Ok(Some(7.0)), "sent again");
@@ -160,7 +182,7 @@ mod tests {
             };
             HistogramSample::new(h, Counts::Integer).unwrap()
         };
-        let mut add = |t, h| totals.add_histogram(&labels, t, h, 0).unwrap().unwrap();
+        let mut add = |t_ms, h| totals.add_histogram(&labels, At { t_ms, start_ms: 0 }, h, 0).unwrap().unwrap().0;
         assert_eq!(add(1, of(0, 1, 2.0)).value().count, 2.0);
         let sum = add(2, of(0, 2, 3.0));
         assert_eq!((sum.value().count, &*sum.value().positive_buckets), (5.0, &[2.0, 3.0][..]));

@@ -142,6 +142,9 @@ pub(super) const NO_RECORDED_VALUE: u32 = 1;
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct NumberPoint {
+    #[prost(fixed64, tag = "2")]
+    #[serde(deserialize_with = "unsigned")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     #[serde(deserialize_with = "unsigned")]
     pub(super) time_unix_nano: u64,
@@ -162,6 +165,9 @@ pub(super) struct NumberPoint {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct HistogramPoint {
+    #[prost(fixed64, tag = "2")]
+    #[serde(deserialize_with = "unsigned")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     #[serde(deserialize_with = "unsigned")]
     pub(super) time_unix_nano: u64,
@@ -190,6 +196,9 @@ pub(super) struct HistogramPoint {
 pub(super) struct ExponentialPoint {
     #[prost(message, repeated, tag = "1")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    #[serde(deserialize_with = "unsigned")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     #[serde(deserialize_with = "unsigned")]
     pub(super) time_unix_nano: u64,
@@ -230,6 +239,9 @@ pub(super) struct Buckets {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct SummaryPoint {
+    #[prost(fixed64, tag = "2")]
+    #[serde(deserialize_with = "unsigned")]
+    pub(super) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     #[serde(deserialize_with = "unsigned")]
     pub(super) time_unix_nano: u64,

@@ -128,6 +128,7 @@ fn store(ingest: &Ingest, encoding: Encoding, bytes: &[u8]) -> Result<Option<Par
         let rules = Rules {
             config: &config,
             delta: ingest.options.delta,
+            zero_starts: ingest.options.zero_starts,
             lookback_ms: ingest.options.lookback_ms,
             now_ms: ingest.store.now_ms(),
             totals: &mut totals,
@@ -154,7 +155,8 @@ pub(super) fn translate_any(bytes: &[u8], config: &promontory_config::OtlpConfig
     for request in [ExportRequest::from_protobuf(bytes).ok(), ExportRequest::from_json(bytes).ok()].iter().flatten() {
         let mut totals = Totals::default();
         for delta in [DeltaMode::Refuse, DeltaMode::AddUp, DeltaMode::Keep] {
-            translate(request, Rules { config, delta, lookback_ms: 300_000, now_ms: 0, totals: &mut totals });
+            let totals = &mut totals;
+            translate(request, Rules { config, delta, zero_starts: true, lookback_ms: 300_000, now_ms: 0, totals });
         }
     }
 }

@@ -11,14 +11,14 @@ use promontory_model::histogram::{CounterResetHint, HistogramSample};
 use promontory_model::{Labels, METRIC_NAME, MetricMetadata, MetricType, Timestamp, stale_nan};
 use promontory_storage::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar};
 
-use super::delta::Totals;
+use super::delta::{At, Totals};
 use super::message::{
     self, CUMULATIVE, DELTA, ExponentialPoint, ExportRequest, HistogramPoint, KeyValue, Metric, NO_RECORDED_VALUE,
     NumberPoint, ResourceMetrics, Scope, SummaryPoint,
 };
 use super::names::{self, Kind};
 use super::{DeltaMode, histogram, value};
-use crate::ingest::store::Batch;
+use crate::ingest::store::{Batch, Start};
 use crate::ingest::{BATCH_LABELS_BYTES_MAX, LABELS_BYTES_MAX};
 
 /// Samples of `target_info` of one resource of a request.
@@ -48,6 +48,8 @@ pub(super) struct Translated {
 pub(super) struct Rules<'a> {
     pub(super) config: &'a OtlpConfig,
     pub(super) delta: DeltaMode,
+    /// Whether series begin with a zero at the time since which points say that they count.
+    pub(super) zero_starts: bool,
     pub(super) lookback_ms: i64,
     pub(super) now_ms: i64,
     pub(super) totals: &'a mut Totals,
@@ -91,6 +93,8 @@ struct Family<'a> {
     original: &'a str,
     name: String,
     is_delta: bool,
+    /// Whether its points count something, so that it matters since when.
+    counts: bool,
 }
 
 /// The labels of a point, sorted by name.
@@ -293,7 +297,8 @@ impl Work<'_> {
         let unit = names::unit_name(config, &metric.unit);
         let help = metric.description.clone();
         self.out.batch.metadata.push((name.clone(), MetricMetadata { kind, unit, help }));
-        let family = Family { shared, original: &metric.name, name, is_delta };
+        let counts = kind != MetricType::Gauge && (!is_delta || self.adds_up());
+        let family = Family { shared, original: &metric.name, name, is_delta, counts };
         let numbers = metric.gauge.iter().flat_map(|g| &g.data_points);
         for point in numbers.chain(metric.sum.iter().flat_map(|s| &s.data_points)) {
             self.number(&family, point);
@@ -313,15 +318,26 @@ impl Work<'_> {
         self.rules.delta == DeltaMode::AddUp
     }
 
-    fn time(&mut self, nanoseconds: u64) -> i64 {
-        let t = ms(nanoseconds);
-        (self.earliest_ms, self.latest_ms) = (self.earliest_ms.min(t), self.latest_ms.max(t));
-        t
+    /// When a point is, and since when it counts, if that is of interest.
+    fn at(&mut self, family: &Family<'_>, time_ns: u64, start_ns: u64, flags: u32) -> At {
+        let t_ms = ms(time_ns);
+        (self.earliest_ms, self.latest_ms) = (self.earliest_ms.min(t_ms), self.latest_ms.max(t_ms));
+        let is_of_interest = self.rules.zero_starts && family.counts && flags & NO_RECORDED_VALUE == 0;
+        At { t_ms, start_ms: if is_of_interest { ms(start_ns) } else { 0 } }
+    }
+
+    /// Takes note that what a series says at `at` it has counted for some time.
+    fn start(&mut self, labels: &Labels, at: At, histogram: Option<&HistogramSample>) {
+        let At { t_ms, start_ms } = at;
+        if start_ms > 0 {
+            let start = Start { labels: labels.clone(), t_ms, start_ms, histogram: histogram.cloned() };
+            self.out.batch.starts.push(start);
+        }
     }
 
     fn number(&mut self, family: &Family<'_>, point: &NumberPoint) {
         let base = self.base(&point.attributes, family.shared, &[]);
-        let t = self.time(point.time_unix_nano);
+        let at = self.at(family, point.time_unix_nano, point.start_time_unix_nano, point.flags);
         let v = match point.as_int {
             _ if point.flags & NO_RECORDED_VALUE != 0 => stale_nan(),
             Some(v) => v as f64,
@@ -335,28 +351,28 @@ impl Work<'_> {
             let exemplar = self.exemplar(exemplar);
             self.out.batch.exemplars.push((labels.clone(), exemplar));
         }
-        self.sample(family, labels, t, v);
+        self.sample(family, labels, at, v);
     }
 
     /// A number that becomes a sample, or is added to those before it. Counts as a refused point when it cannot be.
-    fn sample(&mut self, family: &Family<'_>, labels: Labels, t: i64, v: f64) {
-        if !(family.is_delta && self.adds_up()) {
-            self.out.batch.samples.push((labels, t, v));
-            return;
+    fn sample(&mut self, family: &Family<'_>, labels: Labels, mut at: At, mut v: f64) {
+        if family.is_delta && self.adds_up() {
+            match self.rules.totals.add_float(&labels, at, v, self.rules.now_ms) {
+                Ok(Some(total)) => (v, at.start_ms) = total,
+                Ok(None) => return,
+                Err(e) => return self.refuse(1, || format!("metric {:?}: {e}", family.original)),
+            }
         }
-        match self.rules.totals.add_float(&labels, t, v, self.rules.now_ms) {
-            Ok(Some(total)) => self.out.batch.samples.push((labels, t, total)),
-            Ok(None) => {}
-            Err(e) => self.refuse(1, || format!("metric {:?}: {e}", family.original)),
-        }
+        self.start(&labels, at, None);
+        self.out.batch.samples.push((labels, at.t_ms, v));
     }
 
     fn histogram(&mut self, family: &Family<'_>, point: &HistogramPoint) {
         let base = self.base(&point.attributes, family.shared, &[]);
-        let t = self.time(point.time_unix_nano);
+        let at = self.at(family, point.time_unix_nano, point.start_time_unix_nano, point.flags);
         if self.rules.config.convert_histograms_to_nhcb {
             let converted = histogram::custom(point);
-            return self.native(family, &base, t, converted, &point.exemplars);
+            return self.native(family, &base, at, converted, &point.exemplars);
         }
         if !self.has_room(family, &base, point.explicit_bounds.len() + 3) {
             return;
@@ -365,9 +381,9 @@ impl Work<'_> {
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let or_stale = |v: f64| if is_stale { stale_nan() } else { v };
         if let Some(sum) = point.sum {
-            self.sample(family, base.series(&format!("{name}_sum"), None), t, or_stale(sum));
+            self.sample(family, base.series(&format!("{name}_sum"), None), at, or_stale(sum));
         }
-        self.sample(family, base.series(&format!("{name}_count"), None), t, or_stale(point.count as f64));
+        self.sample(family, base.series(&format!("{name}_count"), None), at, or_stale(point.count as f64));
         let bucket = format!("{name}_bucket");
         let mut buckets = Vec::new();
         let mut count = 0_u64;
@@ -380,7 +396,7 @@ impl Work<'_> {
             if !point.exemplars.is_empty() {
                 buckets.push((bound, labels.clone()));
             }
-            self.sample(family, labels, t, or_stale(count as f64));
+            self.sample(family, labels, at, or_stale(count as f64));
         }
         // Each belongs to the bucket that it fell into.
         let exemplars = point.exemplars.iter().map(|from| self.exemplar(from)).filter(|e| !e.value.is_nan());
@@ -393,15 +409,15 @@ impl Work<'_> {
 
     fn exponential(&mut self, family: &Family<'_>, point: &ExponentialPoint) {
         let base = self.base(&point.attributes, family.shared, &[]);
-        let t = self.time(point.time_unix_nano);
-        self.native(family, &base, t, histogram::exponential(point), &point.exemplars);
+        let at = self.at(family, point.time_unix_nano, point.start_time_unix_nano, point.flags);
+        self.native(family, &base, at, histogram::exponential(point), &point.exemplars);
     }
 
     fn native(
         &mut self,
         family: &Family<'_>,
         base: &Base<'_>,
-        t: i64,
+        mut at: At,
         converted: Result<HistogramSample, histogram::Unfit>,
         exemplars: &[message::Exemplar],
     ) {
@@ -420,29 +436,32 @@ impl Work<'_> {
         if family.is_delta && !self.adds_up() {
             h.value_mut().counter_reset_hint = CounterResetHint::Gauge;
         } else if family.is_delta {
-            match self.rules.totals.add_histogram(&labels, t, h, self.rules.now_ms) {
-                Ok(Some(total)) => h = total,
+            match self.rules.totals.add_histogram(&labels, at, h, self.rules.now_ms) {
+                Ok(Some(total)) => (h, at.start_ms) = total,
                 Ok(None) => return,
                 Err(e) => return self.refuse(1, || format!("metric {:?}: {e}", family.original)),
             }
         }
-        self.out.batch.histograms.push((labels, t, h));
+        self.start(&labels, at, Some(&h));
+        self.out.batch.histograms.push((labels, at.t_ms, h));
     }
 
     fn summary(&mut self, family: &Family<'_>, point: &SummaryPoint) {
         let base = self.base(&point.attributes, family.shared, &[]);
-        let t = self.time(point.time_unix_nano);
+        let at = self.at(family, point.time_unix_nano, point.start_time_unix_nano, point.flags);
         if !self.has_room(family, &base, point.quantile_values.len() + 2) {
             return;
         }
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let or_stale = |v: f64| if is_stale { stale_nan() } else { v };
         let name = &family.name;
-        self.sample(family, base.series(&format!("{name}_sum"), None), t, or_stale(point.sum));
-        self.sample(family, base.series(&format!("{name}_count"), None), t, or_stale(point.count as f64));
+        self.sample(family, base.series(&format!("{name}_sum"), None), at, or_stale(point.sum));
+        self.sample(family, base.series(&format!("{name}_count"), None), at, or_stale(point.count as f64));
+        // Quantiles do not count.
+        let at = At { start_ms: 0, ..at };
         for q in &point.quantile_values {
             let labels = base.series(name, Some(("quantile", &bound_text(q.quantile))));
-            self.sample(family, labels, t, or_stale(q.value));
+            self.sample(family, labels, at, or_stale(q.value));
         }
     }
 

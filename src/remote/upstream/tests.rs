@@ -101,6 +101,7 @@ impl World {
             bodies: crate::bodies::Bodies::new(),
             meter: Arc::default(),
             enable_write: false,
+            zero_starts: false,
             read_timeout: promontory_model::Duration::from_secs(60),
             external_labels: Box::new(|| Labels::from_pairs([("dc", "far")])),
         });

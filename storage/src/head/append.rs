@@ -359,6 +359,20 @@ fn judge(head: &Head, group: &Group, column: u32, t: i64, value: &Value, bounds:
     }
 }
 
+/// Whether a sample at `t` could be in order and newer than all of its column.
+pub(crate) fn is_newest(head: &Head, cell: &GroupCell, column: u32, t: i64, bounds: Bounds) -> bool {
+    if t < bounds.in_order_min {
+        return false;
+    }
+    let mut group = lock(&cell.state);
+    // Open rows answer for most, without a memory for each column of what lies elsewhere.
+    if group.rows.newest(column).is_some_and(|(last, _)| t <= last) {
+        return false;
+    }
+    group.ask(column);
+    last(head, &group, column).is_none_or(|(last, _)| t > last)
+}
+
 /// The newest sample of a column, also where its series was before. Earlier places have lower groups, so their locks
 /// may be taken while this group's is held.
 fn last(head: &Head, group: &Group, column: u32) -> Option<(i64, Value)> {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use promontory_model::{HistogramSample, Labels, Timestamp};
 
-use super::append::{Bounds, append_row, count_repeat};
+use super::append::{Bounds, append_row, count_repeat, is_newest};
 use super::group::GroupCell;
 use super::index::Place;
 use super::row::{COLUMNS_MAX, Row};
@@ -281,9 +281,25 @@ impl GroupWriter {
         histograms: &[(SeriesRef, Timestamp, HistogramSample)],
     ) -> Result<u64, AppendError> {
         let bounds = Bounds::of(&self.head).in_order_only();
-        let Appended { accepted, histograms, .. } = self.append_at_bounded(bounds, samples, histograms)?;
+        // Senders say it with every sample. What is known is left out first, for each time that is left makes a row.
+        let head = Arc::clone(&self.head);
+        let gate = head.gate_shared();
+        self.follow_layout();
+        let samples: Vec<_> = samples.iter().filter(|s| self.may_begin(s.0, s.1, bounds)).copied().collect();
+        let histograms: Vec<_> = histograms.iter().filter(|h| self.may_begin(h.0, h.1, bounds)).cloned().collect();
+        drop(gate);
+        if samples.is_empty() && histograms.is_empty() {
+            return Ok(0);
+        }
+        let Appended { accepted, histograms, .. } = self.append_at_bounded(bounds, &samples, &histograms)?;
         self.count(Appended { accepted, histograms, ..Appended::default() });
         Ok(accepted)
+    }
+
+    /// Whether `t` may be newer than all samples of a series. True of an unknown one, which an append refuses.
+    fn may_begin(&self, series: SeriesRef, t: Timestamp, bounds: Bounds) -> bool {
+        let Ok(slot) = self.slot(series) else { return true };
+        is_newest(&self.head, &self.lanes[slot.lane as usize].cell, slot.column, t.0, bounds)
     }
 
     fn append_at_bounded(

@@ -6,7 +6,7 @@ use super::*;
 
 fn translated(config: &OtlpConfig, delta: DeltaMode, totals: &mut Totals, json: &str) -> Translated {
     let request = ExportRequest::from_json(json.as_bytes()).unwrap_or_else(|e| panic!("{e}: {json}"));
-    translate(&request, Rules { config, delta, lookback_ms: 300_000, now_ms: 0, totals })
+    translate(&request, Rules { config, delta, zero_starts: true, lookback_ms: 300_000, now_ms: 0, totals })
 }
 
 /// A request of one resource with these attributes, one scope and one metric.
@@ -297,4 +297,52 @@ fn labels_that_are_written_once_do_not_stand_for_gigabytes() {
     let (n, points, refused_points, reason) = refused(&request(&many.join(","), &one_gauge("")), &all);
     assert_eq!((n, points, refused_points), (0, 1, 1));
     assert!(reason.contains("shared_labels_max"), "{reason}");
+}
+
+/// Series and times of starts.
+fn starts(delta: DeltaMode, metric: &str) -> Vec<String> {
+    let t = translated(&OtlpConfig::default(), delta, &mut Totals::default(), &request("", metric));
+    let of = |s: &Start| {
+        let kind = if s.histogram.is_some() { " histogram" } else { "" };
+        format!("{} {}>{}{kind}", s.labels.to_string().replace("__name__=", ""), s.start_ms, s.t_ms)
+    };
+    t.batch.starts.iter().map(of).collect()
+}
+
+#[test]
+fn what_counts_is_known_to_have_begun() {
+    let since = r#""startTimeUnixNano":"2000000000""#;
+    let check = |delta, metric: &str, expected: &[&str]| assert_eq!(starts(delta, metric), expected, "{metric}");
+    let sum = |temporality: u8, monotonic: bool, points: &str| {
+        format!(
+            r#"{{"name":"c","sum":{{"aggregationTemporality":{temporality},"isMonotonic":{monotonic},
+                "dataPoints":[{points}]}}}}"#
+        )
+    };
+    let point = format!("{{{POINT},{since},\"asInt\":3}}");
+    check(DeltaMode::Refuse, &sum(2, true, &point), &[r#"{"c_total"} 2000>5000"#]);
+    check(DeltaMode::Refuse, &sum(2, false, &point), &[]);
+    check(DeltaMode::Refuse, &sum(2, true, &format!("{{{POINT},{since},\"flags\":1}}")), &[]);
+    check(DeltaMode::Refuse, &format!(r#"{{"name":"g","gauge":{{"dataPoints":[{point}]}}}}"#), &[]);
+    // A total counts since its first difference does; differences that are kept as they are have no beginning.
+    let next = r#"{"timeUnixNano":"7000000000","startTimeUnixNano":"6000000000","asInt":3}"#;
+    let points = format!("{point},{next}");
+    check(DeltaMode::AddUp, &sum(1, true, &points), &[r#"{"c_total"} 2000>5000"#, r#"{"c_total"} 2000>7000"#]);
+    check(DeltaMode::Keep, &sum(1, true, &points), &[]);
+    let histogram = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{{POINT},{since},"count":"3","sum":4,
+            "bucketCounts":["3"]}}]}}}}"#
+    );
+    let expected = [r#"{"h_sum"} 2000>5000"#, r#"{"h_count"} 2000>5000"#, r#"{"h_bucket", le="+Inf"} 2000>5000"#];
+    check(DeltaMode::Refuse, &histogram, &expected);
+    let exponential = format!(
+        r#"{{"name":"e","exponentialHistogram":{{"aggregationTemporality":2,"dataPoints":[{{{POINT},{since},
+            "count":"1","zeroCount":"1","sum":0}}]}}}}"#
+    );
+    check(DeltaMode::Refuse, &exponential, &[r#"{"e"} 2000>5000 histogram"#]);
+    let summary = format!(
+        r#"{{"name":"s","summary":{{"dataPoints":[{{{POINT},{since},"count":"1","sum":1,
+            "quantileValues":[{{"quantile":0.5,"value":1}}]}}]}}}}"#
+    );
+    check(DeltaMode::Refuse, &summary, &[r#"{"s_sum"} 2000>5000"#, r#"{"s_count"} 2000>5000"#]);
 }

@@ -104,6 +104,18 @@ impl HistogramSample {
         self.counts
     }
 
+    /// What the histogram was before anything was observed.
+    #[must_use]
+    pub fn begun(&self) -> Self {
+        let empty = FloatHistogram {
+            schema: self.value.schema,
+            zero_threshold: self.value.zero_threshold,
+            custom_values: self.value.custom_values.clone(),
+            ..FloatHistogram::default()
+        };
+        Self { value: Arc::new(empty), counts: self.counts }
+    }
+
     /// Whether it ends its series.
     #[must_use]
     pub fn is_stale(&self) -> bool {
