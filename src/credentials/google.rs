@@ -5,7 +5,7 @@
 
 use promontory_config::HttpClientConfig;
 use promontory_config::http_client::oauth2::{Grant, JwtBearer, OAuth2, SignatureAlgorithm};
-use promontory_config::http_client::{ProxyConfig, Secret, Source, TlsConfig};
+use promontory_config::http_client::{Secret, Source};
 use serde_json::Value;
 
 use super::{Api, CredentialError, Kept, Reach, env, url};
@@ -108,16 +108,8 @@ impl Account {
             audience: Some(text("token_uri")),
             claims: Vec::new(),
         });
-        let oauth2 = OAuth2 {
-            client_id: text("client_email"),
-            grant,
-            scopes: vec![self.scope.to_owned()],
-            token_url: text("token_uri"),
-            endpoint_params: Vec::new(),
-            tls: TlsConfig::default(),
-            proxy: ProxyConfig::default(),
-            headers: Vec::new(),
-        };
+        let scopes = vec![self.scope.to_owned()];
+        let oauth2 = OAuth2 { scopes, ..OAuth2::new(text("client_email"), grant, text("token_uri")) };
         Ok(Way::Service(Box::new(OAuth2Tokens::new(oauth2, self.reach.connector.clone()))))
     }
 }

@@ -1,9 +1,11 @@
 //! Asking a server over HTTP, as most mechanisms do.
 
+use std::path::Path;
 use std::time::Duration;
 
-use promontory_config::http_client::HttpClientConfig;
+use promontory_config::http_client::{HttpClientConfig, Secret};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::SdError;
 use super::provider::Surroundings;
@@ -15,6 +17,8 @@ pub(super) const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const SHOWN_MAX: usize = 200;
 /// Time that one answer may take unless the configuration says otherwise.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Pages of one list.
+const PAGES_MAX: usize = 1_000;
 
 /// A server that is asked for targets.
 #[derive(Debug)]
@@ -59,6 +63,50 @@ impl Api {
     /// What is at `url` as JSON.
     pub(super) async fn get<T: DeserializeOwned>(&mut self, url: Url) -> Result<T, SdError> {
         self.json(&Call::get(url)).await
+    }
+}
+
+/// How far a list has been read that is answered page by page.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    n_read: usize,
+    next: String,
+}
+
+impl Pages {
+    /// What names the page to ask for; nothing names the first.
+    pub(super) fn next(&self) -> Option<&str> {
+        Some(self.next.as_str()).filter(|next| !next.is_empty())
+    }
+
+    /// Whether the page just read is the last, since it says this of the `next` one.
+    pub(super) fn are_all(&mut self, url: &Url, next: impl Into<String>) -> Result<bool, SdError> {
+        self.next = next.into();
+        self.n_read += 1;
+        if self.n_read >= PAGES_MAX && !self.next.is_empty() {
+            return Err(SdError::Pages { url: url.clone(), max: PAGES_MAX });
+        }
+        Ok(self.next.is_empty())
+    }
+}
+
+/// Takes the list at `pointer` out of what `url` answered.
+pub(super) fn take_list(answer: &mut Value, pointer: &'static str, url: &Url) -> Result<Vec<Value>, SdError> {
+    match answer.pointer_mut(pointer).map(Value::take) {
+        Some(Value::Array(list)) => Ok(list),
+        _ => Err(SdError::Absent { url: url.clone(), what: pointer.trim_start_matches('/') }),
+    }
+}
+
+/// A secret of the configuration, or in a file that it names.
+pub(super) fn secret(own: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>, SdError> {
+    let read = |path: &Path| {
+        let failed = |e: std::io::Error| SdError::File { op: "read", path: path.to_owned(), reason: e.to_string() };
+        std::fs::read_to_string(path).map_err(failed)
+    };
+    match own {
+        Some(secret) => Ok(Some(secret.reveal().to_owned())),
+        None => file.map(read).transpose(),
     }
 }
 

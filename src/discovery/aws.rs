@@ -5,24 +5,39 @@ mod ecs;
 mod lightsail;
 mod msk;
 
-use promontory_config::discovery::AwsAccount;
+use promontory_config::discovery::{AwsAccount, Ec2SdConfig, EcsSdConfig, LightsailSdConfig, MskSdConfig};
 use promontory_config::http_client::HttpClientConfig;
 use roxmltree::{Document, Node};
 use serde_json::Value;
 
-pub(super) use ec2::Ec2;
-pub(super) use ecs::Ecs;
-pub(super) use lightsail::Lightsail;
-pub(super) use msk::Msk;
-
-use super::api::{Api, url};
+use super::api::{Api, Pages, url};
 use super::error::SdError;
 use super::provider::Surroundings;
 use crate::client::{Call, Url};
 use crate::credentials::aws::{self, sign};
 
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
+/// Instances of EC2: one `ec2_sd_configs` entry, or one with the role `ec2`, as below.
+pub(super) type Ec2 = Service<Ec2SdConfig>;
+/// Tasks of the container service.
+pub(super) type Ecs = Service<EcsSdConfig>;
+/// Instances of Lightsail.
+pub(super) type Lightsail = Service<LightsailSdConfig>;
+/// Brokers and controllers of Kafka.
+pub(super) type Msk = Service<MskSdConfig>;
+
+/// One entry for a service.
+#[derive(Debug)]
+pub(super) struct Service<C> {
+    config: C,
+    account: Account,
+}
+
+impl<C: Clone> Service<C> {
+    /// The service of `config`, which `account` asks as `http` says.
+    pub(super) fn new(config: &C, account: &AwsAccount, http: &HttpClientConfig, surroundings: &Surroundings) -> Self {
+        Self { config: config.clone(), account: Account::new(account, http, surroundings) }
+    }
+}
 
 /// A service that takes forms and answers in XML.
 struct FormService {
@@ -99,13 +114,11 @@ impl Account {
         list: &'static str,
         mut take: impl FnMut(Node<'_, '_>),
     ) -> Result<(), SdError> {
-        let mut next = String::new();
-        for _ in 0..PAGES_MAX {
+        let mut pages = Pages::default();
+        loop {
             let mut form = vec![("Action", action), ("Version", service.version)];
             form.extend(fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            if !next.is_empty() {
-                form.push(("NextToken", &next));
-            }
+            form.extend(pages.next().map(|next| ("NextToken", next)));
             let call = self.signed(Call::form(base.clone(), &form), service.name).await?;
             let answer = self.api.send(&call).await?;
             let text = String::from_utf8_lossy(&answer.body);
@@ -114,12 +127,10 @@ impl Account {
             let root = document.root_element();
             let found = child(root, list).ok_or_else(|| SdError::Absent { url: call.url.clone(), what: list })?;
             found.children().filter(Node::is_element).for_each(&mut take);
-            child_text(root, "nextToken").clone_into(&mut next);
-            if next.is_empty() {
+            if pages.are_all(base, child_text(root, "nextToken"))? {
                 return Ok(());
             }
         }
-        Err(SdError::Pages { url: base.clone(), max: PAGES_MAX })
     }
 
     /// What `service` answers to `action` of its interface in JSON.

@@ -3,10 +3,10 @@
 use promontory_config::TargetGroup;
 use promontory_config::discovery::{AzureAuth, AzureCloud, AzureSdConfig};
 use promontory_config::http_client::oauth2::{Grant, OAuth2};
-use promontory_config::http_client::{Auth, ProxyConfig, Source, TlsConfig};
+use promontory_config::http_client::{Auth, Source};
 use serde_json::Value;
 
-use super::api::{Api, url};
+use super::api::{Api, Pages, take_list, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text, text_at};
 use super::provider::{Refresh, Surroundings};
@@ -16,8 +16,6 @@ use crate::client::{Call, Url};
 const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const COMPUTE_VERSION: &str = "2024-07-01";
 const NETWORK_VERSION: &str = "2024-05-01";
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
 
 /// One `azure_sd_configs` entry.
 #[derive(Debug)]
@@ -33,16 +31,11 @@ impl Azure {
         let mut http = config.http.clone();
         if config.authentication_method == AzureAuth::OAuth {
             let (login, manager) = hosts(config.environment);
-            http.auth = Auth::OAuth2(Box::new(OAuth2 {
-                client_id: config.client_id.clone(),
-                grant: Grant::ClientCredentials { secret: config.client_secret.clone().map(Source::Inline) },
-                scopes: vec![format!("https://{manager}/.default")],
-                token_url: format!("{scheme}://{login}/{}/oauth2/v2.0/token", config.tenant_id),
-                endpoint_params: Vec::new(),
-                tls: TlsConfig::default(),
-                proxy: ProxyConfig::default(),
-                headers: Vec::new(),
-            }));
+            let grant = Grant::ClientCredentials { secret: config.client_secret.clone().map(Source::Inline) };
+            let token_url = format!("{scheme}://{login}/{}/oauth2/v2.0/token", config.tenant_id);
+            let scopes = vec![format!("https://{manager}/.default")];
+            let oauth2 = OAuth2 { scopes, ..OAuth2::new(config.client_id.clone(), grant, token_url) };
+            http.auth = Auth::OAuth2(Box::new(oauth2));
         }
         Self { config: config.clone(), api: Api::new(&http, surroundings), scheme }
     }
@@ -78,15 +71,12 @@ impl Azure {
 
     async fn list(&mut self, path: &str, token: Option<&str>) -> Result<Vec<Value>, SdError> {
         let first = self.at(path, COMPUTE_VERSION)?;
-        let (mut out, mut at) = (Vec::new(), first.clone());
-        for _ in 0..PAGES_MAX {
-            let page = self.get(at.clone(), token).await?;
-            let Some(found) = page.get("value").and_then(Value::as_array) else {
-                return Err(SdError::Absent { url: at, what: "value" });
-            };
-            out.extend(found.iter().cloned());
+        let (mut out, mut at, mut pages) = (Vec::new(), first.clone(), Pages::default());
+        loop {
+            let mut page = self.get(at.clone(), token).await?;
+            out.extend(take_list(&mut page, "/value", &at)?);
             let next = text_at(&page, "/nextLink");
-            if next.is_empty() {
+            if pages.are_all(&first, next.as_str())? {
                 return Ok(out);
             }
             at = url(&next)?;
@@ -95,7 +85,6 @@ impl Azure {
                 return Err(SdError::Garbled { url: first, what: format!("nextLink leads to another host: {next:?}") });
             }
         }
-        Err(SdError::Pages { url: first, max: PAGES_MAX })
     }
 
     async fn target(

@@ -10,14 +10,11 @@ use promontory_config::http_client::HttpClientConfig;
 use promontory_config::{Discovery, TargetGroup};
 use serde_json::{Value, json};
 
-use super::api::{Api, url};
+use super::api::{Api, Pages, secret, take_list, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text, text_at, texts, wrapped};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, Url};
-
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
 
 /// One entry of a provider.
 #[derive(Debug)]
@@ -87,33 +84,26 @@ async fn all_pages(
     pointer: &'static str,
     next: Next,
 ) -> Result<Vec<Value>, SdError> {
-    let mut out = Vec::new();
-    let mut at = match next {
-        Next::Cursor(..) => String::new(),
-        Next::Count(..) => "1".to_owned(),
-    };
-    for page in 1..=PAGES_MAX {
-        let (Next::Cursor(name, _) | Next::Count(name, _)) = &next;
+    let (mut out, mut pages, mut number) = (Vec::new(), Pages::default(), 1);
+    loop {
         let mut params = params.to_vec();
-        if !at.is_empty() {
-            params.push((name, &at));
+        match &next {
+            Next::Cursor(name, _) => params.extend(pages.next().map(|at| (*name, at))),
+            Next::Count(name, _) => params.push((name, pages.next().unwrap_or("1"))),
         }
         let url = base.with(path, &params);
-        let answer: Value = api.get(url.clone()).await?;
-        let Some(found) = answer.pointer(pointer).and_then(Value::as_array) else {
-            return Err(SdError::Absent { url, what: pointer.trim_start_matches('/') });
+        let mut answer: Value = api.get(url.clone()).await?;
+        out.extend(take_list(&mut answer, pointer, &url)?);
+        let at = match &next {
+            Next::Cursor(_, pointer) => text_at(&answer, pointer),
+            Next::Count(_, has_more) if has_more(&answer, number) => (number + 1).to_string(),
+            Next::Count(..) => String::new(),
         };
-        out.extend(found.iter().cloned());
-        match &next {
-            Next::Cursor(_, pointer) => at = text_at(&answer, pointer),
-            Next::Count(_, has_more) if has_more(&answer, page) => at = (page + 1).to_string(),
-            Next::Count(..) => at.clear(),
-        }
-        if at.is_empty() {
+        if pages.are_all(&url, at)? {
             return Ok(out);
         }
+        number += 1;
     }
-    Err(SdError::Pages { url: base.with(path, params), max: PAGES_MAX })
 }
 
 /// A list of DigitalOcean.
@@ -367,31 +357,22 @@ async fn scaleway(
     own: &[(&str, &str)],
     pointer: &'static str,
 ) -> Result<Vec<Value>, SdError> {
-    let secret = match (&c.secret_key, &c.secret_key_file) {
-        (Some(secret), _) => secret.reveal().to_owned(),
-        (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| SdError::File {
-            op: "read",
-            path: path.clone(),
-            reason: e.to_string(),
-        })?,
-        (None, None) => String::new(),
-    };
+    let secret = secret(c.secret_key.as_ref(), c.secret_key_file.as_deref())?.unwrap_or_default();
     let base = url(&c.api_url)?;
-    let mut out = Vec::new();
-    for page in 1..=PAGES_MAX {
-        let number = page.to_string();
-        let mut params = vec![("page", number.as_str()), ("per_page", "100"), ("page_size", "100")];
+    let (mut out, mut pages) = (Vec::new(), Pages::default());
+    for number in 2_u32.. {
+        let mut params = vec![("page", pages.next().unwrap_or("1")), ("per_page", "100"), ("page_size", "100")];
         params.extend(own);
         let call = Call::get(base.with(path, &params)).header("x-auth-token", secret.trim())?;
-        let answer: Value = cloud.api.json(&call).await?;
-        let found = answer.pointer(pointer).and_then(Value::as_array);
-        let found = found.ok_or_else(|| SdError::Absent { url: call.url.clone(), what: "list of servers" })?;
-        out.extend(found.iter().cloned());
-        if found.len() < 100 {
-            return Ok(out);
+        let mut answer: Value = cloud.api.json(&call).await?;
+        let found = take_list(&mut answer, pointer, &call.url)?;
+        let next = if found.len() < 100 { String::new() } else { number.to_string() };
+        out.extend(found);
+        if pages.are_all(&call.url, next)? {
+            break;
         }
     }
-    Err(SdError::Pages { url: base, max: PAGES_MAX })
+    Ok(out)
 }
 
 async fn scaleway_instances(c: &ScalewaySdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, SdError> {
@@ -476,8 +457,8 @@ async fn scaleway_baremetal(c: &ScalewaySdConfig, cloud: &mut Cloud) -> Result<V
 async fn ionos(c: &IonosSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, SdError> {
     let path = format!("/cloudapi/v6/datacenters/{}/servers", c.datacenter_id);
     let url = cloud.base("api.ionos.com")?.with(&path, &[("depth", "3")]);
-    let answer: Value = cloud.api.get(url.clone()).await?;
-    let servers = answer["items"].as_array().ok_or(SdError::Absent { url, what: "items" })?;
+    let mut answer: Value = cloud.api.get(url.clone()).await?;
+    let servers = take_list(&mut answer, "/items", &url)?;
     let target = |server: &Value| {
         let mut meta = Meta::new("__meta_ionos_server_");
         meta.set_all(
@@ -567,10 +548,8 @@ async fn triton(c: &TritonSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup
         TritonRole::Cn => (format!("/v{}/gz/discover", c.version), "/cns"),
     };
     let url = base.with(&path, params);
-    let answer: Value = cloud.api.get(url.clone()).await?;
-    let Some(machines) = answer.pointer(pointer).and_then(Value::as_array) else {
-        return Err(SdError::Absent { url, what: "list of machines" });
-    };
+    let mut answer: Value = cloud.api.get(url.clone()).await?;
+    let machines = take_list(&mut answer, pointer, &url)?;
     let target = |machine: &Value| {
         let mut meta = Meta::new("__meta_triton_");
         let id = match c.role {
@@ -603,22 +582,12 @@ async fn marathon(c: &MarathonSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetG
     let mut failed = None;
     for server in &c.servers {
         let mut call = Call::get(url(server)?.with("/v2/apps/", &[("embed", "apps.tasks")]));
-        let token = match (&c.auth_token, &c.auth_token_file) {
-            (Some(token), _) => Some(token.reveal().to_owned()),
-            (None, Some(path)) => Some(std::fs::read_to_string(path).map_err(|e| SdError::File {
-                op: "read",
-                path: path.clone(),
-                reason: e.to_string(),
-            })?),
-            (None, None) => None,
-        };
-        if let Some(token) = token {
+        if let Some(token) = secret(c.auth_token.as_ref(), c.auth_token_file.as_deref())? {
             call = call.header("authorization", &format!("token={}", token.trim()))?;
         }
         match cloud.api.json::<Value>(&call).await {
-            Ok(answer) => {
-                let url = call.url;
-                let apps = answer["apps"].as_array().ok_or(SdError::Absent { url, what: "apps" })?;
+            Ok(mut answer) => {
+                let apps = take_list(&mut answer, "/apps", &call.url)?;
                 return Ok(apps.iter().flat_map(marathon_app).collect());
             }
             Err(error) => failed = Some(error),
@@ -674,11 +643,9 @@ async fn kuma(c: &KumaSdConfig, cloud: &mut Cloud) -> Result<Vec<TargetGroup>, S
         "application/json",
         body.to_string(),
     );
-    let answer: Value = cloud.api.json(&call).await?;
-    let url = call.url;
-    let resources = answer["resources"].as_array().ok_or(SdError::Absent { url, what: "resources" })?;
+    let mut answer: Value = cloud.api.json(&call).await?;
     let mut out = Vec::new();
-    for resource in resources {
+    for resource in &take_list(&mut answer, "/resources", &call.url)? {
         for target in items(resource, "/targets") {
             let mut meta = Meta::new("__meta_kuma_");
             meta.set_all(resource, &[("mesh", "/mesh"), ("service", "/service")]);

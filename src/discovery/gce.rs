@@ -5,7 +5,7 @@ use promontory_config::discovery::GceSdConfig;
 use promontory_config::http_client::HttpClientConfig;
 use serde_json::Value;
 
-use super::api::{Api, url};
+use super::api::{Api, Pages, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text_at, texts, wrapped};
 use super::provider::{Refresh, Surroundings};
@@ -14,8 +14,6 @@ use crate::credentials::google::Account;
 
 /// What may be read with the token.
 const SCOPE: &str = "https://www.googleapis.com/auth/compute.readonly";
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
 
 /// One `gce_sd_configs` entry.
 #[derive(Debug)]
@@ -43,24 +41,20 @@ impl Refresh for Gce {
         let c = &self.config;
         let base = url(&format!("{}://compute.googleapis.com", self.scheme))?;
         let path = format!("/compute/v1/projects/{}/zones/{}/instances", c.project, c.zone);
-        let (mut out, mut next) = (Vec::new(), String::new());
-        for _ in 0..PAGES_MAX {
+        let (mut out, mut pages) = (Vec::new(), Pages::default());
+        loop {
             let mut params = Vec::new();
             if !c.filter.is_empty() {
                 params.push(("filter", c.filter.as_str()));
             }
-            if !next.is_empty() {
-                params.push(("pageToken", next.as_str()));
-            }
+            params.extend(pages.next().map(|next| ("pageToken", next)));
             let call = Call::get(base.with(&path, &params)).header("authorization", &authorization)?;
             let page: Value = self.api.json(&call).await?;
             out.extend(items(&page, "/items").iter().filter_map(|instance| target(c, instance)));
-            next = text_at(&page, "/nextPageToken");
-            if next.is_empty() {
+            if pages.are_all(&base, text_at(&page, "/nextPageToken"))? {
                 return Ok(out);
             }
         }
-        Err(SdError::Pages { url: base, max: PAGES_MAX })
     }
 }
 

@@ -6,14 +6,12 @@ use promontory_config::discovery::{OpenStackRole, OpenStackSdConfig};
 use promontory_config::http_client::Secret;
 use serde_json::{Value, json};
 
-use super::api::{Api, parse, url};
+use super::api::{Api, Pages, parse, take_list, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text_at, texts};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, Url};
 
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
 /// Items of one page.
 const PAGE: &str = "1000";
 
@@ -77,39 +75,34 @@ impl OpenStack {
         path: &str,
         token: &str,
         all: bool,
-        name: &'static str,
+        list: &'static str,
     ) -> Result<Vec<Value>, SdError> {
-        let (mut out, mut marker) = (Vec::<Value>::new(), String::new());
-        for _ in 0..PAGES_MAX {
+        let (mut out, mut pages) = (Vec::new(), Pages::default());
+        loop {
             let mut params = vec![("limit", PAGE)];
             if all {
                 params.push(("all_tenants", "true"));
             }
-            if !marker.is_empty() {
-                params.push(("marker", &marker));
-            }
+            params.extend(pages.next().map(|marker| ("marker", marker)));
             let call = Call::get(base.with(path, &params)).header("x-auth-token", token)?;
-            let page: Value = self.api.json(&call).await?;
-            let Some(found) = page.get(name).and_then(Value::as_array) else {
-                return Err(SdError::Absent { url: call.url, what: name });
-            };
-            out.extend(found.iter().cloned());
+            let mut page: Value = self.api.json(&call).await?;
+            let mut found = take_list(&mut page, list, &call.url)?;
             let has_more = page
-                .get(format!("{name}_links"))
+                .pointer(&format!("{list}_links"))
                 .is_some_and(|links| items(links, "").iter().any(|l| text_at(l, "/rel") == "next"));
-            match found.last() {
-                Some(last) if has_more => marker = text_at(last, "/id"),
-                _ => return Ok(out),
+            let last = found.last().filter(|_| has_more).map(|last| text_at(last, "/id"));
+            out.append(&mut found);
+            if pages.are_all(&call.url, last.unwrap_or_default())? {
+                return Ok(out);
             }
         }
-        Err(SdError::Pages { url: base.with(path, &[]), max: PAGES_MAX })
     }
 
     async fn instances(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let session = self.sign_in().await?;
         let base = self.endpoint(&session, "compute")?;
         let all = self.config.all_tenants;
-        let servers = self.list(&base, "/servers/detail", &session.token, all, "servers").await?;
+        let servers = self.list(&base, "/servers/detail", &session.token, all, "/servers").await?;
         let mut out = Vec::new();
         for server in &servers {
             let mut about = Meta::new("__meta_openstack_");
@@ -149,7 +142,7 @@ impl OpenStack {
     async fn hypervisors(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let session = self.sign_in().await?;
         let base = self.endpoint(&session, "compute")?;
-        let all = self.list(&base, "/os-hypervisors/detail", &session.token, false, "hypervisors").await?;
+        let all = self.list(&base, "/os-hypervisors/detail", &session.token, false, "/hypervisors").await?;
         let target = |hypervisor: &Value| {
             let mut meta = Meta::new("__meta_openstack_hypervisor_");
             meta.set_all(
@@ -172,10 +165,10 @@ impl OpenStack {
     async fn load_balancers(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let session = self.sign_in().await?;
         let base = self.endpoint(&session, "load-balancer")?;
-        let balancers = self.list(&base, "/v2.0/lbaas/loadbalancers", &session.token, false, "loadbalancers").await?;
-        let listeners = self.list(&base, "/v2.0/lbaas/listeners", &session.token, false, "listeners").await?;
+        let balancers = self.list(&base, "/v2.0/lbaas/loadbalancers", &session.token, false, "/loadbalancers").await?;
+        let listeners = self.list(&base, "/v2.0/lbaas/listeners", &session.token, false, "/listeners").await?;
         let network = self.endpoint(&session, "network")?;
-        let floating = self.list(&network, "/v2.0/floatingips", &session.token, false, "floatingips").await?;
+        let floating = self.list(&network, "/v2.0/floatingips", &session.token, false, "/floatingips").await?;
         let target = |balancer: &Value| {
             let port = metrics_port(&listeners, &text_at(balancer, "/id"))?;
             let mut meta = Meta::new("__meta_openstack_");

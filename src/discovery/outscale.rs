@@ -5,7 +5,7 @@ use promontory_config::discovery::OutscaleSdConfig;
 use promontory_config::http_client::Secret;
 use serde_json::{Value, json};
 
-use super::api::{Api, url};
+use super::api::{Api, Pages, take_list, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text_at};
 use super::provider::{Refresh, Surroundings};
@@ -14,8 +14,6 @@ use crate::credentials::aws::{Keys, sign};
 
 /// The name under which requests are signed for.
 const SERVICE: &str = "oapi";
-/// Pages of one list.
-const PAGES_MAX: usize = 1_000;
 
 /// One `outscale_sd_configs` entry.
 #[derive(Debug)]
@@ -44,20 +42,19 @@ impl Outscale {
 impl Refresh for Outscale {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let asked = self.base()?.with("/ReadVms", &[]);
-        let (mut out, mut body) = (Vec::new(), json!({}));
-        for _ in 0..PAGES_MAX {
+        let (mut out, mut pages) = (Vec::new(), Pages::default());
+        loop {
+            let body = pages.next().map_or(json!({}), |next| json!({ "NextPageToken": next }));
             let call = Call::post(asked.clone(), "application/json", body.to_string());
             let call = sign(call, SERVICE, &self.config.region, &self.keys, self.surroundings.clock.now())?;
-            let page: Value = self.api.json(&call).await?;
-            let found = page["Vms"].as_array().ok_or_else(|| SdError::Absent { url: asked.clone(), what: "Vms" })?;
-            out.extend(found.iter().filter_map(|machine| target(&self.config, machine)));
-            let next = text_at(&page, "/NextPageToken");
-            if next.is_empty() {
+            let mut page: Value = self.api.json(&call).await?;
+            out.extend(
+                take_list(&mut page, "/Vms", &asked)?.iter().filter_map(|machine| target(&self.config, machine)),
+            );
+            if pages.are_all(&asked, text_at(&page, "/NextPageToken"))? {
                 return Ok(out);
             }
-            body = json!({ "NextPageToken": next });
         }
-        Err(SdError::Pages { url: asked, max: PAGES_MAX })
     }
 }
 

@@ -6,7 +6,7 @@ use promontory_config::http_client::oauth2::{Grant, JwtBearer, OAuth2, Signature
 use promontory_config::http_client::{Secret, Source};
 use serde_json::Value;
 
-use super::api::{Api, url};
+use super::api::{Api, secret, take_list, url};
 use super::error::SdError;
 use super::meta::{Meta, items, join, text_at};
 use super::provider::{Refresh, Surroundings};
@@ -32,11 +32,8 @@ impl Stackit {
     /// Tokens for the key of the account; `None` if there is no key, and requests are authorised in another way.
     fn tokens(&self) -> Result<Option<OAuth2Tokens>, SdError> {
         let c = &self.config;
-        let account = match (&c.service_account_key, &c.service_account_key_path) {
-            (Some(key), _) => key.reveal().to_owned(),
-            (None, Some(path)) => read(path)?,
-            (None, None) => return Ok(None),
-        };
+        let account = secret(c.service_account_key.as_ref(), c.service_account_key_path.as_deref())?;
+        let Some(account) = account else { return Ok(None) };
         let remedy = "service_account_key is what STACKIT gives when the key is made";
         let account: Value = serde_json::from_str(&account)
             .map_err(|_| SdError::Missing { what: "key of the account is no JSON", remedy })?;
@@ -57,26 +54,14 @@ impl Stackit {
             audience: Some(text("/aud")),
             claims: Vec::new(),
         });
+        let token_url = format!("{}://service-account.api.stackit.cloud/token", self.surroundings.cloud_scheme);
         let oauth2 = OAuth2 {
-            client_id: text("/sub"),
-            grant,
-            scopes: Vec::new(),
-            token_url: format!("{}://service-account.api.stackit.cloud/token", self.surroundings.cloud_scheme),
-            endpoint_params: Vec::new(),
             tls: c.http.tls.clone(),
             proxy: c.http.proxy.clone(),
-            headers: Vec::new(),
+            ..OAuth2::new(text("/sub"), grant, token_url)
         };
         Ok(Some(OAuth2Tokens::new(oauth2, self.surroundings.connector.clone())))
     }
-}
-
-fn read(path: &std::path::Path) -> Result<String, SdError> {
-    std::fs::read_to_string(path).map_err(|e| SdError::File {
-        op: "read",
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
 }
 
 impl Refresh for Stackit {
@@ -96,8 +81,8 @@ impl Refresh for Stackit {
             let header = tokens.header().await.map_err(CredentialError::from)?;
             call = call.header("authorization", &header)?;
         }
-        let answer: Value = self.api.json(&call).await?;
-        let servers = answer["items"].as_array().ok_or(SdError::Absent { url: asked, what: "items" })?;
+        let mut answer: Value = self.api.json(&call).await?;
+        let servers = take_list(&mut answer, "/items", &asked)?;
         Ok(servers.iter().filter_map(|server| target(&self.config, server)).collect())
     }
 }

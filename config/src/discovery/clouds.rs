@@ -250,39 +250,31 @@ settings! {
 settings! {
     /// Instances of Amazon EC2.
     Ec2SdConfig {
-        /// Who asks, and where.
-        account: AwsAccount = AwsAccount::default(),
         /// Which instances are wanted.
         filters: Vec<Filter> = Vec::new(),
-    } port 80 every 60 over http
+    } port 80 every 60 of amazon
 }
 
 settings! {
     /// Instances of Amazon Lightsail.
     LightsailSdConfig {
-        /// Who asks, and where.
-        account: AwsAccount = AwsAccount::default(),
-    } port 80 every 60 over http
+    } port 80 every 60 of amazon
 }
 
 settings! {
     /// Tasks of Amazon's container service.
     EcsSdConfig {
-        /// Who asks, and where.
-        account: AwsAccount = AwsAccount::default(),
         /// Clusters whose tasks are wanted; empty is all of the region.
         clusters: Vec<String> = Vec::new(),
-    } port 80 every 60 over http
+    } port 80 every 60 of amazon
 }
 
 settings! {
     /// Brokers and controllers of Amazon's Kafka.
     MskSdConfig {
-        /// Who asks, and where.
-        account: AwsAccount = AwsAccount::default(),
         /// Clusters wanted; empty is all of the region that are provisioned.
         clusters: Vec<String> = Vec::new(),
-    } port 80 every 60 over http
+    } port 80 every 60 of amazon
 }
 
 settings! {

@@ -41,8 +41,20 @@ pub(crate) trait Setting: Sized {
 
 /// Declares settings: the struct, and how it is read and printed. `as` gives the key where it is not the name of the
 /// field; `port` adds the default port of targets, `every` the time between two looks in seconds, `over http` how to
-/// connect, as entries of most mechanisms have them; `check` looks at what was read and notes what is wrong with it.
+/// connect, as entries of most mechanisms have them; `of amazon` besides who asks; `check` looks at what was read and
+/// notes what is wrong with it.
 macro_rules! settings {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
+    } port $port:literal every $every:literal of amazon) => {
+        settings! {
+            $(#[$meta])* $name {
+                /// Who asks, and where.
+                account: crate::discovery::AwsAccount = crate::discovery::AwsAccount::default(),
+                $($(#[$field_meta])* $field $(as $key)? : $type = $default,)*
+            } port $port every $every over http
+        }
+    };
     ($(#[$meta:meta])* $name:ident {
         $($(#[$field_meta:meta])* $field:ident $(as $key:literal)? : $type:ty = $default:expr,)*
     } port $port:literal every $($more:tt)*) => {

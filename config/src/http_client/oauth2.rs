@@ -25,6 +25,23 @@ pub struct OAuth2 {
     pub headers: Vec<HttpHeader>,
 }
 
+impl OAuth2 {
+    /// Tokens that `token_url` gives to `client_id`, and nothing said besides.
+    #[must_use]
+    pub fn new(client_id: String, grant: Grant, token_url: String) -> Self {
+        Self {
+            client_id,
+            grant,
+            scopes: Vec::new(),
+            token_url,
+            endpoint_params: Vec::new(),
+            tls: TlsConfig::default(),
+            proxy: ProxyConfig::default(),
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// How a client proves who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {

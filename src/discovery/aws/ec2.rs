@@ -3,27 +3,12 @@
 use std::collections::HashMap;
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::Ec2SdConfig;
 use roxmltree::Node;
 
-use super::{Account, EC2, child, child_items, child_text, filter_fields, pair};
+use super::{EC2, Ec2, child, child_items, child_text, filter_fields, pair};
 use crate::discovery::error::SdError;
 use crate::discovery::meta::{Meta, join, wrapped};
-use crate::discovery::provider::{Refresh, Surroundings};
-
-/// One `ec2_sd_configs` entry.
-#[derive(Debug)]
-pub(in crate::discovery) struct Ec2 {
-    config: Ec2SdConfig,
-    account: Account,
-}
-
-impl Ec2 {
-    pub(in crate::discovery) fn new(config: &Ec2SdConfig, surroundings: &Surroundings) -> Self {
-        let account = Account::new(&config.account, &config.http, surroundings);
-        Self { config: config.clone(), account }
-    }
-}
+use crate::discovery::provider::Refresh;
 
 impl Refresh for Ec2 {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {

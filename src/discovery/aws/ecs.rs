@@ -4,14 +4,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::EcsSdConfig;
 use roxmltree::Node;
 use serde_json::{Value, json};
 
-use super::{Account, EC2, PAGES_MAX, child, child_items, child_text, filter_fields};
+use super::{EC2, Ecs, child, child_items, child_text, filter_fields};
+use crate::discovery::api::{Pages, take_list};
 use crate::discovery::error::SdError;
-use crate::discovery::meta::{Meta, items, join, text_at, texts};
-use crate::discovery::provider::{Refresh, Surroundings};
+use crate::discovery::meta::{Meta, items, join, text, text_at};
+use crate::discovery::provider::Refresh;
 
 /// What stands before the names of actions.
 const INTERFACE: &str = "AmazonEC2ContainerServiceV20141113";
@@ -21,13 +21,6 @@ const SERVICES_AT_ONCE: usize = 10;
 const AT_ONCE: usize = 100;
 /// Values of one condition on what is listed.
 const FILTER_VALUES_MAX: usize = 200;
-
-/// One entry with the role `ecs`.
-#[derive(Debug)]
-pub(in crate::discovery) struct Ecs {
-    config: EcsSdConfig,
-    account: Account,
-}
 
 /// A machine on which tasks run.
 #[derive(Debug, Clone, Default)]
@@ -61,28 +54,19 @@ struct Surrounding<'a> {
 }
 
 impl Ecs {
-    pub(in crate::discovery) fn new(config: &EcsSdConfig, surroundings: &Surroundings) -> Self {
-        let account = Account::new(&config.account, &config.http, surroundings);
-        Self { config: config.clone(), account }
-    }
-
     /// All names that `action` lists as `list`, page by page.
     async fn list(&mut self, action: &str, list: &'static str, of: &Value) -> Result<Vec<String>, SdError> {
         let (mut out, mut body) = (Vec::new(), of.clone());
         body["maxResults"] = AT_ONCE.into();
-        for _ in 0..PAGES_MAX {
-            let (url, page) = self.account.json_action("ecs", &format!("{INTERFACE}.{action}"), &body).await?;
-            if !page[list].is_array() {
-                return Err(SdError::Absent { url, what: list });
-            }
-            out.extend(texts(&page[list], ""));
-            let next = text_at(&page, "/nextToken");
-            if next.is_empty() {
+        let mut pages = Pages::default();
+        loop {
+            let (url, mut page) = self.account.json_action("ecs", &format!("{INTERFACE}.{action}"), &body).await?;
+            out.extend(take_list(&mut page, list, &url)?.iter().map(text));
+            if pages.are_all(&url, text_at(&page, "/nextToken"))? {
                 return Ok(out);
             }
-            body["nextToken"] = next.into();
+            body["nextToken"] = pages.next().into();
         }
-        Err(SdError::Pages { url: self.account.base("ecs").await?, max: PAGES_MAX })
     }
 
     /// What `action` says of those `names`, which it takes and answers as `list`.
@@ -94,14 +78,11 @@ impl Ecs {
         of: &Value,
     ) -> Result<Vec<Value>, SdError> {
         let (mut out, mut body) = (Vec::new(), of.clone());
-        let at_once = if list == "services" { SERVICES_AT_ONCE } else { AT_ONCE };
+        let at_once = if list == "/services" { SERVICES_AT_ONCE } else { AT_ONCE };
         for some in names.chunks(at_once) {
-            body[list] = json!(some);
+            body[list.trim_start_matches('/')] = json!(some);
             let (url, mut page) = self.account.json_action("ecs", &format!("{INTERFACE}.{action}"), &body).await?;
-            match page[list].take() {
-                Value::Array(found) => out.extend(found),
-                _ => return Err(SdError::Absent { url, what: list }),
-            }
+            out.extend(take_list(&mut page, list, &url)?);
         }
         Ok(out)
     }
@@ -109,10 +90,10 @@ impl Ecs {
     async fn tasks(&mut self, cluster: &Value, out: &mut Vec<TargetGroup>) -> Result<(), SdError> {
         let of = json!({ "cluster": text_at(cluster, "/clusterArn") });
         let with_tags = json!({ "cluster": of["cluster"], "include": ["TAGS"] });
-        let names = self.list("ListServices", "serviceArns", &of).await?;
-        let services = self.describe("DescribeServices", "services", &names, &with_tags).await?;
-        let names = self.list("ListTasks", "taskArns", &of).await?;
-        let tasks = self.describe("DescribeTasks", "tasks", &names, &with_tags).await?;
+        let names = self.list("ListServices", "/serviceArns", &of).await?;
+        let services = self.describe("DescribeServices", "/services", &names, &with_tags).await?;
+        let names = self.list("ListTasks", "/taskArns", &of).await?;
+        let tasks = self.describe("DescribeTasks", "/tasks", &names, &with_tags).await?;
         let machines = match self.machines(&tasks, &of).await {
             Ok(machines) => machines,
             // A task without a card of its own is reached by that of its machine; to others it only gives labels.
@@ -139,7 +120,7 @@ impl Ecs {
     async fn machines(&mut self, tasks: &[Value], of: &Value) -> Result<HashMap<String, Machine>, SdError> {
         let names: BTreeSet<String> = tasks.iter().map(|task| text_at(task, "/containerInstanceArn")).collect();
         let names: Vec<String> = names.into_iter().filter(|name| !name.is_empty()).collect();
-        let known = self.describe("DescribeContainerInstances", "containerInstances", &names, of).await?;
+        let known = self.describe("DescribeContainerInstances", "/containerInstances", &names, of).await?;
         let ids: Vec<String> = known.iter().map(|machine| text_at(machine, "/ec2InstanceId")).collect();
         let mut found = HashMap::new();
         let take = |reservation: Node<'_, '_>| {
@@ -195,11 +176,11 @@ impl Ecs {
 impl Refresh for Ecs {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let names = match self.config.clusters.as_slice() {
-            [] => self.list("ListClusters", "clusterArns", &json!({})).await?,
+            [] => self.list("ListClusters", "/clusterArns", &json!({})).await?,
             own => own.to_vec(),
         };
         let with_tags = json!({ "include": ["TAGS"] });
-        let clusters = self.describe("DescribeClusters", "clusters", &names, &with_tags).await?;
+        let clusters = self.describe("DescribeClusters", "/clusters", &names, &with_tags).await?;
         let mut out = Vec::new();
         for cluster in &clusters {
             self.tasks(cluster, &mut out).await?;

@@ -1,37 +1,23 @@
 //! `lightsail_sd_configs`: instances of Amazon Lightsail.
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::LightsailSdConfig;
 use serde_json::json;
 
-use super::{Account, PAGES_MAX};
+use super::Lightsail;
+use crate::discovery::api::{Pages, take_list};
 use crate::discovery::error::SdError;
 use crate::discovery::meta::{Meta, items, join, text_at, texts, wrapped};
-use crate::discovery::provider::{Refresh, Surroundings};
-
-/// One `lightsail_sd_configs` entry.
-#[derive(Debug)]
-pub(in crate::discovery) struct Lightsail {
-    config: LightsailSdConfig,
-    account: Account,
-}
-
-impl Lightsail {
-    pub(in crate::discovery) fn new(config: &LightsailSdConfig, surroundings: &Surroundings) -> Self {
-        let account = Account::new(&config.account, &config.http, surroundings);
-        Self { config: config.clone(), account }
-    }
-}
+use crate::discovery::provider::Refresh;
 
 impl Refresh for Lightsail {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
         let region = self.account.region().await?;
-        let (mut out, mut next) = (Vec::new(), String::new());
-        for _ in 0..PAGES_MAX {
-            let body = if next.is_empty() { json!({}) } else { json!({ "pageToken": next }) };
+        let (mut out, mut pages) = (Vec::new(), Pages::default());
+        loop {
+            let body = pages.next().map_or(json!({}), |next| json!({ "pageToken": next }));
             let action = "Lightsail_20161128.GetInstances";
-            let (url, page) = self.account.json_action("lightsail", action, &body).await?;
-            let found = page["instances"].as_array().ok_or(SdError::Absent { url, what: "instances" })?;
+            let (url, mut page) = self.account.json_action("lightsail", action, &body).await?;
+            let found = take_list(&mut page, "/instances", &url)?;
             for instance in found.iter().filter(|i| !text_at(i, "/privateIpAddress").is_empty()) {
                 let mut meta = Meta::new("__meta_lightsail_");
                 meta.set("region", &region).set_all(
@@ -53,12 +39,10 @@ impl Refresh for Lightsail {
                 }
                 out.push(meta.target(join(&text_at(instance, "/privateIpAddress"), self.config.port)));
             }
-            next = text_at(&page, "/nextPageToken");
-            if next.is_empty() {
+            if pages.are_all(&url, text_at(&page, "/nextPageToken"))? {
                 return Ok(out);
             }
         }
-        Err(SdError::Pages { url: self.account.base("lightsail").await?, max: PAGES_MAX })
     }
 }
 

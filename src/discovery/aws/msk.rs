@@ -1,28 +1,16 @@
 //! Role `msk` of `aws_sd_configs`: brokers and controllers of Amazon's Kafka.
 
 use promontory_config::TargetGroup;
-use promontory_config::discovery::MskSdConfig;
 use serde_json::Value;
 
-use super::{Account, PAGES_MAX};
+use super::Msk;
 use crate::client::{Call, Url};
+use crate::discovery::api::{Pages, take_list};
 use crate::discovery::error::SdError;
 use crate::discovery::meta::{Meta, join, text_at, texts};
-use crate::discovery::provider::{Refresh, Surroundings};
-
-/// One entry with the role `msk`.
-#[derive(Debug)]
-pub(in crate::discovery) struct Msk {
-    config: MskSdConfig,
-    account: Account,
-}
+use crate::discovery::provider::Refresh;
 
 impl Msk {
-    pub(in crate::discovery) fn new(config: &MskSdConfig, surroundings: &Surroundings) -> Self {
-        let account = Account::new(&config.account, &config.http, surroundings);
-        Self { config: config.clone(), account }
-    }
-
     async fn get(&mut self, url: Url) -> Result<Value, SdError> {
         let call = self.account.signed(Call::get(url), "kafka").await?;
         self.account.api.json(&call).await
@@ -30,31 +18,24 @@ impl Msk {
 
     /// The list `list` of the pages at `url`, asked for with `params`.
     async fn list(&mut self, url: &Url, params: &[(&str, &str)], list: &'static str) -> Result<Vec<Value>, SdError> {
-        let (mut out, mut next) = (Vec::new(), String::new());
-        for _ in 0..PAGES_MAX {
+        let (mut out, mut pages) = (Vec::new(), Pages::default());
+        loop {
             let mut params = params.to_vec();
             params.push(("maxResults", "100"));
-            if !next.is_empty() {
-                params.push(("nextToken", &next));
-            }
+            params.extend(pages.next().map(|next| ("nextToken", next)));
             let asked = url.with("", &params);
             let mut page = self.get(asked.clone()).await?;
-            match page[list].take() {
-                Value::Array(found) => out.extend(found),
-                _ => return Err(SdError::Absent { url: asked, what: list }),
-            }
-            next = text_at(&page, "/nextToken");
-            if next.is_empty() {
+            out.extend(take_list(&mut page, list, &asked)?);
+            if pages.are_all(url, text_at(&page, "/nextToken"))? {
                 return Ok(out);
             }
         }
-        Err(SdError::Pages { url: url.clone(), max: PAGES_MAX })
     }
 
     async fn clusters(&mut self, base: &Url) -> Result<Vec<Value>, SdError> {
         let all = base.with("/api/v2/clusters", &[]);
         if self.config.clusters.is_empty() {
-            return self.list(&all, &[("clusterTypeFilter", "PROVISIONED")], "clusterInfoList").await;
+            return self.list(&all, &[("clusterTypeFilter", "PROVISIONED")], "/clusterInfoList").await;
         }
         let mut out = Vec::new();
         for name in self.config.clusters.clone() {
@@ -76,7 +57,7 @@ impl Refresh for Msk {
         for cluster in self.clusters(&base).await? {
             let name = text_at(&cluster, "/clusterArn");
             let url = base.with("/v1/clusters", &[]).with_part(&name).with("/nodes", &[]);
-            for node in self.list(&url, &[], "nodeInfoList").await? {
+            for node in self.list(&url, &[], "/nodeInfoList").await? {
                 out.extend(targets(&cluster, &node, self.config.port));
             }
         }
