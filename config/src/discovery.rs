@@ -78,6 +78,7 @@ mechanisms! {
     DockerSwarm(DockerSwarmSdConfig) "dockerswarm_sd_configs" "dockerswarm";
     Ec2(Ec2SdConfig) "ec2_sd_configs" "ec2";
     Ecs(EcsSdConfig) "ecs_sd_configs" "ecs";
+    ElastiCache(ElastiCacheSdConfig) "elasticache_sd_configs" "elasticache";
     Eureka(EurekaSdConfig) "eureka_sd_configs" "eureka";
     Gce(GceSdConfig) "gce_sd_configs" "gce";
     Hetzner(HetznerSdConfig) "hetzner_sd_configs" "hetzner";
@@ -95,6 +96,7 @@ mechanisms! {
     Outscale(OutscaleSdConfig) "outscale_sd_configs" "outscale";
     OvhCloud(OvhCloudSdConfig) "ovhcloud_sd_configs" "ovhcloud";
     PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
+    Rds(RdsSdConfig) "rds_sd_configs" "rds";
     Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
     Stackit(StackitSdConfig) "stackit_sd_configs" "stackit";
     Triton(TritonSdConfig) "triton_sd_configs" "triton";
@@ -136,9 +138,6 @@ pub(crate) const NOT_BUILT: &[NotBuilt] = &[
     NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
 ];
 
-/// Roles of `aws_sd_configs` that are not built yet.
-const AWS_NOT_BUILT: [&str; 2] = ["elasticache", "rds"];
-
 /// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,
 /// because nothing can make an address of it.
 pub(crate) fn read(fields: &Fields<'_>, names: NameValidation, is_relabelled: bool) -> Vec<Discovery> {
@@ -162,15 +161,12 @@ fn read_aws(field: &Field<'_>) -> Option<Discovery> {
     let found = match role.text()? {
         "ec2" => Discovery::Ec2(Box::new(Ec2SdConfig::read_from(&fields))),
         "ecs" => Discovery::Ecs(Box::new(EcsSdConfig::read_from(&fields))),
+        "elasticache" => Discovery::ElastiCache(Box::new(ElastiCacheSdConfig::read_from(&fields))),
         "lightsail" => Discovery::Lightsail(Box::new(LightsailSdConfig::read_from(&fields))),
         "msk" => Discovery::Msk(Box::new(MskSdConfig::read_from(&fields))),
-        name if AWS_NOT_BUILT.contains(&name) => {
-            let reason = "only ec2, ecs, lightsail and msk of Amazon are asked";
-            role.problem(Problem::NotSupported { name: "role", reason });
-            return None;
-        }
+        "rds" => Discovery::Rds(Box::new(RdsSdConfig::read_from(&fields))),
         name => {
-            role.not_one_of(name, &["ec2", "ecs", "lightsail", "msk"].map(|role| (role, ())));
+            role.not_one_of(name, &["ec2", "ecs", "elasticache", "lightsail", "msk", "rds"].map(|role| (role, ())));
             return None;
         }
     };

@@ -2,10 +2,15 @@
 
 mod ec2;
 mod ecs;
+mod elasticache;
+mod fields;
 mod lightsail;
 mod msk;
+mod rds;
 
-use promontory_config::discovery::{AwsAccount, Ec2SdConfig, EcsSdConfig, LightsailSdConfig, MskSdConfig};
+use promontory_config::discovery::{
+    AwsAccount, Ec2SdConfig, EcsSdConfig, ElastiCacheSdConfig, LightsailSdConfig, MskSdConfig, RdsSdConfig,
+};
 use promontory_config::http_client::HttpClientConfig;
 use roxmltree::{Document, Node};
 use serde_json::Value;
@@ -20,10 +25,14 @@ use crate::credentials::aws::{self, sign};
 pub(super) type Ec2 = Service<Ec2SdConfig>;
 /// Tasks of the container service.
 pub(super) type Ecs = Service<EcsSdConfig>;
+/// Nodes of caches, and caches without servers.
+pub(super) type ElastiCache = Service<ElastiCacheSdConfig>;
 /// Instances of Lightsail.
 pub(super) type Lightsail = Service<LightsailSdConfig>;
 /// Brokers and controllers of Kafka.
 pub(super) type Msk = Service<MskSdConfig>;
+/// Instances of clusters of databases.
+pub(super) type Rds = Service<RdsSdConfig>;
 
 /// One entry for a service.
 #[derive(Debug)]
@@ -43,9 +52,28 @@ impl<C: Clone> Service<C> {
 struct FormService {
     name: &'static str,
     version: &'static str,
+    /// What a condition on what is listed is called in a form.
+    filter: &'static str,
+    /// What a value of a condition is called below it.
+    value: &'static str,
 }
 
-const EC2: FormService = FormService { name: "ec2", version: "2016-11-15" };
+const EC2: FormService = FormService { name: "ec2", version: "2016-11-15", filter: "Filter", value: "Value" };
+
+/// A list that a service answers page by page.
+struct Listing {
+    service: &'static FormService,
+    action: &'static str,
+    list: &'static str,
+    /// What the next page is asked for with; an answer has it under the same name, or one that begins small.
+    next: &'static str,
+}
+
+impl Listing {
+    fn of_ec2(action: &'static str, list: &'static str) -> Self {
+        Self { service: &EC2, action, list, next: "NextToken" }
+    }
+}
 
 /// A field of a form.
 type Pair = (String, String);
@@ -54,12 +82,15 @@ fn pair(name: impl Into<String>, value: impl Into<String>) -> Pair {
     (name.into(), value.into())
 }
 
-/// The `number`th condition on what is listed.
-fn filter_fields(number: usize, name: &str, values: &[String]) -> Vec<Pair> {
-    let mut fields = vec![pair(format!("Filter.{number}.Name"), name)];
-    let values = values.iter().enumerate();
-    fields.extend(values.map(|(i, value)| pair(format!("Filter.{number}.Value.{}", i + 1), value)));
-    fields
+impl FormService {
+    /// The `number`th condition on what is listed.
+    fn filter(&self, number: usize, name: &str, values: &[String]) -> Vec<Pair> {
+        let filter = format!("{}.{number}", self.filter);
+        let mut fields = vec![pair(format!("{filter}.Name"), name)];
+        let values = values.iter().enumerate();
+        fields.extend(values.map(|(i, value)| pair(format!("{filter}.{}.{}", self.value, i + 1), value)));
+        fields
+    }
 }
 
 /// The access of one entry.
@@ -104,30 +135,32 @@ impl Account {
         Ok(sign(call, service, &region, &keys, self.surroundings.clock.now())?)
     }
 
-    /// Hands each item of the list `list`, which `action` answers page by page, to `take`.
+    /// Hands each item of `listing`, which is asked for with `fields`, to `take`.
     async fn each_item(
         &mut self,
-        service: &FormService,
+        listing: &Listing,
         base: &Url,
-        action: &str,
         fields: &[Pair],
-        list: &'static str,
         mut take: impl FnMut(Node<'_, '_>),
     ) -> Result<(), SdError> {
+        let Listing { service, action, list, next } = *listing;
         let mut pages = Pages::default();
         loop {
             let mut form = vec![("Action", action), ("Version", service.version)];
             form.extend(fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            form.extend(pages.next().map(|next| ("NextToken", next)));
+            form.extend(pages.next().map(|at| (next, at)));
             let call = self.signed(Call::form(base.clone(), &form), service.name).await?;
             let answer = self.api.send(&call).await?;
             let text = String::from_utf8_lossy(&answer.body);
             let garbled = |e: roxmltree::Error| SdError::Garbled { url: call.url.clone(), what: e.to_string() };
             let document = Document::parse(&text).map_err(garbled)?;
             let root = document.root_element();
+            let root = child(root, &format!("{action}Result")).unwrap_or(root);
             let found = child(root, list).ok_or_else(|| SdError::Absent { url: call.url.clone(), what: list })?;
             found.children().filter(Node::is_element).for_each(&mut take);
-            if pages.are_all(base, child_text(root, "nextToken"))? {
+            let is_next = |node: &Node<'_, '_>| node.tag_name().name().eq_ignore_ascii_case(next);
+            let at = root.children().find(is_next).and_then(|node| node.text()).unwrap_or_default();
+            if pages.are_all(base, at.trim())? {
                 return Ok(());
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use promontory_config::Discovery;
 use tokio::task::AbortHandle;
 
-use super::aws::{Ec2, Ecs, Lightsail, Msk};
+use super::aws::{Ec2, Ecs, ElastiCache, Lightsail, Msk, Rds};
 use super::azure::Azure;
 use super::cloud::Cloud;
 use super::consul::Consul;
@@ -40,6 +40,7 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::DockerSwarm(c) => every(c.refresh_interval, Swarm::new(c, at), out),
         Discovery::Ec2(c) => every(c.refresh_interval, Ec2::new(c, &c.account, &c.http, at), out),
         Discovery::Ecs(c) => every(c.refresh_interval, Ecs::new(c, &c.account, &c.http, at), out),
+        Discovery::ElastiCache(c) => every(c.refresh_interval, ElastiCache::new(c, &c.account, &c.http, at), out),
         Discovery::Gce(c) => every(c.refresh_interval, Gce::new(c, at), out),
         Discovery::Lightsail(c) => every(c.refresh_interval, Lightsail::new(c, &c.account, &c.http, at), out),
         Discovery::Local(c) => every(c.refresh_interval, Local::new(c, at), out),
@@ -47,6 +48,7 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::OpenStack(c) => every(c.refresh_interval, OpenStack::new(c, at), out),
         Discovery::Outscale(c) => every(c.refresh_interval, Outscale::new(c, at), out),
         Discovery::OvhCloud(c) => every(c.refresh_interval, OvhCloud::new(c, at), out),
+        Discovery::Rds(c) => every(c.refresh_interval, Rds::new(c, &c.account, &c.http, at), out),
         Discovery::Stackit(c) => every(c.refresh_interval, Stackit::new(c, at), out),
         Discovery::DigitalOcean(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),
         Discovery::Hetzner(c) => every(c.refresh_interval, Cloud::new(config, &c.http, at), out),

@@ -120,6 +120,16 @@ impl Lab {
         ]
     }
 
+    /// Ways in which a server of XML fails.
+    pub(crate) fn bad_xml_answers() -> Vec<(Vec<Action>, &'static str)> {
+        let mut bad = Self::bad_answers();
+        // These two are bad JSON.
+        bad.drain(2..4);
+        let xml = |body: &str| vec![answer("200 OK", "Content-Type: text/xml\r\n", body.as_bytes())];
+        bad.extend([(xml("<R>"), ""), (xml("no xml"), "")]);
+        bad
+    }
+
     /// Each of `bad` leaves the target that `good` names, says what is wrong, and is forgotten after a good answer.
     pub(crate) async fn check_keeps(
         mut self,

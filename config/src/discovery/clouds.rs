@@ -278,6 +278,24 @@ settings! {
 }
 
 settings! {
+    /// Instances of clusters of Amazon's databases.
+    RdsSdConfig {
+        /// Clusters wanted; empty is all of the region.
+        clusters: Vec<String> = Vec::new(),
+        /// Which instances are wanted.
+        filters: Vec<Filter> = Vec::new(),
+    } port 80 every 60 of amazon
+}
+
+settings! {
+    /// Nodes of Amazon's caches, and caches without servers; their ports are those that they answer at.
+    ElastiCacheSdConfig {
+        /// Names of caches, clusters or groups of copies that are wanted; empty is all of the region.
+        clusters: Vec<String> = Vec::new(),
+    } port 80 every 60 of amazon
+}
+
+settings! {
     /// Machines of Outscale.
     OutscaleSdConfig {
         /// URL of the API, if not that of the region.

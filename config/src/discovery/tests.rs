@@ -88,6 +88,12 @@ fn entries_are_shown_with_their_defaults() {
     check("aws_sd_configs: [{role: msk, clusters: [c]}]", {
         "msk_sd_configs: / clusters: / c / port: 80 / refresh_interval: 1m"
     });
+    check("aws_sd_configs: [{role: rds, clusters: [c], filters: [{name: n, values: [v]}]}]", {
+        "rds_sd_configs: / clusters: / c / filters: / name: n / values: / v / port: 80 / refresh_interval: 1m"
+    });
+    check("aws_sd_configs: [{role: elasticache, region: r}]", {
+        "elasticache_sd_configs: / region: r / port: 80 / refresh_interval: 1m"
+    });
     check("outscale_sd_configs: [{access_key: a, secret_key: s}]", {
         "outscale_sd_configs: / region: eu-west-2 / access_key: a / secret_key: <secret> / port: 80 / refresh_interval: 1m"
     });

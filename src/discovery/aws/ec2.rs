@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use promontory_config::TargetGroup;
 use roxmltree::Node;
 
-use super::{EC2, Ec2, child, child_items, child_text, filter_fields, pair};
+use super::{EC2, Ec2, Listing, child, child_items, child_text, pair};
 use crate::discovery::error::SdError;
 use crate::discovery::meta::{Meta, join, wrapped};
 use crate::discovery::provider::Refresh;
@@ -16,20 +16,20 @@ impl Refresh for Ec2 {
         let (region, base) = (account.region().await?, account.base("ec2").await?);
         let mut fields = vec![pair("MaxResults", "1000")];
         for (i, filter) in self.config.filters.iter().enumerate() {
-            fields.extend(filter_fields(i + 1, &filter.name, &filter.values));
+            fields.extend(EC2.filter(i + 1, &filter.name, &filter.values));
         }
         let mut found = Vec::new();
         let take = |reservation: Node<'_, '_>| {
             let owner = child_text(reservation, "ownerId");
             found.extend(child_items(reservation, "instancesSet").filter_map(|i| Found::of(&region, owner, i)));
         };
-        account.each_item(&EC2, &base, "DescribeInstances", &fields, "reservationSet", take).await?;
+        account.each_item(&Listing::of_ec2("DescribeInstances", "reservationSet"), &base, &fields, take).await?;
         let mut zones = HashMap::new();
         let take = |zone: Node<'_, '_>| {
             zones.insert(child_text(zone, "zoneName").to_owned(), child_text(zone, "zoneId").to_owned());
         };
-        let asked = account.each_item(&EC2, &base, "DescribeAvailabilityZones", &[], "availabilityZoneInfo", take);
-        if let Err(error) = asked.await {
+        let listing = Listing::of_ec2("DescribeAvailabilityZones", "availabilityZoneInfo");
+        if let Err(error) = account.each_item(&listing, &base, &[], take).await {
             // Only the label of the zone's id needs it, and not everybody may ask.
             tracing::debug!(%error, "zones of EC2 are not known");
         }
@@ -158,11 +158,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bad_answers_keep_the_targets() {
         let lab = Lab::new(CONFIG);
-        let mut bad = Lab::bad_answers();
-        // These two are bad JSON; here they are bad XML.
-        bad.drain(2..4);
-        bad.push((page("<R>"), ""));
-        bad.push((page("no xml"), ""));
+        let mut bad = Lab::bad_xml_answers();
         bad.push((page("<html/>"), "the answer has no reservationSet"));
         lab.check_keeps("ec2.eu-west-1.amazonaws.com:80", |_: &str| page(INSTANCES), bad, "10.0.0.1:80 ", 30).await;
     }

@@ -7,7 +7,7 @@ use promontory_config::TargetGroup;
 use roxmltree::Node;
 use serde_json::{Value, json};
 
-use super::{EC2, Ecs, child, child_items, child_text, filter_fields};
+use super::{EC2, Ecs, Listing, child, child_items, child_text};
 use crate::discovery::api::{Pages, take_list};
 use crate::discovery::error::SdError;
 use crate::discovery::meta::{Meta, items, join, text, text_at};
@@ -158,7 +158,7 @@ impl Ecs {
     /// Hands what EC2 lists of those `ids` to `take`.
     async fn each_ec2(
         &mut self,
-        action: &str,
+        action: &'static str,
         condition: &str,
         ids: &[String],
         list: &'static str,
@@ -166,8 +166,8 @@ impl Ecs {
     ) -> Result<(), SdError> {
         for some in ids.chunks(FILTER_VALUES_MAX) {
             let base = self.account.usual_base("ec2").await?;
-            let fields = filter_fields(1, condition, some);
-            self.account.each_item(&EC2, &base, action, &fields, list, &mut take).await?;
+            let fields = EC2.filter(1, condition, some);
+            self.account.each_item(&Listing::of_ec2(action, list), &base, &fields, &mut take).await?;
         }
         Ok(())
     }
