@@ -7,7 +7,7 @@ use super::{influx, otlp};
 
 /// A line is read or refused.
 pub fn influx_line(text: &str) {
-    influx::read_line(text);
+    influx::read_lines(text);
 }
 
 /// A request is refused, or becomes samples by all rules.

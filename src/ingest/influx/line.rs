@@ -36,6 +36,47 @@ pub(super) struct Line<'a> {
     pub(super) timestamp: Option<i64>,
 }
 
+/// The lines of a text without their ends, each with its number. A line break in the quotes of a field ends none; where
+/// no quote follows, the line ends nevertheless, and is a wrong one.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut rest = Some(text);
+    let mut number = 1;
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = end_of_line(text);
+        let line = &text[..end];
+        rest = text.get(end + 1..);
+        let here = number;
+        number += 1 + line.matches('\n').count();
+        Some((here, line))
+    })
+}
+
+/// Where the first line of a text ends.
+fn end_of_line(text: &str) -> usize {
+    let first = text.find('\n').unwrap_or(text.len());
+    // Most lines have no text in them, and comments have what they like.
+    if !text[..first].contains('"') || text.trim_start_matches([' ', '\t']).starts_with('#') {
+        return first;
+    }
+    let indent = text.len() - text.trim_start_matches([' ', '\t']).len();
+    let (mut is_escaped, mut in_fields, mut in_quotes, mut before) = (false, false, false, 0);
+    for (at, &byte) in text.as_bytes().iter().enumerate().skip(indent) {
+        match byte {
+            b'\n' if !in_quotes => return at,
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b' ' => in_fields = true,
+            b'"' if in_quotes => in_quotes = false,
+            // Elsewhere a quote is a character like any other.
+            b'"' => in_quotes = in_fields && before == b'=',
+            _ => {}
+        }
+        before = byte;
+    }
+    if in_quotes { first } else { text.len() }
+}
+
 /// Reads one line without its end; `None` for an empty one and for a comment.
 pub(super) fn parse(line: &str) -> Result<Option<Line<'_>>, Fault> {
     let line = line.trim_matches([' ', '\r', '\t']);
@@ -226,7 +267,31 @@ mod tests {
         check("m f=1 1 2", Err(Fault::Timestamp));
     }
 
+    #[test]
+    fn line_breaks_in_quotes_end_no_line() {
+        #[track_caller]
+        fn check(text: &str, expected: &[(usize, &str)]) {
+            assert_eq!(lines(text).collect::<Vec<_>>(), expected, "{text:?}");
+        }
+        check("", &[(1, "")]);
+        check("a f=1\nb f=2\n", &[(1, "a f=1"), (2, "b f=2"), (3, "")]);
+        check("a f=\"x\ny\\\"\n=\",g=1 5\nb f=2", &[(1, "a f=\"x\ny\\\"\n=\",g=1 5"), (4, "b f=2")]);
+        // Quotes of names and tags, of comments, and one that is never closed.
+        check("a,t=\"x f=1\nb f=\"2\"", &[(1, "a,t=\"x f=1"), (2, "b f=\"2\"")]);
+        check("  \"a f=1\nb f=\"2\"", &[(1, "  \"a f=1"), (2, "b f=\"2\"")]);
+        check("# f=\"x\nb f=\"2\"", &[(1, "# f=\"x"), (2, "b f=\"2\"")]);
+        check("a f=\"x\nb f=2\nc f=3", &[(1, "a f=\"x"), (2, "b f=2"), (3, "c f=3")]);
+        check("a\\ b,t=x\\\nc f=\"1\n2\"", &[(1, "a\\ b,t=x\\"), (2, "c f=\"1\n2\"")]);
+        super::tests::check("a f=\"x\ny\",g=1 5", Ok("a g=1 @Some(5)"));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn lines_leave_nothing_out(text in "[ f\"=#\\\\\n]{0,30}") {
+            let all: Vec<_> = lines(&text).map(|(_, line)| line).collect();
+            proptest::prop_assert_eq!(all.join("\n"), text);
+        }
+
         #[test]
         fn no_line_makes_it_panic(line in "[ -~é\\\\,=\" ]{0,40}") {
             let _ = parse(&line);

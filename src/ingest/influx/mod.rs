@@ -150,20 +150,20 @@ fn store(ingest: &Ingest, params: &Params, bytes: &[u8]) -> Result<(), Refused> 
     let mut room = BATCH_LABELS_BYTES_MAX;
     let mut wrong: Option<String> = None;
     let mut n_wrong = 0_u64;
-    for (number, text) in text.split('\n').enumerate() {
+    for (number, text) in line::lines(text) {
         match line::parse(text) {
             Ok(Some(line)) => {
                 let t = line.timestamp.map_or(now_ms, |t| unit.ms(t));
                 if let Err(too_long) = push(&mut batch, &line, params.database(), t, &mut room) {
                     n_wrong += line.fields.len() as u64;
-                    wrong.get_or_insert_with(|| format!("line {}: {too_long}", number + 1));
+                    wrong.get_or_insert_with(|| format!("line {number}: {too_long}"));
                 }
             }
             Ok(None) => {}
             Err(fault) => {
                 n_wrong += 1;
                 let shown: String = text.chars().take(SHOWN_CHARS).collect();
-                wrong.get_or_insert_with(|| format!("unable to parse '{shown}' (line {}): {fault}", number + 1));
+                wrong.get_or_insert_with(|| format!("unable to parse '{shown}' (line {number}): {fault}"));
             }
         }
         if batch.samples.len() > SAMPLES_MAX {
@@ -226,9 +226,9 @@ fn plain(name: &str, colons: bool) -> Cow<'_, str> {
     Cow::Owned(start.chars().chain(rest).collect())
 }
 
-/// Reads a line and forgets it.
-pub(super) fn read_line(text: &str) {
-    if let Ok(Some(line)) = line::parse(text) {
+/// Reads lines and forgets them.
+pub(super) fn read_lines(text: &str) {
+    for line in line::lines(text).filter_map(|(_, line)| line::parse(line).ok()?) {
         let mut room = BATCH_LABELS_BYTES_MAX;
         let _ = push(&mut Batch::default(), &line, "db", 0, &mut room);
     }
@@ -285,13 +285,13 @@ mod tests {
     #[tokio::test]
     async fn wrong_lines_are_told_and_the_others_stored() {
         let f = Fixture::new(NOW_MS);
-        let lines = format!("ok v=1\nbad\nworse v=\nfar v=1 {}000000", NOW_MS + 3_600_000);
+        let lines = format!("ok v=1,text=\"a\nb\"\nbad\nworse v=\nfar v=1 {}000000", NOW_MS + 3_600_000);
         let (status, answer) = send(&f, "/write", &lines).await;
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(
             (status, answer["error"].as_str().unwrap()),
             (400, {
-                "partial write: unable to parse 'bad' (line 2): missing fields; \
+                "partial write: unable to parse 'bad' (line 3): missing fields; \
              out of bounds: timestamp is too far in the future (1 samples) dropped=3"
             })
         );
