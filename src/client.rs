@@ -38,7 +38,7 @@ pub use body::{BodyError, DEFAULT_BODY_BYTES_MAX};
 use connection::Connection;
 pub use oauth2::OAuth2Error;
 use oauth2::Tokens;
-pub(crate) use oauth2::Tokens as OAuth2Tokens;
+pub(crate) use oauth2::{Tokens as OAuth2Tokens, signed_token, unique};
 pub use plain::AnswerError;
 use plain::{Head, Plain};
 use proxy::Proxies;

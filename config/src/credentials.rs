@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::decode::{Field, Fields, NotBuilt};
+use crate::decode::Fields;
 use crate::discovery::settings::{SettingMap, choice, require, settings};
 use crate::http_client::{Auth, Secret};
 use crate::print::Map;
@@ -73,6 +73,8 @@ settings! {
         workload_identity: Option<WorkloadIdentity> = None,
         /// A client with a secret.
         oauth: Option<AzureOAuth> = None,
+        /// A client with a certificate.
+        certificate: Option<AzureCertificate> = None,
         /// Whatever the environment says.
         sdk: Option<AzureSdk> = None,
         /// What the token is for; empty is writing metrics.
@@ -82,17 +84,18 @@ settings! {
             c.managed_identity.is_some(),
             c.workload_identity.is_some(),
             c.oauth.is_some(),
+            c.certificate.is_some(),
             c.sdk.is_some(),
         ];
         match given.into_iter().filter(|is| *is).count() {
             0 => fields.map().rule(
-                "must provide an Azure Managed Identity, Azure Workload Identity, Azure OAuth or Azure SDK in the \
-                 Azure AD config"
+                "must provide an Azure Managed Identity, Azure Workload Identity, Azure OAuth, Azure Certificate or \
+                 Azure SDK in the Azure AD config"
             ),
             1 => {}
             _ => fields.map().rule(
                 "cannot provide multiple authentication methods in the Azure AD config, choose one of managed_identity, \
-                 workload_identity, oauth and sdk"
+                 workload_identity, oauth, certificate and sdk"
             ),
         }
     }
@@ -146,6 +149,34 @@ settings! {
 }
 
 settings! {
+    /// A client that signs with the key of a certificate.
+    AzureCertificate {
+        /// Client that asks.
+        client_id: String = String::new(),
+        /// Its tenant.
+        tenant_id: String = String::new(),
+        /// File with the certificate in PEM, before those that it is signed with.
+        certificate_path: Option<PathBuf> = None,
+        /// File with the key in PEM; without it the key lies beside the certificate.
+        certificate_key_path: Option<PathBuf> = None,
+        /// What opens a file in PKCS#12, which is not read.
+        certificate_password: Option<Secret> = None,
+        /// Whether all certificates are shown, not only the name of the first.
+        send_certificate_chain: bool = false,
+    } check |c, fields| {
+        require(fields, &[("client_id", &c.client_id), ("tenant_id", &c.tenant_id)]);
+        if c.certificate_path.is_none() {
+            fields.missing("certificate_path");
+        }
+        if c.certificate_password.is_some() {
+            fields.map().rule(
+                "certificate_password: files in PKCS#12 are not read; write one in PEM with openssl pkcs12 -nodes"
+            );
+        }
+    }
+}
+
+settings! {
     /// Whatever the environment says.
     AzureSdk {
         /// Tenant; empty is that of the environment.
@@ -161,9 +192,6 @@ settings! {
     }
 }
 
-const NOT_BUILT: &[NotBuilt] =
-    &[NotBuilt::because("certificate", crate::decode::Harmless::Empty, "tokens for certificates are not asked for")];
-
 /// What the fields of a destination say of clouds, beside `other`.
 pub(crate) fn read(fields: &Fields<'_>, other: &Auth) -> Option<CloudAuth> {
     let mut found = Vec::new();
@@ -171,7 +199,7 @@ pub(crate) fn read(fields: &Fields<'_>, other: &Auth) -> Option<CloudAuth> {
         found.extend(Sigv4::read(&field).map(CloudAuth::Amazon));
     }
     if let Some(field) = fields.get("azuread") {
-        found.extend(read_azure(&field).map(CloudAuth::Azure));
+        found.extend(AzureAd::read(&field).map(CloudAuth::Azure));
     }
     if let Some(field) = fields.get("google_iam") {
         found.extend(GoogleIam::read(&field).map(CloudAuth::Google));
@@ -182,13 +210,6 @@ pub(crate) fn read(fields: &Fields<'_>, other: &Auth) -> Option<CloudAuth> {
             .rule("at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured");
     }
     found.into_iter().next()
-}
-
-fn read_azure(field: &Field<'_>) -> Option<AzureAd> {
-    let fields = field.fields()?;
-    let azure = AzureAd::read_from(&fields);
-    fields.finish(&[NOT_BUILT]);
-    Some(azure)
 }
 
 pub(crate) fn print(auth: Option<&CloudAuth>, map: &mut Map) {

@@ -187,7 +187,7 @@ impl Tokens {
             "aud": bearer.audience.as_ref().unwrap_or(&self.config.token_url),
             "iat": now,
             "exp": now + ASSERTION_SECS,
-            "jti": unique()?,
+            "jti": unique().ok_or(OAuth2Error::Key)?,
         });
         if !self.config.scopes.is_empty() {
             claims["scope"] = self.config.scopes.join(" ").into();
@@ -195,41 +195,49 @@ impl Tokens {
         for (name, value) in &bearer.claims {
             claims[name.as_str()] = value.as_str().into();
         }
-        let encode = |json: &serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
-        let signed = format!("{}.{}", encode(&head), encode(&claims));
-        let signature = sign(bearer.algorithm, &pem, signed.as_bytes())?;
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        signed_token(bearer.algorithm, &pem, &head, &claims).ok_or(OAuth2Error::Key)
     }
+}
+
+/// A JSON Web Token of these parts, signed with an RSA key in PEM; `None` if that is none.
+pub(crate) fn signed_token(
+    algorithm: SignatureAlgorithm,
+    pem: &str,
+    head: &serde_json::Value,
+    claims: &serde_json::Value,
+) -> Option<String> {
+    let encode = |json: &serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let signed = format!("{}.{}", encode(head), encode(claims));
+    let signature = sign(algorithm, pem, signed.as_bytes())?;
+    Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
 fn fetch(error: FetchError) -> OAuth2Error {
     OAuth2Error::Fetch(Box::new(error))
 }
 
-/// A name that no other assertion has.
-fn unique() -> Result<String, OAuth2Error> {
-    let bytes: [u8; 16] =
-        ring::rand::generate(&ring::rand::SystemRandom::new()).map_err(|_| OAuth2Error::Key)?.expose();
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// A name that no other assertion has; `None` if the system gives no random numbers.
+pub(crate) fn unique() -> Option<String> {
+    let bytes: [u8; 16] = ring::rand::generate(&ring::rand::SystemRandom::new()).ok()?.expose();
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn sign(algorithm: SignatureAlgorithm, pem: &str, message: &[u8]) -> Result<Vec<u8>, OAuth2Error> {
+fn sign(algorithm: SignatureAlgorithm, pem: &str, message: &[u8]) -> Option<Vec<u8>> {
     use ring::signature::{self, RsaKeyPair};
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| OAuth2Error::Key)?;
-    let key = match &key {
+    let key = match &PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
         PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err(OAuth2Error::Key),
+        _ => return None,
     };
-    let key = key.map_err(|_| OAuth2Error::Key)?;
+    let key = key.ok()?;
     let padding: &dyn signature::RsaEncoding = match algorithm {
         SignatureAlgorithm::Rs256 => &signature::RSA_PKCS1_SHA256,
         SignatureAlgorithm::Rs384 => &signature::RSA_PKCS1_SHA384,
         SignatureAlgorithm::Rs512 => &signature::RSA_PKCS1_SHA512,
     };
     let mut out = vec![0; key.public().modulus_len()];
-    key.sign(padding, &ring::rand::SystemRandom::new(), message, &mut out).map_err(|_| OAuth2Error::Key)?;
-    Ok(out)
+    key.sign(padding, &ring::rand::SystemRandom::new(), message, &mut out).ok()?;
+    Some(out)
 }
 
 fn token(answer: &Answer) -> Result<Token, OAuth2Error> {

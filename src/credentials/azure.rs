@@ -1,15 +1,28 @@
-//! Microsoft: tokens for a client with a secret, a workload with a token of its own, or a machine.
+//! Microsoft: tokens for a client with a secret or a certificate, a workload with a token of its own, or a machine.
+//!
+//! # Source
+//! "Microsoft identity platform application authentication certificate credentials" of Microsoft's documentation.
 
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use promontory_config::HttpClientConfig;
-use promontory_config::credentials::{AzureAd, MonitorCloud, WorkloadIdentity};
+use promontory_config::credentials::{AzureAd, AzureCertificate, MonitorCloud, WorkloadIdentity};
 use promontory_config::http_client::Secret;
+use promontory_config::http_client::oauth2::SignatureAlgorithm;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::json;
 
 use super::{Api, CredentialError, Kept, Reach, env, url};
-use crate::client::Call;
+use crate::client::{Call, signed_token, unique};
 
 /// Where a machine of Azure asks about itself.
 const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How long a signed assertion holds; it is used at once.
+const ASSERTION_SECS: i64 = 600;
 
 /// The access of one entry of the configuration.
 #[derive(Debug)]
@@ -57,6 +70,9 @@ impl Account {
         if let Some(workload) = &c.workload_identity {
             return self.by_workload(workload);
         }
+        if let Some(certificate) = &c.certificate {
+            return self.by_certificate(certificate);
+        }
         if let Some(machine) = &c.managed_identity {
             return self.by_machine(&machine.client_id);
         }
@@ -66,6 +82,16 @@ impl Account {
         let client_id = env("AZURE_CLIENT_ID").unwrap_or_default();
         if let Some(secret) = env("AZURE_CLIENT_SECRET") {
             return self.by_secret(&tenant, &client_id, Some(&Secret::new(secret)));
+        }
+        if let Some(file) = env("AZURE_CLIENT_CERTIFICATE_PATH") {
+            return self.by_certificate(&AzureCertificate {
+                client_id,
+                tenant_id: tenant,
+                certificate_path: Some(file.into()),
+                certificate_key_path: None,
+                certificate_password: None,
+                send_certificate_chain: env("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN").is_some_and(|is| is != "false"),
+            });
         }
         if let Some(file) = env("AZURE_FEDERATED_TOKEN_FILE") {
             return self.by_workload(&WorkloadIdentity {
@@ -90,20 +116,50 @@ impl Account {
     }
 
     fn by_workload(&self, workload: &WorkloadIdentity) -> Result<Call, CredentialError> {
-        let path = workload.token_file();
-        let failed = |e: std::io::Error| CredentialError::File { path: path.clone(), reason: e.to_string() };
-        let token = std::fs::read_to_string(&path).map_err(failed)?;
-        let fields = [
-            ("client_assertion", token.trim()),
-            ("client_assertion_type", ASSERTION),
-            ("client_id", workload.client_id.as_str()),
-        ];
-        self.post(&workload.tenant_id, &fields)
+        let token = read(&workload.token_file())?;
+        self.by_assertion(&workload.tenant_id, &workload.client_id, token.trim())
+    }
+
+    /// What a client with a certificate signs instead of showing a secret; the files may have changed since last time.
+    fn by_certificate(&self, c: &AzureCertificate) -> Result<Call, CredentialError> {
+        let path = c.certificate_path.as_deref().unwrap_or(Path::new(""));
+        let text = read(path)?;
+        let failed = |path: &Path, reason: &str| CredentialError::File { path: path.into(), reason: reason.to_owned() };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let chain = chain.map_err(|e| failed(path, &e.to_string()))?;
+        let first = chain.first().ok_or_else(|| failed(path, "no certificate in PEM"))?;
+        let mut head = json!({"alg": "RS256", "typ": "JWT", "x5t": thumbprint(first)});
+        if c.send_certificate_chain {
+            head["x5c"] = chain.iter().map(|certificate| STANDARD.encode(certificate)).collect();
+        }
+        let now = self.reach.now_ms() / 1000;
+        let claims = json!({
+            "aud": self.token_url(&c.tenant_id),
+            "iss": c.client_id,
+            "sub": c.client_id,
+            "jti": unique().ok_or_else(|| failed(path, "no random number for an assertion"))?,
+            "nbf": now,
+            "exp": now + ASSERTION_SECS,
+        });
+        let key_path = c.certificate_key_path.as_deref();
+        let key = key_path.map_or(Ok(text), read)?;
+        let assertion = signed_token(SignatureAlgorithm::Rs256, &key, &head, &claims)
+            .ok_or_else(|| failed(key_path.unwrap_or(path), "no RSA key in PEM"))?;
+        self.by_assertion(&c.tenant_id, &c.client_id, &assertion)
+    }
+
+    fn by_assertion(&self, tenant: &str, client_id: &str, assertion: &str) -> Result<Call, CredentialError> {
+        let fields = [("client_assertion", assertion), ("client_assertion_type", ASSERTION), ("client_id", client_id)];
+        self.post(tenant, &fields)
+    }
+
+    /// Where a tenant's tokens are given.
+    fn token_url(&self, tenant: &str) -> String {
+        format!("{}://{}/{tenant}/oauth2/v2.0/token", self.reach.scheme, hosts(self.config.cloud).0)
     }
 
     fn post(&self, tenant: &str, fields: &[(&str, &str)]) -> Result<Call, CredentialError> {
-        let host = hosts(self.config.cloud).0;
-        let base = url(&format!("{}://{host}/{tenant}/oauth2/v2.0/token", self.reach.scheme))?;
+        let base = url(&self.token_url(tenant))?;
         let scope = self.scope();
         let fields = [fields, &[("grant_type", "client_credentials"), ("scope", &scope)]].concat();
         Ok(Call::form(base, &fields))
@@ -118,4 +174,13 @@ impl Account {
         }
         Ok(Call::get(url(MACHINE)?.with("", &params)).header("metadata", "true")?)
     }
+}
+
+fn read(path: &Path) -> Result<String, CredentialError> {
+    std::fs::read_to_string(path).map_err(|e| CredentialError::File { path: path.into(), reason: e.to_string() })
+}
+
+/// The name of a certificate by which Microsoft finds it.
+fn thumbprint(certificate: &CertificateDer<'_>) -> String {
+    URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, certificate))
 }

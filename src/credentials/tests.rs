@@ -129,6 +129,59 @@ async fn a_workload_of_azure_shows_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_of_azure_signs_with_the_key_of_its_certificate() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    const CERTIFICATE: &str = include_str!("../client/testdata/server-cert.pem");
+    const KEY: &str = include_str!("../client/testdata/rsa-key.pem");
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    let fields = |more: &str| {
+        let certificate = certificate.display();
+        format!("azuread: {{certificate: {{client_id: i, tenant_id: t, certificate_path: {certificate}{more}}}}}")
+    };
+    let lab = Lab::new(&fields(&format!(", certificate_key_path: {}, send_certificate_chain: true", key.display())));
+    assert!(lab.header().await.unwrap_err().starts_with(&format!("read {}: ", certificate.display())));
+    std::fs::write(&certificate, KEY).unwrap();
+    assert!(lab.header().await.unwrap_err().ends_with("c.pem: no certificate in PEM"));
+    std::fs::write(&certificate, CERTIFICATE).unwrap();
+    std::fs::write(&key, CERTIFICATE).unwrap();
+    assert!(lab.header().await.unwrap_err().ends_with("k.pem: no RSA key in PEM"));
+    std::fs::write(&key, KEY).unwrap();
+    let serve = |lab: &Lab, has_chain: bool| {
+        lab.network.serve("login.microsoftonline.com:80", move |request| {
+            let form = request.rsplit("\r\n\r\n").next().unwrap();
+            let (assertion, rest) = form.strip_prefix("client_assertion=").unwrap().split_once('&').unwrap();
+            assert!(rest.starts_with("client_assertion_type=urn") && rest.contains("&client_id=i&"), "{rest}");
+            let parts: Vec<_> = assertion.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+            let pair = PrivatePkcs8KeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+            let pair = ring::signature::RsaKeyPair::from_pkcs8(pair.secret_pkcs8_der()).unwrap();
+            let algorithm = &ring::signature::RSA_PKCS1_2048_8192_SHA256;
+            let public = ring::signature::UnparsedPublicKey::new(algorithm, pair.public().as_ref());
+            public.verify(assertion.rsplit_once('.').unwrap().0.as_bytes(), &parts[2]).unwrap();
+            let head: Value = serde_json::from_slice(&parts[0]).unwrap();
+            assert_eq!(URL_SAFE_NO_PAD.decode(head["x5t"].as_str().unwrap()).unwrap().len(), 20);
+            assert_eq!(head["x5c"].as_array().map(Vec::len), has_chain.then_some(1));
+            let claims: Value = serde_json::from_slice(&parts[1]).unwrap();
+            assert_eq!(claims["aud"], "http://login.microsoftonline.com/t/oauth2/v2.0/token");
+            assert_eq!((&claims["iss"], &claims["sub"]), (&"i".into(), &"i".into()));
+            assert_eq!((claims["nbf"].as_i64(), claims["exp"].as_i64()), (Some(1_700_000_000), Some(1_700_000_600)));
+            vec![answer("200 OK", "", br#"{"access_token": "T"}"#)]
+        });
+    };
+    serve(&lab, true);
+    assert_eq!(lab.header().await.unwrap(), "Bearer T");
+    // Both in one file.
+    std::fs::write(&certificate, format!("{CERTIFICATE}{KEY}")).unwrap();
+    let lab = Lab::new(&fields(""));
+    serve(&lab, false);
+    assert_eq!(lab.header().await.unwrap(), "Bearer T");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_user_of_google_gets_a_token_for_the_one_that_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("credentials.json");

@@ -465,6 +465,16 @@ fn fields_of_remote_write() {
     check(AZURE, oauth, "", "oauth: / client_id: i / client_secret: <secret> / tenant_id: t");
     let without = "refused: required field \"client_secret\" is missing or empty";
     check(AZURE, "oauth: {client_id: i, tenant_id: t}", "", without);
+    const CERTIFICATE: Place = Place(
+        "remote_write:\n- url: http://h/w\n  azuread:\n    certificate:\n      client_id: i\n      tenant_id: t\n      <>",
+    );
+    let without = "refused: required field \"certificate_path\" is missing or empty";
+    let given = "certificate_path: /c.pem\n      certificate_key_path: /k.pem\n      send_certificate_chain: true";
+    let printed = "certificate_path: /c.pem / certificate_key_path: /k.pem / send_certificate_chain: true";
+    check(CERTIFICATE, given, without, printed);
+    let pkcs =
+        "refused: certificate_password: files in PKCS#12 are not read; write one in PEM with openssl pkcs12 -nodes";
+    check(CERTIFICATE, "certificate_path: c.pfx\n      certificate_password: x", without, pkcs);
     const QUEUE: Place = Place("remote_write:\n- url: http://h/w\n  queue_config:\n    <>");
     check(QUEUE, "capacity: 7", "capacity: 10000", "capacity: 7");
     check(QUEUE, "max_shards: 7", "max_shards: 50", "max_shards: 7");
