@@ -141,9 +141,7 @@ impl Remarks {
     pub(crate) fn push_end(&self, out: &mut Vec<u8>) {
         for (name, texts) in [("warnings", &self.warnings), ("infos", &self.infos)] {
             if !texts.is_empty() {
-                out.push(b',');
-                json::push_string(out, name);
-                out.push(b':');
+                json::push_next_name(out, name);
                 json::push_strings(out, texts);
             }
         }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use promontory_promql::value::{MatrixSeries, SampleValue, Value};
 
 use super::answer::{self, Remarks};
-use super::json::{self, FIXED};
+use super::json::{self, COPY_BYTES};
 use super::pieces::{self, Fill, PIECE_BYTES};
 
 /// Samples of a series whose times are kept as text: as many as a range may have steps.
@@ -43,15 +43,15 @@ struct Starts(Vec<Start>);
 #[derive(Debug, Clone, Copy)]
 struct Start {
     t: i64,
-    text: [u8; FIXED],
+    text: [u8; COPY_BYTES],
     n: u8,
 }
 
 impl Start {
     /// `None` for a time with too many digits.
     fn of(t: i64) -> Option<Self> {
-        let mut start = Self { t, text: [0; FIXED], n: 0 };
-        let mut text = Vec::with_capacity(FIXED);
+        let mut start = Self { t, text: [0; COPY_BYTES], n: 0 };
+        let mut text = Vec::with_capacity(COPY_BYTES);
         json::push_sample_start(&mut text, t);
         start.text.get_mut(..text.len())?.copy_from_slice(&text);
         start.n = text.len() as u8;
@@ -63,7 +63,7 @@ impl Starts {
     /// Appends the beginning of sample `i` of a series, of which those before were asked for.
     fn push(&mut self, i: usize, t: i64, out: &mut Vec<u8>) {
         if let Some(start) = self.0.get(i).filter(|start| start.t == t) {
-            json::push_fixed(out, &start.text, usize::from(start.n));
+            json::push_start_of(out, &start.text, usize::from(start.n));
             return;
         }
         json::push_sample_start(out, t);

@@ -73,12 +73,12 @@ fn push_millionths(out: &mut Vec<u8>, v: f64) -> bool {
     }
     let (whole, fraction) = ((millionths / 1_000_000) as u32, (millionths % 1_000_000) as u32);
     let point = usize::from(v < 0.0) + whole.checked_ilog10().unwrap_or(0) as usize + 1;
-    let mut text = [b'-'; FIXED];
+    let mut text = [b'-'; COPY_BYTES];
     put_digits(&mut text[usize::from(v < 0.0)..point], whole);
     text[point] = b'.';
     put_digits(&mut text[point + 1..point + 7], fraction);
     let n_zeros = text[..point + 7].iter().rev().take_while(|digit| **digit == b'0').count();
-    push_fixed(out, &text, point + 7 - n_zeros);
+    push_start_of(out, &text, point + 7 - n_zeros);
     true
 }
 
@@ -90,11 +90,12 @@ fn put_digits(out: &mut [u8], mut n: u32) {
     }
 }
 
-/// Bytes that are copied at once: a copy of a length that the compiler knows needs no call.
-pub(crate) const FIXED: usize = 24;
+/// Bytes that [`push_start_of`] copies, whatever it keeps of them: a copy of a length that the compiler knows needs no
+/// call.
+pub(crate) const COPY_BYTES: usize = 24;
 
 /// Appends the first `n` bytes of `text`.
-pub(crate) fn push_fixed(out: &mut Vec<u8>, text: &[u8; FIXED], n: usize) {
+pub(crate) fn push_start_of(out: &mut Vec<u8>, text: &[u8; COPY_BYTES], n: usize) {
     let len = out.len() + n;
     out.extend_from_slice(text);
     out.truncate(len);
@@ -249,6 +250,13 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     }
     out.extend_from_slice(&bytes[plain_from..]);
     out.push(b'"');
+}
+
+/// Appends `,"name":`, after which the value of a further member comes.
+pub(crate) fn push_next_name(out: &mut Vec<u8>, name: &str) {
+    out.push(b',');
+    push_string(out, name);
+    out.push(b':');
 }
 
 /// Appends a list of texts.

@@ -143,6 +143,13 @@ macro_rules! both {
     };
 }
 
+/// Parameters of a search: its own, and those that all have.
+macro_rules! search_params {
+    [$($own:expr)?] => {
+        const { &[$($own,)? TERMS, MATCH, THRESHOLD, ALGORITHM, CASE, SORT_BY, SORT_DIR, SCORE, FROM, TO, LIMIT, BATCH] }
+    };
+}
+
 /// All paths of this module.
 pub(crate) fn served() -> Vec<Served> {
     use Answer::{Data, DataOrNothing, Nothing, Other};
@@ -240,23 +247,7 @@ pub(crate) fn served() -> Vec<Served> {
                 GetPost,
                 "series",
                 "Metrics of which only a part of the name is known",
-                const {
-                    &[
-                        TERMS,
-                        MATCH,
-                        THRESHOLD,
-                        ALGORITHM,
-                        CASE,
-                        SORT_BY,
-                        SORT_DIR,
-                        SCORE,
-                        FROM,
-                        TO,
-                        LIMIT,
-                        BATCH,
-                        may("include_metadata", Kind::Switch, "adds type, help and unit"),
-                    ]
-                },
+                search_params![may("include_metadata", Kind::Switch, "adds type, help and unit")],
                 NDJSON,
             ),
             both!(search::metric_names),
@@ -267,7 +258,7 @@ pub(crate) fn served() -> Vec<Served> {
                 GetPost,
                 "series",
                 "Labels of which only a part of the name is known",
-                &[TERMS, MATCH, THRESHOLD, ALGORITHM, CASE, SORT_BY, SORT_DIR, SCORE, FROM, TO, LIMIT, BATCH],
+                search_params![],
                 NDJSON,
             ),
             both!(search::label_names),
@@ -278,23 +269,7 @@ pub(crate) fn served() -> Vec<Served> {
                 GetPost,
                 "series",
                 "Values of a label of which only a part is known",
-                const {
-                    &[
-                        must("label", Kind::Text, "name of the label"),
-                        TERMS,
-                        MATCH,
-                        THRESHOLD,
-                        ALGORITHM,
-                        CASE,
-                        SORT_BY,
-                        SORT_DIR,
-                        SCORE,
-                        FROM,
-                        TO,
-                        LIMIT,
-                        BATCH,
-                    ]
-                },
+                search_params![must("label", Kind::Text, "name of the label")],
                 NDJSON,
             ),
             both!(search::label_values),

@@ -280,9 +280,7 @@ impl Lines {
             if let Some(of) = families.and_then(|families| families.get(&name)?.first()) {
                 for (field, text) in [("type", of.kind.as_str()), ("help", &of.help), ("unit", &of.unit)] {
                     if !text.is_empty() {
-                        out.push(b',');
-                        json::push_string(out, field);
-                        out.push(b':');
+                        json::push_next_name(out, field);
                         json::push_string(out, text);
                     }
                 }
