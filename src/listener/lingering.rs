@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Longest wait for a client that does not close its end.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for a client that does not close its end; a server that stops waits as long too.
+pub(super) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Bytes that are thrown away.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 

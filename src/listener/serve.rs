@@ -219,21 +219,35 @@ mod tests {
 
     use super::*;
 
+    /// A server that refuses all bodies, and what stops it.
+    struct Refusing {
+        addr: std::net::SocketAddr,
+        stop: oneshot::Sender<()>,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    impl Refusing {
+        async fn start() -> Self {
+            let listener = Listener::bind_all(&["127.0.0.1:0".to_owned()]).await.unwrap().remove(0);
+            let addr = listener.addr().unwrap();
+            let clock = Arc::new(SystemClock::new());
+            let connections = Connections::new(10, promontory_model::Duration::from_secs(60), clock);
+            let router = Router::new().fallback(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "too large") });
+            let (stop, stopped) = oneshot::channel::<()>();
+            let serving = tokio::spawn(listener.serve(connections, router, async { drop(stopped.await) }));
+            Self { addr, stop, serving }
+        }
+    }
+
     /// What a client reads that sends `request` whole before it reads, and whether it could.
     async fn answer_to(request: &[u8]) -> std::io::Result<String> {
-        let listener = Listener::bind_all(&["127.0.0.1:0".to_owned()]).await.unwrap().remove(0);
-        let addr = listener.addr().unwrap();
-        let clock = Arc::new(SystemClock::new());
-        let connections = Connections::new(10, promontory_model::Duration::from_secs(60), clock);
-        let router = Router::new().fallback(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "too large") });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(listener.serve(connections, router, async { drop(stopped.await) }));
-        let mut stream = TcpStream::connect(addr).await?;
+        let server = Refusing::start().await;
+        let mut stream = TcpStream::connect(server.addr).await?;
         let mut text = String::new();
         stream.write_all(request).await?;
         stream.read_to_string(&mut text).await?;
-        drop((stream, stop));
-        serving.await.unwrap();
+        drop((stream, server.stop));
+        server.serving.await.unwrap();
         Ok(text)
     }
 
@@ -243,5 +257,19 @@ mod tests {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
         let text = answer_to(&[head.as_bytes(), &body].concat()).await.unwrap();
         assert!(text.starts_with("HTTP/1.1 413 ") && text.ends_with("too large"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_who_never_sends_the_rest_of_a_body() {
+        let server = Refusing::start().await;
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nx").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.ends_with("too large"), "{text}");
+        drop(server.stop);
+        let ended = tokio::time::timeout(2 * super::super::lingering::LINGER_TIME_MAX, server.serving).await;
+        ended.expect("the server still waits").unwrap();
+        drop(stream);
     }
 }
