@@ -62,21 +62,13 @@ fn dashboard_remarks(dashboard: &Dashboard, say: &mut dyn FnMut(String)) {
 /// Properties, and values of them, that have no effect here: name, what of its values has none, how it is told.
 type Rule = (&'static str, fn(&Value) -> bool, &'static str);
 
-const RULES: [Rule; 8] = [
-    ("custom.fillBelowTo", |v| v.as_str().is_some_and(|s| !s.is_empty()), "the area between two series is not filled"),
-    ("custom.axisBorderShow", |v| v == true, "the border of the axis is not drawn"),
-    ("custom.axisColorMode", |v| v == "series", "the axis has the colour of its text"),
-    ("custom.insertNulls", |v| v.as_f64().is_some(), "gaps are not cut at this length"),
-    ("custom.showValues", |v| v == true, "values are not written at points"),
-    ("custom.barMaxWidth", |v| v.as_f64().is_some(), "bars have no greatest width"),
+const RULES: [Rule; 2] = [
     ("custom.inspect", |v| v == true, "cells cannot be inspected"),
     ("custom.scaleDistribution.type", |v| v == "ordinal", "the axis is linear"),
 ];
 
 /// Options of panels, told likewise.
-const OPTION_RULES: [Rule; 4] = [
-    ("showPercentChange", |v| v == true, "the change in percent is not shown"),
-    ("yAxis.reverse", |v| v == true, "the axis is not reversed"),
+const OPTION_RULES: [Rule; 2] = [
     ("annotations.multiLane", |v| v == true, "events stand in one line"),
     ("timezone", |v| v.as_array().is_some_and(|a| a.len() > 1), "one time zone is shown"),
 ];
@@ -149,13 +141,13 @@ mod tests {
         );
         expect(
             r#"{"id": 3, "transformations": [{"id": "magic"}, {"id": "other", "disabled": true}, {"id": "merge"}],
-                "options": {"showPercentChange": true},
-                "fieldConfig": {"defaults": {"custom": {"axisColorMode": "series"}}, "overrides": [{"matcher": {"id": "byMagic"}, "properties": []}]}}"#,
+                "options": {"annotations": {"multiLane": true}},
+                "fieldConfig": {"defaults": {"custom": {"inspect": true}}, "overrides": [{"matcher": {"id": "byMagic"}, "properties": []}]}}"#,
             (1, 1),
             &[
                 "panel 3 \"\" (timeseries): transformation \"magic\" is not applied",
-                "panel 3 \"\" (timeseries): custom.axisColorMode: the axis has the colour of its text",
-                "panel 3 \"\" (timeseries): options.showPercentChange: the change in percent is not shown",
+                "panel 3 \"\" (timeseries): custom.inspect: cells cannot be inspected",
+                "panel 3 \"\" (timeseries): options.annotations.multiLane: events stand in one line",
                 "panel 3 \"\" (timeseries): overrides by \"byMagic\" are not applied",
             ],
         );

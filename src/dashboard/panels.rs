@@ -328,6 +328,8 @@ pub(super) fn text_class(panel: &Panel, name: &str) -> String {
 
 /// Boxes in a row, as many as the style has classes for.
 const BOXES_MAX: usize = 25;
+/// Room between them, as the style has it.
+const BOX_GAP_PX: f64 = 6.0;
 
 /// Opens the box around single values, which stand as the panel's orientation says; answers with the size of each.
 pub(super) fn open_boxes(
@@ -344,7 +346,8 @@ pub(super) fn open_boxes(
         _ => boxes_per_row(n, context.width_px, context.height_px, ratio),
     };
     out.push_str(&format!("<div class=\"stats {class} c{columns}\">"));
-    (context.width_px / columns as f64, context.height_px / n.div_ceil(columns).max(1) as f64)
+    let share = |whole: f64, n: usize| (whole - BOX_GAP_PX * (n - 1) as f64).max(1.0) / n as f64;
+    (share(context.width_px, columns), share(context.height_px, n.div_ceil(columns).max(1)))
 }
 
 /// Values that a panel shows at most.

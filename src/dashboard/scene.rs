@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::html::{escape, escape_into};
+use super::html::{colored, escape, escape_into};
 
 /// Width of one character of a tick label, CSS pixels at the page's 11 px.
 const CHAR_PX: f64 = 6.3;
@@ -37,6 +37,10 @@ pub(crate) struct Axis {
     /// Share of the height from the top, and label.
     pub(crate) ticks: Vec<(f64, String)>,
     pub(crate) label: String,
+    /// Of its texts; that of other texts without one.
+    pub(crate) color: Option<String>,
+    /// Of a line along it, if there is one.
+    pub(crate) border: Option<String>,
 }
 
 /// A horizontal stripe; shares of the height from the top.
@@ -313,18 +317,26 @@ impl Mark {
 fn write_axis(axis: &Axis, is_right: bool, out: &mut String) {
     let side = if is_right { "right" } else { "left" };
     let label = |out: &mut String| {
-        if !axis.label.is_empty() {
-            let _ = write!(out, "<span class=\"axis-label\">{}</span>", escape(&axis.label));
-        }
+        let text = escape(&axis.label);
+        let _ = match &axis.color {
+            _ if axis.label.is_empty() => Ok(()),
+            Some(color) => write!(out, "<span class=\"axis-label\">{}</span>", colored(color, &text)),
+            None => write!(out, "<span class=\"axis-label\">{text}</span>"),
+        };
     };
     if !is_right {
         label(out);
     }
     let width = axis.width_px();
     let _ = write!(out, "<svg class=\"yaxis {side}\" width=\"{width}\" aria-hidden=\"true\">");
+    if let Some(color) = &axis.border {
+        let x = if is_right { 0 } else { width };
+        let _ = write!(out, "<line x1=\"{x}\" x2=\"{x}\" y1=\"0\" y2=\"100%\" stroke=\"{color}\"/>");
+    }
     let (x, anchor) = if is_right { (6, "start") } else { (width - 6, "end") };
+    let fill = axis.color.as_ref().map(|color| format!(" fill=\"{color}\"")).unwrap_or_default();
     for (y, text) in &axis.ticks {
-        let _ = write!(out, "<text x=\"{x}\" y=\"{}%\" text-anchor=\"{anchor}\">", percent(*y));
+        let _ = write!(out, "<text x=\"{x}\" y=\"{}%\" text-anchor=\"{anchor}\"{fill}>", percent(*y));
         escape_into(text, out);
         out.push_str("</text>");
     }

@@ -161,6 +161,8 @@ fn secure(headers: &mut HeaderMap, policy: &'static str) {
         ("referrer-policy", "same-origin"),
         ("cache-control", "no-store"),
         ("accept-ch", "Sec-CH-Prefers-Color-Scheme"),
+        // A browser that did not say it asks again at once, so that the first page has its colours too.
+        ("critical-ch", "Sec-CH-Prefers-Color-Scheme"),
         ("vary", "Sec-CH-Prefers-Color-Scheme, Cookie"),
     ];
     for (name, value) in all {

@@ -343,6 +343,9 @@ fn graph_overrides(old: &Value) -> Vec<Value> {
         if let Some(fill) = number(series, "fill") {
             push("custom.fillOpacity", json!((fill * 10.0).clamp(0.0, 100.0)));
         }
+        if let Some(other) = text(series, "fillBelowTo") {
+            push("custom.fillBelowTo", json!(other));
+        }
         if let Some(width) = number(series, "linewidth") {
             push("custom.lineWidth", json!(width));
         }

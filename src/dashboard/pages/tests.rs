@@ -275,6 +275,35 @@ fn bars_by_category_and_calculated_cells_are_drawn() {
 }
 
 #[test]
+fn axes_bands_bars_values_and_changes_are_drawn_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r##"{"uid": "o", "title": "O", "panels": [
+        {"id": 1, "targets": [{"expr": "sum(up2)"}], "fieldConfig": {"defaults": {"color": {"mode": "fixed", "fixedColor": "#123456"},
+          "custom": {"axisBorderShow": true, "axisColorMode": "series", "axisLabel": "Load", "showValues": true}}}},
+        {"id": 2, "targets": [{"expr": "sum by (job) (up2)", "legendFormat": "{{job}}"}],
+         "fieldConfig": {"defaults": {}, "overrides": [{"matcher": {"id": "byName", "options": "alpha"},
+           "properties": [{"id": "custom.fillBelowTo", "value": "beta"}]}]}},
+        {"id": 3, "targets": [{"expr": "sum(up2)"}], "fieldConfig": {"defaults": {"custom": {"drawStyle": "bars", "barMaxWidth": 2}}}},
+        {"id": 4, "type": "stat", "targets": [{"expr": "sum(up2)"}], "options": {"showPercentChange": true}},
+        {"id": 5, "type": "heatmap", "targets": [{"expr": "up2"}], "options": {"calculate": true, "yAxis": {"reverse": true}}}]}"##;
+    std::fs::write(dir.path().join("o.json"), json).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    for (panel, has) in [
+        ("1", &["<line x1=", "stroke=\"#123456\"/>", "<font color=\"#123456\">Load</font>", "fill=\"#123456\">"][..]),
+        ("2", &["fill-opacity=\"0.35\""]),
+        ("3", &["class=\"marks\""]),
+        ("4", &["<div class=\"change\">"]),
+        ("5", &["heatmap of"]),
+    ] {
+        let (status, body) = get(&router, &format!("/d/o/panel/{panel}"));
+        assert_eq!(status, 200, "{body}");
+        for text in has {
+            assert!(body.contains(text), "panel {panel} lacks {text:?}: {body}");
+        }
+    }
+}
+
+#[test]
 fn every_public_dashboard_is_drawn_as_a_picture() {
     // All of them, and kept for a look, where this names a folder.
     let keep = std::env::var_os("DASHBOARD_PICTURES").map(PathBuf::from);

@@ -230,12 +230,13 @@ fn axes(
     );
     let label = |v: &f64| look.unit.format_tick(*v, step, context.tz);
     if is_lying {
-        plot.left = Some(Axis { ticks: categories, label: String::new() });
+        plot.left = Some(Axis { ticks: categories, ..Axis::default() });
         plot.x_ticks = values.iter().map(|v| (scale.position(*v), label(v))).collect();
     } else {
         let ticks: Vec<(f64, String)> = values.iter().map(|v| (1.0 - scale.position(*v), label(v))).collect();
         plot.grid = ticks.iter().map(|(y, _)| *y).collect();
-        plot.left = Some(Axis { ticks, label: context.text(look.custom_text("axisLabel", "")) });
+        let label = context.text(look.custom_text("axisLabel", ""));
+        plot.left = Some(Axis { ticks, label, ..Axis::default() });
         plot.x_ticks = categories;
     }
 }

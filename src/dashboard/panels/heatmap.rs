@@ -33,10 +33,13 @@ struct Row {
 }
 
 pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &DrawContext<'_>, out: &mut String) {
-    let rows = match flag(&panel.options, "calculate").unwrap_or(false) {
+    let mut rows = match flag(&panel.options, "calculate").unwrap_or(false) {
         true => calculated(panel, data, window, context),
         false => rows(panel, data),
     };
+    if is_reversed(panel) {
+        rows.reverse();
+    }
     let largest = rows.iter().flat_map(|r| r.counts.iter().flatten()).copied().fold(0.0, f64::max);
     if rows.is_empty() || largest <= EMPTY {
         no_data(panel, out);
@@ -52,6 +55,11 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, window: &Window, context: &D
     legend(panel, (low, high), context, out);
     write_data(panel, &rows, window, out);
     out.push_str("</div>");
+}
+
+/// Whether the smallest values stand at the top.
+fn is_reversed(panel: &Panel) -> bool {
+    flag(&panel.options, "yAxis.reverse").unwrap_or(false)
 }
 
 fn rows(panel: &Panel, data: &PanelData) -> Vec<Row> {
@@ -162,10 +170,10 @@ fn scene(panel: &Panel, rows: &[Row], (low, high): (f64, f64), window: &Window, 
         |row: &Row| if row.bound.is_finite() { unit.format(row.bound, None, context.tz) } else { row.name.clone() };
     let plot_px = context.height_px - 44.0;
     let every = (n * 15.0 / plot_px.max(15.0)).ceil().max(1.0) as usize;
-    // A label stands at the upper bound of its bucket.
+    // A label stands at the upper bound of its bucket, which is its lower edge where the axis is reversed.
+    let edge = if is_reversed(panel) { 0.0 } else { 1.0 };
     let ticks = rows.iter().enumerate().filter(|(i, _)| (rows.len() - 1 - i).is_multiple_of(every));
-    let left =
-        Axis { ticks: ticks.map(|(i, r)| (1.0 - (i as f64 + 1.0) / n, label(r))).collect(), label: String::new() };
+    let left = Axis { ticks: ticks.map(|(i, r)| (1.0 - (i as f64 + edge) / n, label(r))).collect(), ..Axis::default() };
     let mut plot = Plot {
         label: format!("{}: heatmap of {} buckets.", context.text(&panel.title), rows.len()),
         left: Some(left),

@@ -34,8 +34,23 @@ pub(super) enum SpanNulls {
     Below(f64),
 }
 
+/// Where lines are cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Gaps {
+    pub(super) bridged: SpanNulls,
+    /// Points further apart than so many ms have a gap between them.
+    pub(super) step_ms_max: Option<f64>,
+}
+
+impl Gaps {
+    /// Where values are missing, as far as these are not `bridged`.
+    pub(super) fn bridged(bridged: SpanNulls) -> Self {
+        Self { bridged, step_ms_max: None }
+    }
+}
+
 /// Runs of neighbouring points: cut at gaps unless they are bridged.
-pub(super) fn runs(times: &[i64], values: &[Option<f64>], span: SpanNulls) -> Vec<Vec<(i64, f64)>> {
+pub(super) fn runs(times: &[i64], values: &[Option<f64>], gaps: Gaps) -> Vec<Vec<(i64, f64)>> {
     let mut out: Vec<Vec<(i64, f64)>> = Vec::new();
     let mut gap = true;
     for (t, v) in times.iter().zip(values) {
@@ -43,7 +58,9 @@ pub(super) fn runs(times: &[i64], values: &[Option<f64>], span: SpanNulls) -> Ve
             gap = true;
             continue;
         };
-        let bridged = match (span, out.last().and_then(|run| run.last())) {
+        let last = out.last().and_then(|run| run.last());
+        gap |= last.zip(gaps.step_ms_max).is_some_and(|((last, _), max)| (t - last) as f64 > max);
+        let bridged = match (gaps.bridged, last) {
             (_, None) => false,
             (SpanNulls::Always, _) => true,
             (SpanNulls::Below(ms), Some((last, _))) if gap => ((t - last) as f64) < ms,
@@ -210,8 +227,24 @@ mod tests {
     #[track_caller]
     fn check(values: &[Option<f64>], span: SpanNulls, expected: &[usize]) {
         let times: Vec<i64> = (0..values.len() as i64).map(|i| i * 1000).collect();
-        let lengths: Vec<usize> = runs(&times, values, span).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = runs(&times, values, Gaps::bridged(span)).iter().map(Vec::len).collect();
         assert_eq!(lengths, expected, "{values:?} {span:?}");
+    }
+
+    #[test]
+    fn points_too_far_apart_have_a_gap_between_them() {
+        let times = [0, 1_000, 5_000, 6_000];
+        for (bridged, expected) in [
+            (SpanNulls::Never, vec![2, 2]),
+            (SpanNulls::Below(4_000.0), vec![2, 2]),
+            (SpanNulls::Below(4_001.0), vec![4]),
+            (SpanNulls::Always, vec![4]),
+        ] {
+            let found = runs(&times, &[Some(1.0); 4], Gaps { bridged, step_ms_max: Some(3_999.0) });
+            assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{bridged:?}");
+        }
+        let found = runs(&times, &[Some(1.0); 4], Gaps { bridged: SpanNulls::Never, step_ms_max: Some(4_000.0) });
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

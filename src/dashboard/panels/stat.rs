@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 use crate::dashboard::color;
 use crate::dashboard::field::Shown;
 use crate::dashboard::frame::Values;
-use crate::dashboard::html::{escape, escape_into};
-use crate::dashboard::json::{string, text};
+use crate::dashboard::html::{colored, escape, escape_into};
+use crate::dashboard::json::{flag, string, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
-use crate::dashboard::reduce::is_unitless;
+use crate::dashboard::reduce::{is_unitless, reduce};
 use crate::dashboard::scene::{BOX, coordinate, short};
 use crate::dashboard::ticks::{RangeConfig, scale};
 
-use super::paths::{self, Interpolation, Point, SpanNulls};
+use super::paths::{self, Gaps, Interpolation, Point, SpanNulls};
 use super::{DrawContext, Single, no_data, open_boxes, singles, styled, text_class, text_px};
 
 /// In a box lower than this a name and its number stand side by side, CSS pixels.
@@ -28,12 +28,17 @@ const LOWEST_PX: f64 = 30.0;
 /// Width of a character as a share of the font size, on average.
 const CHAR_EM: f64 = 0.58;
 
+/// Height from which a change has room below name and value, CSS pixels.
+const HIGH_PX: f64 = 72.0;
+
 /// What a single value has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
+    /// Its name, below it the value, and its change.
+    All,
     /// Its name and below it the value.
     Both,
-    /// Both beside each other.
+    /// All beside each other.
     Line,
     /// The value alone.
     Value,
@@ -54,6 +59,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
     let room = match height < LOW_PX {
         true if width >= LINE_PX => Room::Line,
         true if height < LOWEST_PX => Room::Value,
+        false if height >= HIGH_PX => Room::All,
         _ => Room::Both,
     };
     if texts.is_empty() {
@@ -160,7 +166,56 @@ fn cell(
     if with_value {
         big_text(&shown.text, &ink, widest, text_px(panel, "valueSize"), out);
     }
+    if let Some(change) = change(panel, single).filter(|_| matches!(room, Room::All | Room::Line)) {
+        let good = text(options, "percentChangeColorMode") != Some("inverted");
+        let color = match text(options, "percentChangeColorMode") {
+            // On a painted ground the colours of good and bad may be the ground's own.
+            _ if is_background => ink,
+            Some("same_as_value") => ink,
+            _ if change == 0.0 => ink,
+            _ => color::resolve(if (change > 0.0) == good { "green" } else { "red" }, context.theme),
+        };
+        let _ = write!(out, "<div class=\"change\">{}</div>", colored(&color, &change_text(change)));
+    }
     let _ = write!(out, "</div><span class=\"sr\">{}: {}</span></div>", escape(&name), escape(&shown.text));
+}
+
+/// By how much of itself a series has changed, where the panel wants that shown.
+fn change(panel: &Panel, single: &Single<'_>) -> Option<f64> {
+    let is_wanted = flag(&panel.options, "showPercentChange") == Some(true)
+        && flag(&panel.options, "reduceOptions.values") != Some(true);
+    let values = single.styled.field.numbers().filter(|_| is_wanted)?;
+    reduce("diffperc", values).filter(|change| change.is_finite())
+}
+
+/// Percent with an arrow, in three digits as Grafana has it.
+fn change_text(percent: f64) -> String {
+    let arrow = if percent < 0.0 { "↓ " } else { "↑ " };
+    let exponent = if percent == 0.0 { 0 } else { percent.abs().log10().floor() as i32 };
+    let unit = 10f64.powi(exponent - 2);
+    // Rounding may leave crumbs behind the digits that count.
+    let rounded = (percent / unit).round() * unit;
+    let decimals = (2 - exponent).clamp(0, 12) as usize;
+    let digits = format!("{rounded:.decimals$}");
+    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    format!("{}{}%", if percent == 0.0 { "" } else { arrow }, grouped(digits))
+}
+
+/// Thousands with commas between.
+fn grouped(digits: &str) -> String {
+    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(w, f)| (w, Some(f)));
+    let start = usize::from(whole.starts_with('-'));
+    let mut out = String::with_capacity(digits.len() + 4);
+    for (i, c) in whole.char_indices() {
+        if i > start && (whole.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    if let Some(fraction) = fraction {
+        let _ = write!(out, ".{fraction}");
+    }
+    out
 }
 
 /// Width of a text in units of its font size.
@@ -206,7 +261,7 @@ pub(super) fn spark(single: &Single<'_>, color: &str, out: &mut String) {
         ((t - first) as f64 / length * BOX, (1.0 - scale.position(v).clamp(0.0, 1.0)) * BOX)
     };
     let (mut line, mut fill) = (String::new(), String::new());
-    for run in paths::runs(times, values, SpanNulls::Always) {
+    for run in paths::runs(times, values, Gaps::bridged(SpanNulls::Always)) {
         let points: Vec<Point> = run.iter().map(|(t, v)| point(*t, *v)).collect();
         let bottom: Vec<Point> = points.iter().map(|p| (p.0, BOX)).collect();
         paths::line(&points, Interpolation::Linear, 'M', &mut line);
@@ -219,4 +274,25 @@ pub(super) fn spark(single: &Single<'_>, color: &str, out: &mut String) {
          stroke-width=\"1\" vector-effect=\"non-scaling-stroke\"/></svg>",
         coordinate(BOX)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_have_three_digits() {
+        for (percent, expected) in [
+            (12.345, "↑ 12.3%"),
+            (-0.123_45, "↓ -0.123%"),
+            (0.0, "0%"),
+            (5.0, "↑ 5%"),
+            (1_234.5, "↑ 1,230%"),
+            (-123_456.0, "↓ -123,000%"),
+            (99.96, "↑ 100%"),
+            (1e9, "↑ 1,000,000,000%"),
+        ] {
+            assert_eq!(change_text(percent), expected, "{percent}");
+        }
+    }
 }

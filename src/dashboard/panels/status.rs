@@ -118,7 +118,7 @@ fn scene(
     let plot_px = (context.width_px - longest * 6.3 - 24.0).max(40.0);
     let mut plot = Plot {
         label: format!("{}: states of {} series.", context.text(&panel.title), fields.len()),
-        left: Some(Axis { ticks: names, label: String::new() }),
+        left: Some(Axis { ticks: names, ..Axis::default() }),
         ..Plot::default()
     };
     for (t, text) in time_ticks(window.from_ms, window.to_ms, plot_px, context.tz) {

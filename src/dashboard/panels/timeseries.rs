@@ -11,18 +11,26 @@ use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
 use crate::dashboard::reduce::reduce;
 use crate::dashboard::scene::{
-    Axis, BOX, Band, Gradient, Mark, Plot, Rule, SeriesMarks, data_number, push_data_number,
+    Axis, BOX, Band, Gradient, Inscription, Mark, Plot, Rule, SeriesMarks, data_number, push_data_number,
 };
 use crate::dashboard::ticks::{RangeConfig, Scale, scale, time_ticks, value_ticks};
 use crate::dashboard::timerange::Window;
 use crate::dashboard::units::Unit;
 
 use super::legend::{Entry, Legend};
-use super::paths::{self, Interpolation, Point, SpanNulls};
+use super::paths::{self, Gaps, Interpolation, Point, SpanNulls};
 use super::{DrawContext, Styled, no_data, styled};
 
 /// Series that are drawn; the legend says how many more there are.
 const DRAWN_MAX: usize = 300;
+/// Values that are written into a plot, the width of one of their characters and their height above a point.
+const VALUES_MAX: usize = 500;
+const VALUE_CHAR_PX: f64 = 7.5;
+const VALUE_ABOVE_PX: f64 = 12.0;
+/// Of the area between two series where the panel names none, as in Grafana.
+const BETWEEN_OPACITY: f64 = 0.35;
+/// Width of a bar as a share of the time between two, likewise.
+const BAR_WIDTH: f64 = 0.6;
 
 /// One series on its way to the plot.
 struct Drawn<'a> {
@@ -42,6 +50,10 @@ struct AxisPlan {
     side: Side,
     config: RangeConfig,
     label: String,
+    /// Colour of its texts, where they have that of its first series.
+    color: Option<String>,
+    /// Colour of a line along it.
+    border: Option<String>,
     unit: Unit,
     percent: bool,
     scale: Scale,
@@ -156,7 +168,20 @@ fn plan_axes(drawn: &mut [Drawn<'_>], context: &DrawContext<'_>) -> Vec<AxisPlan
                     _ => Side::Left,
                 };
                 let unit = if percent { Unit::find("percentunit") } else { s.unit.clone() };
-                axes.push(AxisPlan { key, side, config, label, unit, percent, scale: scale(None, config) });
+                let color = (s.custom_text("axisColorMode", "text") == "series").then(|| d.color.clone());
+                let ink = || color.clone().unwrap_or_else(|| color::resolve("text", context.theme));
+                let border = s.custom_flag("axisBorderShow").then(ink);
+                axes.push(AxisPlan {
+                    key,
+                    side,
+                    config,
+                    label,
+                    color,
+                    border,
+                    unit,
+                    percent,
+                    scale: scale(None, config),
+                });
                 axes.len() - 1
             }
         };
@@ -265,17 +290,47 @@ fn scene(
         if plot.grid.is_empty() {
             plot.grid = ticks.iter().map(|(y, _)| *y).collect();
         }
-        let axis = Axis { ticks, label: plan.label.clone() };
+        let axis = Axis { ticks, label: plan.label.clone(), color: plan.color.clone(), border: plan.border.clone() };
         if side == Side::Left { plot.left = Some(axis) } else { plot.right = Some(axis) }
     }
     super::mark_events(&mut plot, window, context);
     thresholds(&mut plot, drawn, axes, context.theme);
     for d in drawn {
         let axis = &axes[d.axis];
-        let marks = series_marks(d, axis.scale, &x_of, width_px, context, &mut plot.gradients);
+        let marks = series_marks(d, filled_to(d, drawn), axis.scale, &x_of, width_px, context, &mut plot.gradients);
         plot.marks.push(SeriesMarks { series: d.styled.index, marks });
+        if d.styled.settings.custom_flag("showValues") {
+            inscribe(d, axis.scale, &x_of, (width_px, height_px), context, &mut plot.texts);
+        }
     }
     plot
+}
+
+/// Writes values above their points, as far as they do not run into each other.
+fn inscribe(
+    d: &Drawn<'_>,
+    scale: Scale,
+    x_of: &dyn Fn(i64) -> f64,
+    (width_px, height_px): (f64, f64),
+    context: &DrawContext<'_>,
+    texts: &mut Vec<Inscription>,
+) {
+    let mut taken = 0.0;
+    for ((t, drawn), raw) in d.times.iter().zip(&d.values).zip(raw_values(d)) {
+        let (Some(drawn), Some(raw)) = (drawn, raw) else { continue };
+        let (x, y) = (x_of(*t), 1.0 - scale.position(*drawn));
+        let text = d.styled.settings.number_text(raw, &context.look());
+        let half = text.chars().count() as f64 * VALUE_CHAR_PX / width_px.max(1.0) / 2.0;
+        if x - half < taken || x + half > 1.0 || !(0.0..=1.0).contains(&y) {
+            continue;
+        }
+        if texts.len() == VALUES_MAX {
+            return;
+        }
+        taken = x + half;
+        let y = (y - VALUE_ABOVE_PX / height_px.max(1.0)).max(0.0);
+        texts.push(Inscription { x, y, anchor: "middle", text, color: d.color.clone() });
+    }
 }
 
 /// Lines and areas at the thresholds of the first series that asks for them.
@@ -305,16 +360,25 @@ fn thresholds(plot: &mut Plot, drawn: &[Drawn<'_>], axes: &[AxisPlan], theme: Th
     }
 }
 
-fn span_nulls(d: &Drawn<'_>) -> SpanNulls {
-    match d.styled.settings.custom.get("spanNulls") {
+fn gaps(d: &Drawn<'_>) -> Gaps {
+    let custom = &d.styled.settings.custom;
+    let bridged = match custom.get("spanNulls") {
         Some(Value::Bool(true)) => SpanNulls::Always,
         Some(Value::Number(ms)) => SpanNulls::Below(ms.as_f64().unwrap_or(0.0)),
         _ => SpanNulls::Never,
-    }
+    };
+    Gaps { bridged, step_ms_max: custom.get("insertNulls").and_then(Value::as_f64).filter(|ms| *ms > 0.0) }
+}
+
+/// The series down to which `d` is filled.
+fn filled_to<'a, 'b>(d: &Drawn<'_>, all: &'a [Drawn<'b>]) -> Option<&'a Drawn<'b>> {
+    let name = d.styled.settings.custom_text("fillBelowTo", "");
+    if name.is_empty() { None } else { all.iter().find(|other| other.styled.name == name) }
 }
 
 fn series_marks(
     d: &Drawn<'_>,
+    below: Option<&Drawn<'_>>,
     scale: Scale,
     x_of: &dyn Fn(i64) -> f64,
     width_px: f64,
@@ -324,19 +388,24 @@ fn series_marks(
     let s = &d.styled.settings;
     let style = s.custom_text("drawStyle", "line");
     let width = s.custom_number("lineWidth", 1.0).clamp(0.0, 20.0);
-    let opacity = s.custom_number("fillOpacity", 0.0).clamp(0.0, 100.0) / 100.0;
+    let mut opacity = s.custom_number("fillOpacity", 0.0).clamp(0.0, 100.0) / 100.0;
+    if below.is_some() && opacity == 0.0 {
+        opacity = BETWEEN_OPACITY;
+    }
     let how = Interpolation::of(s.custom_text("lineInterpolation", "linear"));
     let point = |t: i64, v: f64| -> Point { (x_of(t) * BOX, (1.0 - scale.position(v)) * BOX) };
     let is_log = scale.log.is_some() && scale.linear.is_none();
     let zero = if is_log { scale.min } else { 0.0_f64.clamp(scale.min, scale.max) };
-    let base_at = |t: i64| match &d.base {
-        Some(base) => d.times.binary_search(&t).ok().map_or(0.0, |k| base[k]),
-        None => zero,
+    let value_at = |d: &Drawn<'_>, t: i64| d.times.binary_search(&t).ok().and_then(|k| d.values[k]);
+    let base_at = |t: i64| match (&d.base, below) {
+        (_, Some(below)) => value_at(below, t).unwrap_or(zero),
+        (Some(base), None) => d.times.binary_search(&t).ok().map_or(0.0, |k| base[k]),
+        (None, None) => zero,
     };
     let gradient = paint(d, scale, opacity, context, gradients);
     let mut out = Vec::new();
     if style == "bars" {
-        let path = bars(d, x_of, &point, &base_at, s.custom_number("barAlignment", 0.0));
+        let path = bars(d, x_of, &point, &base_at, width_px);
         out.push(Mark::Fill {
             d: path.clone(),
             paint: gradient.fill.unwrap_or(d.color.clone()),
@@ -347,7 +416,7 @@ fn series_marks(
         }
         return out;
     }
-    let runs = paths::runs(&d.times, &d.values, span_nulls(d));
+    let runs = paths::runs(&d.times, &d.values, gaps(d));
     let (mut fill, mut line, mut dots) = (String::new(), String::new(), String::new());
     let n_points: usize = runs.iter().map(Vec::len).sum();
     let size = s.custom_number("pointSize", 5.0).clamp(1.0, 40.0);
@@ -360,8 +429,14 @@ fn series_marks(
         let points: Vec<Point> = run.iter().map(|(t, v)| point(*t, *v)).collect();
         if style == "line" && points.len() > 1 {
             if opacity > 0.0 {
-                let bottom: Vec<Point> = run.iter().map(|(t, _)| point(*t, base_at(*t))).collect();
-                paths::area(&points, &bottom, how, &mut fill);
+                // Where the lower one of two series has no value there is nothing between them.
+                for part in run.split(|(t, _)| below.is_some_and(|below| value_at(below, *t).is_none())) {
+                    let top: Vec<Point> = part.iter().map(|(t, v)| point(*t, *v)).collect();
+                    let bottom: Vec<Point> = part.iter().map(|(t, _)| point(*t, base_at(*t))).collect();
+                    if top.len() > 1 {
+                        paths::area(&top, &bottom, how, &mut fill);
+                    }
+                }
             }
             paths::line(&points, how, 'M', &mut line);
         }
@@ -462,13 +537,15 @@ fn bars(
     x_of: &dyn Fn(i64) -> f64,
     point: &dyn Fn(i64, f64) -> Point,
     base_at: &dyn Fn(i64) -> f64,
-    alignment: f64,
+    width_px: f64,
 ) -> String {
+    let settings = &d.styled.settings;
     let gap = d.times.windows(2).map(|w| w[1] - w[0]).min().unwrap_or(60_000);
     let first = d.times.first().copied().unwrap_or(0);
     let slot = (x_of(first + gap) - x_of(first)) * BOX;
-    let width = (slot * 0.6).max(0.5);
-    let shift = alignment.clamp(-1.0, 1.0) * width / 2.0;
+    let widest = settings.custom_number("barMaxWidth", f64::INFINITY).max(1.0) / width_px.max(1.0) * BOX;
+    let width = (slot * settings.custom_number("barWidthFactor", BAR_WIDTH).clamp(0.01, 1.0)).min(widest).max(0.5);
+    let shift = settings.custom_number("barAlignment", 0.0).clamp(-1.0, 1.0) * width / 2.0;
     let mut out = String::new();
     for (t, v) in d.times.iter().zip(&d.values) {
         let Some(v) = v else { continue };

@@ -57,7 +57,8 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
     };
     let (ticks, step) = value_ticks(y, height, y_look.unit.is_binary(), y_look.decimals == Some(0));
     let label = |v: &f64| (1.0 - y.position(*v), y_look.unit.format_tick(*v, step, context.tz));
-    plot.left = Some(Axis { ticks: ticks.iter().map(label).collect(), label: axis_label(&first.y.settings, context) });
+    let named = ticks.iter().map(label).collect();
+    plot.left = Some(Axis { ticks: named, label: axis_label(&first.y.settings, context), ..Axis::default() });
     plot.grid = ticks.iter().map(|v| 1.0 - y.position(*v)).collect();
     let (ticks, step) = value_ticks(x, width / 2.5, x_look.unit.is_binary(), x_look.decimals == Some(0));
     plot.x_ticks = ticks.iter().map(|v| (x.position(*v), x_look.unit.format_tick(*v, step, context.tz))).collect();

@@ -163,7 +163,8 @@ fn draw_plot(e: &Element, area: Area, pen: &Pen<'_>, out: &mut String) {
         if part.has_class("axis-label") {
             let (x, y) = (place.x + 11.0, place.y + place.h / 2.0);
             let _ = write!(out, "<g transform=\"rotate(-90 {} {})\">", short(x), short(y));
-            write_text(&fit(&part.text(), 11.0, place.h), x, y, 11.0, pen.palette.dim, Anchor::Middle, out);
+            let color = part.find("font").and_then(|f| f.attribute("color")).unwrap_or(pen.palette.dim);
+            write_text(&fit(&part.text(), 11.0, place.h), x, y, 11.0, color, Anchor::Middle, out);
             out.push_str("</g>");
         } else {
             svg::write(part, place, &pen.drawing(false), out);
@@ -388,28 +389,41 @@ fn stat(e: &Element, area: Area, pen: &Pen<'_>, out: &mut String) {
     let Some(words) = e.child("words").or(e.child("big").map(|_| e)) else { return };
     let share = if spark.is_some() { 0.68 } else { 1.0 };
     let room = Area { h: area.h * share, ..area }.inset(8.0, 4.0, 8.0, 4.0);
-    let (name, big) = (words.child("name"), words.child("big"));
+    let (name, big, change) = (words.child("name"), words.child("big"), words.child("change"));
+    let ink = |e: &Element| {
+        let color = e.find("font").and_then(|f| f.attribute("color")).unwrap_or(pen.palette.text);
+        color.replace("currentColor", pen.palette.text)
+    };
     if let (true, Some(name), Some(big)) = (words.has_class("line"), name, big) {
         let h = room.h.max(area.h - 2.0).min(26.0);
         let y = area.y + (area.h * share - h) / 2.0;
         let shown = fit(&name.text(), 12.0, room.w * 0.5);
         write_text(&shown, room.x, y + h / 2.0 + 4.0, 12.0, pen.palette.text, Anchor::Start, out);
         let x = room.x + width(&shown, 12.0) + 8.0;
-        svg::write(big, Area { x, y, w: room.x + room.w - x, h }, &pen.drawing(false), out);
+        let beside = change.map_or(0.0, |c| width(&c.text(), 12.0) + 8.0);
+        svg::write(big, Area { x, y, w: room.x + room.w - beside - x, h }, &pen.drawing(false), out);
+        if let Some(change) = change {
+            let end = room.x + room.w;
+            write_text(&change.text(), end, y + h / 2.0 + 4.0, 12.0, &ink(change), Anchor::End, out);
+        }
         return;
     }
     let name_px = name.map_or(0.0, |n| text_px(n).map_or(18.0, |px| px * 1.3));
-    let big_px = big.map_or(0.0, |_| (room.h - name_px).clamp(0.0, big_max(big)));
-    let top = room.y + (room.h - name_px - big_px) / 2.0;
+    let change_px = if change.is_some() { 18.0 } else { 0.0 };
+    let big_px = big.map_or(0.0, |_| (room.h - name_px - change_px).clamp(0.0, big_max(big)));
+    let top = room.y + (room.h - name_px - big_px - change_px) / 2.0;
     if let Some(name) = name {
-        let color = name.find("font").and_then(|f| f.attribute("color")).unwrap_or(pen.palette.text);
-        let color = color.replace("currentColor", pen.palette.text);
+        let color = ink(name);
         let size = text_px(name).unwrap_or(13.0);
         let shown = fit(&name.text(), size, room.w);
         write_text(&shown, room.x + room.w / 2.0, top + 14.0, size, &color, Anchor::Middle, out);
     }
     if let Some(big) = big {
         svg::write(big, Area { y: top + name_px, h: big_px, ..room }, &pen.drawing(false), out);
+    }
+    if let Some(change) = change {
+        let (x, y) = (room.x + room.w / 2.0, top + name_px + big_px + 13.0);
+        write_text(&fit(&change.text(), 13.0, room.w), x, y, 13.0, &ink(change), Anchor::Middle, out);
     }
 }
 
