@@ -91,6 +91,7 @@ mechanisms! {
     Local(LocalSdConfig) "local_sd_configs" "local";
     Marathon(MarathonSdConfig) "marathon_sd_configs" "marathon";
     Msk(MskSdConfig) "msk_sd_configs" "msk";
+    Nerve(ZooKeeperSdConfig) "nerve_sd_configs" "nerve";
     Nomad(NomadSdConfig) "nomad_sd_configs" "nomad";
     OpenStack(OpenStackSdConfig) "openstack_sd_configs" "openstack";
     Outscale(OutscaleSdConfig) "outscale_sd_configs" "outscale";
@@ -98,6 +99,7 @@ mechanisms! {
     PuppetDb(PuppetDbSdConfig) "puppetdb_sd_configs" "puppetdb";
     Rds(RdsSdConfig) "rds_sd_configs" "rds";
     Scaleway(ScalewaySdConfig) "scaleway_sd_configs" "scaleway";
+    Serverset(ZooKeeperSdConfig) "serverset_sd_configs" "serverset";
     Stackit(StackitSdConfig) "stackit_sd_configs" "stackit";
     Triton(TritonSdConfig) "triton_sd_configs" "triton";
     Uyuni(UyuniSdConfig) "uyuni_sd_configs" "uyuni";
@@ -132,11 +134,8 @@ const FILE_REFRESH: Duration = Duration::from_secs(300);
 const FILE_ENDINGS: [&str; 6] = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"];
 
 /// Discoveries of Prometheus that are not built yet.
-pub(crate) const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::because("nerve_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
-    NotBuilt::because("oci_sd_configs", Harmless::Empty, "its signed API is not spoken"),
-    NotBuilt::because("serverset_sd_configs", Harmless::Empty, "ZooKeeper is not spoken"),
-];
+pub(crate) const NOT_BUILT: &[NotBuilt] =
+    &[NotBuilt::because("oci_sd_configs", Harmless::Empty, "its signed API is not spoken")];
 
 /// Reads the discoveries among the fields of a job. Without relabelling a target that looks like a URL is an error,
 /// because nothing can make an address of it.

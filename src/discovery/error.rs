@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::ANSWER_BYTES_MAX;
 use super::provider::TARGETS_MAX;
+use super::zookeeper::{NODES_MAX, SessionError};
 use crate::client::{FetchError, Url, UrlError};
 use crate::credentials::CredentialError;
 
@@ -47,6 +48,18 @@ pub(super) enum SdError {
     /// An answer that goes on for ever.
     #[error("{url}: more than {max} pages")]
     Pages { url: Url, max: usize },
+    /// A session with ZooKeeper ended.
+    #[error("ZooKeeper {server}: {source}")]
+    ZooKeeper { server: String, source: SessionError },
+    /// A path of the configuration is not there.
+    #[error("ZooKeeper {server}: there is no node at {path}")]
+    NoNode { server: String, path: String },
+    /// More nodes than an entry may have.
+    #[error("ZooKeeper {server}: more than the limit of {NODES_MAX} nodes for one entry")]
+    Nodes { server: String },
+    /// A node without children holds something else than a member.
+    #[error("ZooKeeper {server}: {path} is no member: {problem}")]
+    Member { server: String, path: String, problem: String },
     /// A file that the mechanism needs.
     #[error("{op} {}: {reason}", path.display())]
     File { op: &'static str, path: PathBuf, reason: String },

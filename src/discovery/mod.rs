@@ -28,6 +28,7 @@ mod provider;
 mod stackit;
 mod start;
 mod uyuni;
+mod zookeeper;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -23,6 +23,7 @@ use super::ovhcloud::OvhCloud;
 use super::provider::{Publisher, Refresh, poll};
 use super::stackit::Stackit;
 use super::uyuni::Uyuni;
+use super::zookeeper;
 
 /// Starts the mechanism of `config`, which publishes to `out`.
 pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
@@ -34,6 +35,10 @@ pub(super) fn start(config: &Discovery, out: Publisher) -> AbortHandle {
         Discovery::Dns(c) => every(c.refresh_interval, Dns::new(c, NameServers::OfMachine, at), out),
         Discovery::Eureka(c) => every(c.refresh_interval, Eureka::new(c, at), out),
         Discovery::Kubernetes(c) => tokio::spawn(kubernetes::run((**c).clone(), out)).abort_handle(),
+        Discovery::Nerve(c) => tokio::spawn(zookeeper::run(zookeeper::Kind::Nerve, (**c).clone(), out)).abort_handle(),
+        Discovery::Serverset(c) => {
+            tokio::spawn(zookeeper::run(zookeeper::Kind::Serverset, (**c).clone(), out)).abort_handle()
+        }
         Discovery::Nomad(c) => every(c.refresh_interval, Nomad::new(c, at), out),
         Discovery::Azure(c) => every(c.refresh_interval, Azure::new(c, at), out),
         Discovery::Docker(c) => every(c.refresh_interval, Docker::new(c, at), out),

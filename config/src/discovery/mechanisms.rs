@@ -1,5 +1,7 @@
 //! The mechanisms that ask a server for targets: what each is told.
 
+use promontory_model::Duration;
+
 use std::collections::BTreeMap;
 
 use super::settings::{Setting, check_url, choice, require, require_role, settings};
@@ -152,6 +154,34 @@ settings! {
         exporters: Vec<LocalExporter> = Vec::new(),
     } every 30 check |c, fields| {
         require(fields, &[("host", &c.host)]);
+    }
+}
+
+settings! {
+    /// Members of services in ZooKeeper, as Nerve or serversets keep them.
+    ZooKeeperSdConfig {
+        /// Servers, as hosts with or without ports.
+        servers: Vec<String> = Vec::new(),
+        /// Nodes below which members are.
+        paths: Vec<String> = Vec::new(),
+        /// Time after which a session without a word has ended.
+        timeout: Duration = Duration::from_secs(10),
+    } check |c, fields| {
+        for (name, list) in [("servers", &c.servers), ("paths", &c.paths)] {
+            if list.is_empty() {
+                fields.missing(name);
+            }
+        }
+        for item in fields.list("paths") {
+            if item.text().is_some_and(|path| !path.starts_with('/')) {
+                item.rule("a path must begin with /");
+            }
+        }
+        if c.timeout.ms() <= 0
+            && let Some(timeout) = fields.get("timeout")
+        {
+            timeout.rule("timeout must be above 0");
+        }
     }
 }
 

@@ -122,6 +122,12 @@ fn entries_are_shown_with_their_defaults() {
         "ovhcloud_sd_configs: / application_key: a / application_secret: <secret> / consumer_key: <secret> / service: vps / \
          endpoint: ovh-eu / refresh_interval: 1m"
     });
+    check("nerve_sd_configs: [{servers: [z], paths: [/a]}]", {
+        "nerve_sd_configs: / servers: / z / paths: / /a / timeout: 10s"
+    });
+    check("serverset_sd_configs: [{servers: ['z:1'], paths: [/a], timeout: 5s}]", {
+        "serverset_sd_configs: / servers: / z:1 / paths: / /a / timeout: 5s"
+    });
     check("consul_sd_configs: [{tag_separator: ''}]", {
         "consul_sd_configs: / server: localhost:8500 / scheme: http / tag_separator: '' / allow_stale: true / \
          refresh_interval: 30s"
