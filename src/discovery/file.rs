@@ -3,10 +3,15 @@
 //! Change is seen by length and time of modification, because not every file system notifies; every file is also read
 //! at each refresh interval. A file that cannot be read or understood keeps the groups it had; one that is gone has
 //! none.
+//!
+//! Files are read by a thread of their own, which may hang where a file system does: whoever polls waits for it shortly,
+//! and takes what it found at another time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, SystemTime};
 
 use promontory_config::TargetGroup;
 use promontory_config::discovery::{FileSdConfig, load_targets};
@@ -17,19 +22,36 @@ use super::Polled;
 /// Label that names the file of a target.
 const FILE_PATH: &str = "__meta_filepath";
 
+/// Time for which a poll waits for the files. Local ones take less than a millisecond.
+const WAIT: Duration = Duration::from_millis(50);
+/// Looks that are not waited for after one that took longer.
+const UNWAITED: u32 = 60;
+
 /// One `file_sd_configs` entry.
 #[derive(Debug)]
 pub(super) struct FileDiscovery {
-    config: FileSdConfig,
+    config: Arc<FileSdConfig>,
+    seen: Seen,
+    /// A look that has not ended.
+    looking: Option<Receiver<(Seen, Polled)>>,
+    /// How many of the next looks are not waited for.
+    n_unwaited: u32,
+    /// What is wrong besides the files: that they cannot be read in time.
+    problem: Option<String>,
+}
+
+/// What the last look found.
+#[derive(Debug, Clone, Default)]
+struct Seen {
     known: BTreeMap<PathBuf, Known>,
     /// When all files were read last.
     refreshed: Option<Timestamp>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Known {
     stamp: Option<Stamp>,
-    groups: Vec<TargetGroup>,
+    groups: Arc<Vec<TargetGroup>>,
     error: Option<String>,
 }
 
@@ -42,25 +64,78 @@ struct Stamp {
 
 impl FileDiscovery {
     pub(super) fn new(config: FileSdConfig) -> Self {
-        Self { config, known: BTreeMap::new(), refreshed: None }
+        let config = Arc::new(config);
+        Self { config, seen: Seen::default(), looking: None, n_unwaited: 0, problem: None }
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = &TargetGroup> {
-        self.known.values().flat_map(|known| &known.groups)
+        self.seen.known.values().flat_map(|known| known.groups.iter())
     }
 
     pub(super) fn errors(&self) -> impl Iterator<Item = &str> {
-        self.known.values().filter_map(|known| known.error.as_deref())
+        self.seen.known.values().filter_map(|known| known.error.as_deref()).chain(self.problem.as_deref())
     }
 
+    /// Whether all looks that began have ended.
+    pub(super) fn has_looked(&self) -> bool {
+        self.looking.is_none()
+    }
+
+    /// Takes what a look found, and begins the next one.
     pub(super) fn poll(&mut self, now: Timestamp, polled: &mut Polled) {
-        let interval = self.config.refresh_interval;
+        match self.looking.as_ref().map(Receiver::try_recv) {
+            Some(Ok(found)) => self.take(found, polled),
+            Some(Err(TryRecvError::Empty)) => {
+                let file = self.config.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+                self.problem =
+                    Some(format!("files of targets like {file} take long to read; targets stay as they were"));
+                return;
+            }
+            Some(Err(TryRecvError::Disconnected)) | None => {}
+        }
+        let (sender, receiver) = sync_channel(1);
+        let (config, mut seen) = (self.config.clone(), self.seen.clone());
+        let look = move || {
+            let polled = seen.look(&config, now);
+            // Nobody waits any more when the job is gone.
+            let _ = sender.send((seen, polled));
+        };
+        if let Err(error) = std::thread::Builder::new().name("file-discovery".to_owned()).spawn(look) {
+            polled.errors.push(format!("start a thread that reads files of targets: {error}"));
+        }
+        let is_waited = self.n_unwaited == 0;
+        self.n_unwaited = self.n_unwaited.saturating_sub(1);
+        match receiver.recv_timeout(if is_waited { WAIT } else { Duration::ZERO }) {
+            Ok(found) => self.take(found, polled),
+            Err(RecvTimeoutError::Timeout) => {
+                if is_waited {
+                    self.n_unwaited = UNWAITED;
+                }
+                self.looking = Some(receiver);
+            }
+            Err(RecvTimeoutError::Disconnected) => {}
+        }
+    }
+
+    fn take(&mut self, (seen, found): (Seen, Polled), polled: &mut Polled) {
+        self.seen = seen;
+        (self.looking, self.problem) = (None, None);
+        polled.is_changed |= found.is_changed;
+        polled.errors.extend(found.errors);
+    }
+}
+
+impl Seen {
+    /// Reads what has changed, or everything when that is due.
+    fn look(&mut self, config: &FileSdConfig, now: Timestamp) -> Polled {
+        let mut polled = Polled::default();
+        let interval = config.refresh_interval;
         // A clock that was set back makes it due too.
         let is_due = self.refreshed.is_none_or(|at| now < at || now >= at.saturating_add(interval));
         if is_due {
             self.refreshed = Some(now);
         }
-        let paths = self.paths();
+        let paths = paths(config);
         let n_known = self.known.len();
         self.known.retain(|path, _| paths.contains(path));
         polled.is_changed |= self.known.len() != n_known;
@@ -74,8 +149,8 @@ impl FileDiscovery {
             match read_targets(&path) {
                 Ok(groups) => {
                     known.error = None;
-                    polled.is_changed |= known.groups != groups;
-                    known.groups = groups;
+                    polled.is_changed |= *known.groups != groups;
+                    known.groups = Arc::new(groups);
                 }
                 Err(error) => {
                     polled.errors.push(error.clone());
@@ -83,15 +158,16 @@ impl FileDiscovery {
                 }
             }
         }
+        polled
     }
+}
 
-    /// The files that exist now. A path without `*` is listed only while there is a file.
-    fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.config.files.iter().flat_map(|pattern| matching_files(pattern)).collect();
-        paths.sort();
-        paths.dedup();
-        paths
-    }
+/// The files that exist now. A path without `*` is listed only while there is a file.
+fn paths(config: &FileSdConfig) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = config.files.iter().flat_map(|pattern| matching_files(pattern)).collect();
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -140,21 +216,22 @@ fn matches_stars(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use promontory_model::Duration;
-
     use super::*;
 
     fn discovery(folder: &Path, pattern: &str) -> FileDiscovery {
-        FileDiscovery::new(FileSdConfig {
-            files: vec![folder.join(pattern)],
-            refresh_interval: Duration::from_secs(300),
-        })
+        let refresh_interval = promontory_model::Duration::from_secs(300);
+        FileDiscovery::new(FileSdConfig { files: vec![folder.join(pattern)], refresh_interval })
     }
 
     #[track_caller]
     fn check(discovery: &mut FileDiscovery, now_secs: i64, changed: bool, n_errors: usize, expected: &[&str]) {
         let mut polled = Polled::default();
         discovery.poll(Timestamp(now_secs * 1000), &mut polled);
+        // A machine that is busy may take longer than a poll waits.
+        while let Some(looking) = discovery.looking.take() {
+            let found = looking.recv().unwrap();
+            discovery.take(found, &mut polled);
+        }
         let targets: Vec<&str> = discovery.groups().flat_map(|g| &g.targets).map(String::as_str).collect();
         assert_eq!((polled.is_changed, polled.errors.len(), targets.as_slice()), (changed, n_errors, expected));
     }
@@ -183,6 +260,34 @@ mod tests {
         std::fs::remove_file(folder.path().join("b.yml")).unwrap();
         check(&mut discovery, 405, true, 0, &["a:3"]);
         assert_eq!(discovery.errors().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_to_its_end_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe.yml");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let mut discovery = discovery(folder.path(), "*.yml");
+        let mut poll = || {
+            let mut polled = Polled::default();
+            discovery.poll(Timestamp(0), &mut polled);
+            let said: Vec<String> = discovery.errors().map(str::to_owned).collect();
+            (polled.is_changed, discovery.groups().count(), said)
+        };
+        assert_eq!(poll(), (false, 0, Vec::new()));
+        let (_, _, said) = poll();
+        assert!(said[0].ends_with("take long to read; targets stay as they were"), "{said:?}");
+        std::fs::write(&path, "- targets: ['a:1']\n").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "- targets: ['a:2']\n").unwrap();
+        loop {
+            if let (true, n_groups, said) = poll() {
+                assert_eq!((n_groups, said), (1, Vec::new()));
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     #[test]

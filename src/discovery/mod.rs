@@ -113,7 +113,8 @@ impl JobDiscovery {
     /// Whether every source has been asked, with or without success.
     #[must_use]
     pub fn has_settled(&self) -> bool {
-        self.asking.iter().all(|asking| asking.provider.has_answered())
+        self.files.iter().all(FileDiscovery::has_looked)
+            && self.asking.iter().all(|asking| asking.provider.has_answered())
     }
 
     /// What is wrong at present.
