@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use promontory_promql::engine::{Engine, EngineOptions};
@@ -22,7 +22,6 @@ pub mod tsdb;
 
 pub use check::{
     Checked, check_config, check_metrics, check_openmetrics, check_rules, check_service_discovery, check_web_config,
-    write_cardinality,
 };
 
 /// Why a command could not do its work.
@@ -55,6 +54,29 @@ pub enum CommandError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// Bytes of one exposition that a command reads.
+const EXPOSITION_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads the exposition in `file`, or on standard input.
+///
+/// # Errors
+/// When it cannot be read, or is longer than any that is read.
+pub fn read_exposition(file: Option<&Path>) -> io::Result<Vec<u8>> {
+    match file {
+        Some(file) => read_at_most(fs::File::open(file)?, EXPOSITION_BYTES_MAX),
+        None => read_at_most(io::stdin().lock(), EXPOSITION_BYTES_MAX),
+    }
+}
+
+fn read_at_most(source: impl io::Read, max: u64) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    source.take(max + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > max {
+        return Err(io::Error::other(format!("more than the limit of {max} bytes for one exposition")));
+    }
+    Ok(body)
 }
 
 /// Checks dashboards; prints what is not honoured by file and panel, and `N panels: N drawn, N placeholders` last.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use promontory::cli::{CheckCommand, Cli, Command, MetricsArgs, MetricsLint, PushCommand, TestCommand, TsdbCommand};
+use promontory::cli::{CheckCommand, Cli, Command, MetricsArgs, PushCommand, TestCommand, TsdbCommand};
 use promontory::client::TcpConnector;
 use promontory::commands::query::QueryError;
 use promontory::commands::tsdb::TsdbError;
@@ -95,16 +95,11 @@ fn code(all_good: bool) -> ExitCode {
 }
 
 fn check_metrics(args: &MetricsArgs, out: &mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut body = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut body)?;
+    let body = commands::read_exposition(None)?;
     if args.strict {
         return Ok(code(commands::check_openmetrics(&body, out)?));
     }
-    let checked = commands::check_metrics(&body, args.lint == MetricsLint::All, out)?;
-    if args.extended && checked != commands::Checked::Unreadable {
-        commands::write_cardinality(&body, out)?;
-    }
-    Ok(match checked {
+    Ok(match commands::check_metrics(&body, args, out)? {
         commands::Checked::Good => ExitCode::SUCCESS,
         commands::Checked::Odd => ExitCode::from(ODD),
         commands::Checked::Unreadable => ExitCode::FAILURE,

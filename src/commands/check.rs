@@ -14,7 +14,7 @@ mod metrics;
 mod openmetrics;
 
 pub use discovery::check_service_discovery;
-pub use metrics::{Checked, check_metrics, write_cardinality};
+pub use metrics::{Checked, check_metrics};
 pub use openmetrics::check_openmetrics;
 
 /// Checks configuration files, and those that they name; prints all errors of each.

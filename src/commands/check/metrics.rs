@@ -9,6 +9,7 @@ use std::io::{self, Write};
 
 use promontory_model::{METRIC_NAME, MetricType};
 
+use crate::cli::{MetricsArgs, MetricsLint};
 use crate::scrape::exposition::{Format, Item, Metadata, Parser};
 
 /// Units and the base unit that stands for them.
@@ -68,11 +69,12 @@ struct Family {
     labels: BTreeSet<String>,
 }
 
-/// Checks an exposition in Prometheus text and writes a line per problem; those of names only if `is_lint`.
+/// Checks an exposition in Prometheus text and writes a line per problem, those of names if all are wanted; then how many
+/// series each metric has, if that is.
 ///
 /// # Errors
 /// When the report cannot be written.
-pub fn check_metrics(body: &[u8], is_lint: bool, out: &mut dyn Write) -> io::Result<Checked> {
+pub fn check_metrics(body: &[u8], args: &MetricsArgs, out: &mut dyn Write) -> io::Result<Checked> {
     let families = match read(body) {
         Ok(families) => families,
         Err(e) => {
@@ -81,21 +83,21 @@ pub fn check_metrics(body: &[u8], is_lint: bool, out: &mut dyn Write) -> io::Res
         }
     };
     let mut checked = Checked::Good;
-    for (name, family) in families.iter().filter(|_| is_lint) {
+    for (name, family) in families.iter().filter(|_| args.lint == MetricsLint::All) {
         for problem in problems(name, family) {
             writeln!(out, "{name} {problem}")?;
             checked = Checked::Odd;
         }
     }
+    if args.extended {
+        write_cardinality(families, out)?;
+    }
     Ok(checked)
 }
 
-/// Writes how many series each metric of an exposition has, most first, as a table; nothing if it cannot be read.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_cardinality(body: &[u8], out: &mut dyn Write) -> io::Result<()> {
-    let mut families: Vec<_> = read(body).unwrap_or_default().into_iter().filter(|(_, f)| f.n_series > 0).collect();
+/// Writes how many series each metric has, most first, as a table.
+fn write_cardinality(families: BTreeMap<String, Family>, out: &mut dyn Write) -> io::Result<()> {
+    let mut families: Vec<_> = families.into_iter().filter(|(_, f)| f.n_series > 0).collect();
     families.sort_by_key(|(_, family)| Reverse(family.n_series));
     let n_all: usize = families.iter().map(|(_, family)| family.n_series).sum();
     let width = families.iter().map(|(name, _)| name.chars().count()).fold("Metric".len(), usize::max) + 4;
@@ -196,11 +198,18 @@ fn is_camel(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    const ALL: MetricsArgs = MetricsArgs { strict: false, extended: false, lint: MetricsLint::All };
+    const NONE: MetricsArgs = MetricsArgs { lint: MetricsLint::None, ..ALL };
+
+    fn run(body: &str, args: &MetricsArgs) -> (Checked, String) {
+        let mut out = Vec::new();
+        let checked = check_metrics(body.as_bytes(), args, &mut out).unwrap();
+        (checked, String::from_utf8(out).unwrap())
+    }
+
     #[track_caller]
     fn check(body: &str, checked: Checked, expected: &str) {
-        let mut out = Vec::new();
-        assert_eq!(check_metrics(body.as_bytes(), true, &mut out).unwrap(), checked);
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(run(body, &ALL), (checked, expected.to_owned()));
     }
 
     #[test]
@@ -226,9 +235,7 @@ mod tests {
 
     #[test]
     fn names_are_left_alone_where_nobody_asked() {
-        let mut out = Vec::new();
-        assert_eq!(check_metrics(b"aB 1\n", false, &mut out).unwrap(), Checked::Good);
-        assert_eq!(out, b"");
+        assert_eq!(run("aB 1\n", &NONE), (Checked::Good, String::new()));
     }
 
     #[test]
@@ -239,16 +246,15 @@ mod tests {
                         h          4              66.67%\n\
                         a_total    2              33.33%\n\
                         Total      6              100%\n";
-        let mut out = Vec::new();
-        write_cardinality(body.as_bytes(), &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(run(body, &MetricsArgs { extended: true, ..NONE }), (Checked::Good, expected.to_owned()));
     }
 
     #[test]
     fn what_cannot_be_read_says_where() {
-        let mut out = Vec::new();
-        assert_eq!(check_metrics(b"a 1\na b\n", false, &mut out).unwrap(), Checked::Unreadable);
-        assert!(String::from_utf8(out).unwrap().starts_with("error while linting: "));
-        assert_eq!(check_metrics(b"a 1\na 2\n", true, &mut Vec::new()).unwrap(), Checked::Unreadable);
+        for (body, args) in [("a 1\na b\n", &NONE), ("a 1\na 2\n", &MetricsArgs { extended: true, ..ALL })] {
+            let (checked, said) = run(body, args);
+            assert_eq!(checked, Checked::Unreadable);
+            assert!(said.starts_with("error while linting: ") && said.lines().count() == 1, "{said}");
+        }
     }
 }

@@ -119,14 +119,18 @@ impl State {
             let names = self.nodes.keys().filter(|known| parent(known) == path);
             let names: Vec<&str> = names.map(|known| &known[path.len() + 1..]).collect();
             body.i32(names.len() as i32);
-            names.iter().for_each(|name| drop(body.buffer(name.as_bytes())));
+            for name in names {
+                body.buffer(name.as_bytes());
+            }
         } else if kind == 3 || node.is_some() {
             watcher.data.insert(path.to_owned());
             if kind == 4 {
                 body.buffer(node.unwrap());
             }
             // A stat, of which nothing is read.
-            (0..17).for_each(|_| drop(body.i32(0)));
+            for _ in 0..17 {
+                body.i32(0);
+            }
         }
         (if node.is_some() { 0 } else { -101 }, body.end()[4..].to_vec())
     }
