@@ -245,6 +245,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_has_no_end_is_read_to_the_limit() {
+        assert_eq!(read_at_most(&b"a 1\n"[..], 4).unwrap(), b"a 1\n");
+        let error = read_at_most(io::repeat(b'#'), 9).unwrap_err();
+        assert_eq!(error.to_string(), "more than the limit of 9 bytes for one exposition");
+    }
+
+    #[test]
     fn floors_are_read_per_evaluator_and_hold() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("a.test");

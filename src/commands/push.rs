@@ -1,7 +1,8 @@
 //! `promontory push …`: samples from files or standard input to any server that takes remote write.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
 use promontory_config::remote::WriteMessage;
 use promontory_model::labels::is_legacy_label_name;
@@ -11,11 +12,13 @@ use promontory_storage::clock::{Clock as _, SystemClock};
 use super::plural;
 use super::query::{QueryError, Server};
 use crate::cli::{PushArgs, PushMessage};
+use crate::ingest::exposition::{self, Encoding, Value};
 use crate::remote::write_call;
-use crate::scrape::exposition::{Format, Item, Metadata, ParseError, Parser};
 
 /// Samples of one request.
 const REQUEST_SAMPLES: usize = 2_000;
+/// Samples of one file; they take some hundred bytes each.
+const FILE_SAMPLES_MAX: usize = 5_000_000;
 
 /// Why samples were not sent.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +32,12 @@ pub enum PushError {
         source: io::Error,
     },
     /// It is no exposition.
-    #[error("{what}: {source}")]
+    #[error("{what}: {problem}")]
     Parse {
         /// File.
         what: String,
         /// What is wrong, and where.
-        source: ParseError,
+        problem: String,
     },
     /// A label of the command line is none.
     #[error("--label {0:?}: write NAME=VALUE, with a name of letters, digits and `_`")]
@@ -82,14 +85,10 @@ pub fn run(args: &PushArgs, out: &mut dyn Write) -> Result<(), PushError> {
     let sources: Vec<_> = args.files.iter().map(Some).chain(args.files.is_empty().then_some(None)).collect();
     for file in sources {
         let what = file.map_or_else(|| "standard input".to_owned(), |file| file.display().to_string());
-        let mut body = Vec::new();
-        let result = match file {
-            Some(file) => std::fs::read(file).map(|bytes| body = bytes),
-            None => io::stdin().lock().read_to_end(&mut body).map(|_| ()),
-        };
-        result.map_err(|source| PushError::Read { what: what.clone(), source })?;
+        let body = super::read_exposition(file.map(PathBuf::as_path));
+        let body = body.map_err(|source| PushError::Read { what: what.clone(), source })?;
         let now_ms = SystemClock::new().now().ms();
-        let page = read(&body, &labels, now_ms).map_err(|source| PushError::Parse { what: what.clone(), source })?;
+        let page = read(&body, &labels, now_ms).map_err(|problem| PushError::Parse { what: what.clone(), problem })?;
         let n_all = page.samples.len();
         for (i, part) in page.samples.chunks(REQUEST_SAMPLES).enumerate() {
             let call = write_call(server.url.with(&args.path, &[]), message, part, &page.families);
@@ -111,31 +110,21 @@ fn label(text: &str) -> Result<(String, String), PushError> {
     }
 }
 
-/// Reads Prometheus text, whose last line need not end.
-fn read(body: &[u8], labels: &[(String, String)], now_ms: i64) -> Result<Page, ParseError> {
-    let ended = if body.ends_with(b"\n") { body.to_owned() } else { [body, b"\n"].concat() };
-    let mut parser = Parser::new(&ended, Format::Text);
+/// Reads Prometheus text.
+fn read(body: &[u8], labels: &[(String, String)], now_ms: i64) -> Result<Page, String> {
     let mut page = Page::default();
-    loop {
-        match parser.next_item()? {
-            Item::End => break,
-            Item::Metadata { family, text, .. } => {
-                let about = page.families.entry(family).or_insert_with(|| vec![MetricMetadata::default()]);
-                match text {
-                    Metadata::Type(kind) => about[0].kind = kind,
-                    Metadata::Help(help) => about[0].help = help,
-                    Metadata::Unit(unit) => about[0].unit = unit,
-                }
+    for (name, family) in exposition::read(body, Encoding::Text, FILE_SAMPLES_MAX)? {
+        if family.metadata != MetricMetadata::default() {
+            page.families.insert(name, vec![family.metadata]);
+        }
+        for sample in family.samples {
+            let mut all = LabelsBuilder::new();
+            for (name, value) in labels.iter().chain(&sample.labels) {
+                all.set(name, value);
             }
-            Item::Sample { tail, .. } => {
-                let mut all = LabelsBuilder::new();
-                labels.iter().for_each(|(name, value)| {
-                    all.set(name, value);
-                });
-                parser.labels().iter().for_each(|(name, value)| {
-                    all.set(name, value);
-                });
-                page.samples.push((all.build(), tail.timestamp_ms.unwrap_or(now_ms), tail.value));
+            // Text has no native histograms.
+            if let Value::Float(value) = sample.value {
+                page.samples.push((all.build(), sample.timestamp_ms.unwrap_or(now_ms), value));
             }
         }
     }

@@ -15,7 +15,7 @@ const SUFFIXES: [&str; 7] = ["_total", "_bucket", "_sum", "_count", "_created", 
 
 /// How an exposition is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Text,
     OpenMetrics,
     Protobuf,
@@ -35,32 +35,32 @@ impl Encoding {
 
 /// What a metric is worth.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Float(f64),
     Histogram(HistogramSample),
 }
 
 /// A line of an exposition.
 #[derive(Debug, Clone)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// The metric's name among them.
-    pub(super) labels: Vec<(String, String)>,
-    pub(super) value: Value,
-    pub(super) timestamp_ms: Option<i64>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) value: Value,
+    pub(crate) timestamp_ms: Option<i64>,
 }
 
 /// Metrics that share type and help.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Family {
-    pub(super) metadata: MetricMetadata,
-    pub(super) samples: Vec<Sample>,
+pub(crate) struct Family {
+    pub(crate) metadata: MetricMetadata,
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// Reads all of `body`; at most `samples_max` samples.
 ///
 /// # Errors
 /// What is wrong with it, for the person who sent it.
-pub(super) fn read(body: &[u8], encoding: Encoding, samples_max: usize) -> Result<BTreeMap<String, Family>, String> {
+pub(crate) fn read(body: &[u8], encoding: Encoding, samples_max: usize) -> Result<BTreeMap<String, Family>, String> {
     let mut assembled = Assembled::default();
     let (lines, format) = match encoding {
         Encoding::Text => (body, Format::Text),

@@ -5,7 +5,7 @@
 //! what is on the wire; nothing of targets, queries or pages.
 
 mod body;
-mod exposition;
+pub(crate) mod exposition;
 pub mod fuzz;
 mod history;
 mod import;
