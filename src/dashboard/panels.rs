@@ -305,12 +305,12 @@ pub(crate) struct Single<'a> {
     pub(crate) calc: String,
 }
 
-/// How many boxes stand side by side when `n` fill a space, so that they are as large as can be. `ratio` is width to
-/// height of a box that is just right.
-pub(super) fn boxes_per_row(n: usize, width_px: f64, height_px: f64, ratio: f64) -> usize {
+/// How many boxes stand side by side when `n` fill a space so that the squares in them are as large as can be, as in
+/// Grafana.
+fn boxes_per_row(n: usize, width_px: f64, height_px: f64) -> usize {
     let size = |columns: usize| {
         let rows = n.div_ceil(columns) as f64;
-        (width_px / columns as f64).min(height_px / rows * ratio)
+        (width_px / columns as f64).min(height_px / rows)
     };
     let best = (1..=n.clamp(1, BOXES_MAX)).max_by(|a, b| size(*a).total_cmp(&size(*b)).then(b.cmp(a)));
     best.unwrap_or(1)
@@ -336,14 +336,13 @@ pub(super) fn open_boxes(
     panel: &Panel,
     n: usize,
     class: &str,
-    ratio: f64,
     context: &DrawContext<'_>,
     out: &mut String,
 ) -> (f64, f64) {
     let columns = match json::text(&panel.options, "orientation").unwrap_or("auto") {
         "horizontal" => 1,
         "vertical" => n.clamp(1, BOXES_MAX),
-        _ => boxes_per_row(n, context.width_px, context.height_px, ratio),
+        _ => boxes_per_row(n, context.width_px, context.height_px),
     };
     out.push_str(&format!("<div class=\"stats {class} c{columns}\">"));
     let share = |whole: f64, n: usize| (whole - BOX_GAP_PX * (n - 1) as f64).max(1.0) / n as f64;

@@ -32,7 +32,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         no_data(panel, out);
         return;
     }
-    let (width, height) = open_boxes(panel, values.len(), "gauges", 1.2, context, out);
+    let (width, height) = open_boxes(panel, values.len(), "gauges", context, out);
     let many = values.len() > 1;
     // How large a unit of the drawing is on the page.
     let scale = (width / VIEW.0).min(height / VIEW.1).max(0.05);

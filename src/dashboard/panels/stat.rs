@@ -53,7 +53,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         return;
     }
     let n = if texts.is_empty() { values.len() } else { texts.len() };
-    let (width, height) = open_boxes(panel, n, "", 2.2, context, out);
+    let (width, height) = open_boxes(panel, n, "", context, out);
     // A graph below them takes a third of the room.
     let height = if has_spark(panel) { height * 0.68 } else { height };
     let room = match height < LOW_PX {
