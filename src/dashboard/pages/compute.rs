@@ -10,8 +10,10 @@ use crate::dashboard::interpolate::{Binding, Context, interpolate};
 use crate::dashboard::model::AnnotationDef;
 use crate::dashboard::panels::{DrawContext, draw, needs_data};
 use crate::dashboard::params::Params;
+use crate::dashboard::parts::Events;
 use crate::dashboard::query::{PanelData, QueryContext, run};
 use crate::dashboard::repeat::Copy;
+use crate::dashboard::state::WorkError;
 
 use super::dashlist;
 use super::request::Request;
@@ -36,41 +38,61 @@ pub(super) fn body_size(request: &Request, copy: &Copy, is_alone: bool) -> (f64,
     (given("w").unwrap_or(w - 18.0), given("h").unwrap_or(h - head))
 }
 
-/// Queries and draws one panel. Blocks.
-pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &Cancel) -> PanelInner {
-    let panel = &copy.panel;
-    let (width_px, height_px) = body_size(request, copy, is_alone);
-    let context = QueryContext {
+fn query_context<'a>(
+    request: &'a Request,
+    scoped: &'a [(String, Binding)],
+    width_px: f64,
+    cancel: &'a Cancel,
+) -> QueryContext<'a> {
+    QueryContext {
         source: request.state.source.as_ref(),
         variables: &request.variables,
-        scoped: &copy.scoped,
+        scoped,
         window: &request.window,
         tz: &request.tz,
         now_ms: request.now_ms,
         width_px: width_px as i64,
         scrape_interval_ms: request.state.settings.scrape_interval_ms(),
         cancel,
+    }
+}
+
+/// Whether panels of this type show what happened.
+fn shows_events(kind: &str) -> bool {
+    matches!(kind, "timeseries" | "state-timeline" | "status-history" | "heatmap")
+}
+
+/// The events of the page, which its panels share.
+async fn events(request: &Arc<Request>, cancel: &Cancel) -> Result<Arc<Events>, WorkError> {
+    let ask = {
+        let (request, cancel) = (request.clone(), cancel.clone());
+        move || {
+            let defs: Vec<&AnnotationDef> =
+                request.dashboard().annotations.iter().filter(|d| request.shows(d)).collect();
+            let mut failed = Vec::new();
+            // Events belong to the page, so a panel's own variables have no part in them.
+            let mut all = annotations::run(&defs, &query_context(&request, &[], request.page_px, &cancel), &mut failed);
+            all.extend(request.notes());
+            Events { all, failed }
+        }
     };
+    request.found.events(cancel, request.state.run(ask)).await
+}
+
+/// Queries and draws one panel. Blocks.
+fn compute(request: &Request, copy: &Copy, is_alone: bool, events: &Events, cancel: &Cancel) -> PanelInner {
+    let panel = &copy.panel;
+    let (width_px, height_px) = body_size(request, copy, is_alone);
+    let context = query_context(request, &copy.scoped, width_px, cancel);
     let mut data = match needs_data(&panel.kind) && panel.foreign_source.is_none() {
         true => run(panel, &context),
         false => PanelData::default(),
     };
     let lookup = |name: &str| request.lookup(&copy.scoped, name);
-    let found = match panel.kind.as_str() {
-        "timeseries" | "state-timeline" | "status-history" | "heatmap" => request.found.events(|| {
-            let defs: Vec<&AnnotationDef> =
-                request.dashboard().annotations.iter().filter(|d| request.shows(d)).collect();
-            let mut failed = Vec::new();
-            // Events belong to the page, so a panel's own variables have no part in them.
-            let context = QueryContext { scoped: &[], ..context };
-            let mut events = annotations::run(&defs, &context, &mut failed);
-            events.extend(request.notes());
-            (events, failed)
-        }),
-        _ => Arc::default(),
-    };
-    let (events, failed) = &*found;
-    data.notices.extend(failed.iter().cloned());
+    // Among others the page says once what failed.
+    if is_alone {
+        data.notices.extend(events.failed.iter().cloned());
+    }
     crate::dashboard::transform::apply(panel, &mut data, &|text| interpolate(text, Context::Text, &lookup));
     let key = format!("p{}", copy.key.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     let path = format!("/d/{}/{}", request.dashboard().uid, request.dashboard().slug());
@@ -83,7 +105,7 @@ pub(super) fn compute(request: &Request, copy: &Copy, is_alone: bool, cancel: &C
         lookup: &lookup,
         key: &key,
         panel: panel.id,
-        events,
+        events: &events.all,
         page: Some((&path, &request.params)),
     };
     let window = data.window.clone().unwrap_or_else(|| request.window.clone());
@@ -149,8 +171,12 @@ pub(super) async fn compute_all(
         let (request, cancel) = (request.clone(), cancel.clone());
         let title = copy.panel.title.clone();
         let task = tokio::spawn(async move {
+            let events = match shows_events(&copy.panel.kind) {
+                true => events(&request, &cancel).await?,
+                false => Arc::default(),
+            };
             let state = request.state.clone();
-            state.run(move || compute(&request, &copy, is_alone, &cancel)).await
+            state.run(move || compute(&request, &copy, is_alone, &events, &cancel)).await
         });
         tasks.push((title, task));
     }

@@ -179,6 +179,8 @@ struct SnapshotPage {
     style: &'static str,
     script: &'static str,
     dash: DashAttributes,
+    /// What of the page failed.
+    notices: Vec<String>,
     sections: Vec<SectionView>,
 }
 
@@ -215,6 +217,7 @@ pub(super) async fn snapshot(
         style: assets::style(),
         script,
         dash: DashAttributes::of(&request).detached(),
+        notices: request.found.failed_events(),
         sections: views,
     };
     let mut response = crate::ui::page(StatusCode::OK, &view);

@@ -13,9 +13,9 @@ use crate::dashboard::color::Theme;
 use crate::dashboard::interpolate::{Binding, Context, interpolate, query_params};
 use crate::dashboard::model::{AnnotationDef, Dashboard};
 use crate::dashboard::params::Params;
-use crate::dashboard::parts::{Found, Key};
+use crate::dashboard::parts::{Extent, Found, Key};
 use crate::dashboard::provider::{Catalog, Entry};
-use crate::dashboard::state::{Dashboards, Inner};
+use crate::dashboard::state::{Dashboards, Inner, WorkError};
 use crate::dashboard::store::{Note, NoteFilter};
 use crate::dashboard::timerange::Window;
 use crate::dashboard::variables::{Variables, resolve, window_binding};
@@ -134,14 +134,6 @@ impl Request {
     }
 }
 
-/// How much of a page is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Whole,
-    /// One panel of a page that was asked for before.
-    Part,
-}
-
 /// Finds the dashboard and resolves its variables. Returns the not-found page otherwise.
 pub(super) async fn understand(
     state: &Dashboards,
@@ -200,51 +192,48 @@ async fn understood(
 ) -> Result<Option<Request>, Response> {
     let inner = state.0.clone();
     let now_ms = inner.now_ms();
-    let params = Params::new(pairs);
+    let params = Arc::new(Params::new(pairs));
     let theme_choice = ThemeChoice::choose(params.get("theme"), headers);
     let theme = if theme_choice.is_light(headers) { Theme::Light } else { Theme::Dark };
-    let (headers, cancel) = (headers.clone(), cancel.clone());
-    let work = {
+    let entry = {
         let inner = inner.clone();
-        move || {
-            let entry = find(&inner.settings.catalog(now_ms))?;
-            let d = entry.dashboard.clone();
-            let (tz, tz_name, tz_is_browsers) = zone(params.get("timezone"), &d.timezone, &headers);
-            let from = params.get("from").unwrap_or(&d.from);
-            let to = params.get("to").unwrap_or(&d.to);
-            let window = Window::new(from, to, now_ms, &tz);
-            let find = || resolve(&d.variables, &|name| params.variable(name), &window, inner.source.as_ref(), &cancel);
-            let key = Key::new(from, to, &tz_name, &params);
-            let now_ns = inner.clock.monotonic_ns();
-            let found = match extent {
-                Extent::Whole => inner.pages.whole(&d, key, now_ns, find),
-                Extent::Part => inner.pages.part(&d, key, now_ns, find),
-            };
-            let hidden = params.all("hide").into_iter().collect();
-            let state = inner.clone();
-            Some(Request {
-                state,
-                entry,
-                params,
-                window,
-                tz,
-                tz_name,
-                tz_is_browsers,
-                theme,
-                theme_choice,
-                variables: found.variables.clone(),
-                found,
-                now_ms,
-                hidden,
-                page_px: PAGE_PX,
-                body_px: None,
-            })
-        }
+        move || find(&inner.settings.catalog(now_ms))
     };
-    match inner.run(work).await {
-        Ok(request) => Ok(request),
-        Err(e) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response()),
-    }
+    let Some(entry) = inner.run(entry).await.map_err(lost)? else { return Ok(None) };
+    let d = entry.dashboard.clone();
+    let (tz, tz_name, tz_is_browsers) = zone(params.get("timezone"), &d.timezone, headers);
+    let from = params.get("from").unwrap_or(&d.from);
+    let to = params.get("to").unwrap_or(&d.to);
+    let window = Window::new(from, to, now_ms, &tz);
+    let key = Key::new(from, to, &tz_name, &params);
+    let resolved = {
+        let (inner, d, params, window) = (inner.clone(), d.clone(), params.clone(), window.clone());
+        let cancel = cancel.clone();
+        move || resolve(&d.variables, &|name| params.variable(name), &window, inner.source.as_ref(), &cancel)
+    };
+    let now_ns = inner.clock.monotonic_ns();
+    let found = inner.pages.found(extent, (&d, key), now_ns, cancel, inner.run(resolved)).await.map_err(lost)?;
+    Ok(Some(Request {
+        state: inner,
+        entry,
+        hidden: params.all("hide").into_iter().collect(),
+        params: Arc::unwrap_or_clone(params),
+        window,
+        tz,
+        tz_name,
+        tz_is_browsers,
+        theme,
+        theme_choice,
+        variables: found.variables.clone(),
+        found,
+        now_ms,
+        page_px: PAGE_PX,
+        body_px: None,
+    }))
+}
+
+fn lost(e: WorkError) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response()
 }
 
 pub(super) fn not_found(uid: &str, theme: ThemeChoice) -> Response {

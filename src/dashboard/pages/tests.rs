@@ -223,6 +223,27 @@ fn requests_get_what_they_ask_for() {
 }
 
 #[test]
+fn events_that_fail_are_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"{"uid": "e", "title": "E",
+        "annotations": {"list": [{"name": "deploys", "enable": true, "expr": "rate(", "datasource": {"type": "prometheus"}}]},
+        "panels": [{"id": 1, "title": "A", "targets": [{"expr": "up"}]}, {"id": 2, "title": "B", "targets": [{"expr": "up"}]}]}"#;
+    std::fs::write(dir.path().join("e.json"), text).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    let told = |uri: &str| get(&router, uri).1.matches("<p>annotation ").count();
+    for (uri, expected) in [
+        ("/d/e/e", 1),
+        ("/d/e/e?viewPanel=1", 1),
+        ("/d/e/panel/1", 0),
+        ("/d-solo/e?panelId=1", 1),
+        ("/dashboard/snapshot/e", 1),
+        ("/d/e/e?annotation.deploys=off", 0),
+    ] {
+        assert_eq!(told(uri), expected, "{uri}");
+    }
+}
+
+#[test]
 fn bars_by_category_and_calculated_cells_are_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let json = r#"{"uid": "k", "title": "K", "panels": [

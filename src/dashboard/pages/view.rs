@@ -127,6 +127,8 @@ pub(crate) struct DashboardPage {
     menus: Vec<(String, Vec<LinkText>)>,
     /// Switches of annotations.
     annotations: Vec<Choice>,
+    /// What of the page failed, where no panel says so.
+    notices: Vec<String>,
     sections: Vec<SectionView>,
     /// What the dashboard shows nothing without, where there is none.
     missing: Option<Needs>,
@@ -293,6 +295,7 @@ impl DashboardPage {
             zone: request.tz_name.clone(),
             from: input(&request.window.from, request.window.from_ms),
             to: input(&request.window.to, request.window.to_ms),
+            notices: if alone.is_none() { request.found.failed_events() } else { Vec::new() },
             back_url: alone.map(|_| format!("{path}{}", params.without(&["viewPanel"]).query())).unwrap_or_default(),
             shell,
             dash,
