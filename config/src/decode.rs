@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use promontory_model::{Duration, Regex};
 
 use crate::error::{Problem, nearest};
-use crate::yaml::{Kind, Node, NodeId, Resolved, Scalar};
+use crate::yaml::{self, Kind, Node, NodeId, Resolved, Scalar};
 
 /// Errors reported of one file.
 const PROBLEMS_MAX: usize = 100;
@@ -28,6 +28,8 @@ pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Collects problems while one file is decoded.
 pub(crate) struct Decoder<'a> {
     found: RefCell<Vec<Found>>,
+    /// Words that are wrong only if they are quoted.
+    if_quoted: RefCell<Vec<(String, Found)>>,
     warnings: RefCell<Vec<String>>,
     base_dir: &'a Path,
     env: Env<'a>,
@@ -36,7 +38,7 @@ pub(crate) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// For a file in `base_dir`.
     pub(crate) fn new(base_dir: &'a Path, env: Env<'a>) -> Self {
-        Self { found: RefCell::default(), warnings: RefCell::default(), base_dir, env }
+        Self { found: RefCell::default(), if_quoted: RefCell::default(), warnings: RefCell::default(), base_dir, env }
     }
 
     /// The field that is the whole document.
@@ -44,9 +46,14 @@ impl<'a> Decoder<'a> {
         Field { decoder: self, node, path: String::new() }
     }
 
-    /// What is wrong, and what is only strange.
-    pub(crate) fn into_problems(self) -> (Vec<Found>, Vec<String>) {
-        (self.found.into_inner(), self.warnings.into_inner())
+    /// What is wrong with a file of this `text`, and what is only strange.
+    pub(crate) fn into_problems(self, text: &str) -> (Vec<Found>, Vec<String>) {
+        let mut found = self.found.into_inner();
+        let words = self.if_quoted.into_inner().into_iter();
+        // To find a place takes as long as to read the text, so few are looked at.
+        let possible = words.filter(|(word, _)| is_somewhere_quoted(text, word)).take(PROBLEMS_MAX);
+        found.extend(possible.map(|(_, found)| found).filter(|found| yaml::is_quoted(text, found.id)));
+        (found, self.warnings.into_inner())
     }
 
     /// How many problems were noted.
@@ -75,6 +82,10 @@ impl<'a> Decoder<'a> {
             found.push(Found { id, field, problem });
         }
     }
+}
+
+fn is_somewhere_quoted(text: &str, word: &str) -> bool {
+    text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'"))
 }
 
 /// One value with its path.
@@ -124,15 +135,20 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// `true`, `false`, and the other words of YAML 1.1 that Go's library takes.
+    /// `true`, `false`, and the other words of YAML 1.1 that Go's library takes where they are not quoted.
     pub(crate) fn bool(&self) -> Option<bool> {
-        let scalar = self.scalar("true or false")?;
-        match (scalar.resolved, scalar.text.as_str()) {
-            (Resolved::Bool(b), _) => Some(b),
-            (_, "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON") => Some(true),
-            (_, "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF") => Some(false),
-            _ => self.wrong("true or false"),
-        }
+        let expected = "true or false";
+        let scalar = self.scalar(expected)?;
+        let word = match (scalar.resolved, scalar.text.as_str()) {
+            (Resolved::Bool(b), _) => return Some(b),
+            (_, "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON") => true,
+            (_, "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF") => false,
+            _ => return self.wrong(expected),
+        };
+        let problem = Problem::WrongType { expected, found: self.node.describe() };
+        let found = Found { id: self.node.id, field: self.path.clone(), problem };
+        self.decoder.if_quoted.borrow_mut().push((scalar.text.clone(), found));
+        Some(word)
     }
 
     /// A whole number of at least 0, with the notations that Go's library takes.

@@ -263,7 +263,7 @@ fn read_with(
     }
     let n_before = decoder.n_problems();
     read(&decoder, &document.root);
-    let (mut found, warnings) = decoder.into_problems();
+    let (mut found, warnings) = decoder.into_problems(text);
     if found.is_empty() {
         return Ok(warnings);
     }

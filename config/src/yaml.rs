@@ -122,6 +122,13 @@ pub(crate) fn locate(text: &str, id: NodeId) -> Option<Position> {
     stop.err().and_then(|e| position(&e))
 }
 
+/// Whether the scalar `id` of `text` stands in quotes, which the library does not tell.
+pub(crate) fn is_quoted(text: &str, id: NodeId) -> bool {
+    let Some(Position { line, column }) = locate(text, id) else { return false };
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    matches!(line.chars().nth(column.saturating_sub(1)), Some('"' | '\''))
+}
+
 fn position(e: &serde_yaml::Error) -> Option<Position> {
     e.location().map(|l| Position { line: l.line(), column: l.column() })
 }

@@ -1,5 +1,7 @@
 //! `stackit_sd_configs`: servers of STACKIT, asked with a token that the key of a service's account is good for.
 
+use std::path::PathBuf;
+
 use promontory_config::TargetGroup;
 use promontory_config::discovery::StackitSdConfig;
 use promontory_config::http_client::oauth2::{Grant, JwtBearer, OAuth2, SignatureAlgorithm};
@@ -12,6 +14,9 @@ use super::meta::{Meta, items, join, text_at};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, OAuth2Tokens};
 use crate::credentials::CredentialError;
+
+/// What a file of credentials holds.
+const FILE: &str = "credentials_file_path is JSON with STACKIT_SERVICE_ACCOUNT_KEY_PATH and STACKIT_PRIVATE_KEY_PATH";
 
 /// One `stackit_sd_configs` entry.
 #[derive(Debug)]
@@ -32,15 +37,24 @@ impl Stackit {
     /// Tokens for the key of the account; `None` if there is no key, and requests are authorised in another way.
     fn tokens(&self) -> Result<Option<OAuth2Tokens>, SdError> {
         let c = &self.config;
-        let account = secret(c.service_account_key.as_ref(), c.service_account_key_path.as_deref())?;
-        let Some(account) = account else { return Ok(None) };
         let remedy = "service_account_key is what STACKIT gives when the key is made";
+        let file = secret(None, c.credentials_file_path.as_deref())?;
+        let file: Value = serde_json::from_str(file.as_deref().unwrap_or("null"))
+            .map_err(|_| SdError::Missing { what: "file of credentials is no JSON", remedy: FILE })?;
+        // What the configuration says holds before the file.
+        let path = |own: &Option<PathBuf>, name: &str| own.clone().or_else(|| Some(file[name].as_str()?.into()));
+        let account_path = path(&c.service_account_key_path, "STACKIT_SERVICE_ACCOUNT_KEY_PATH");
+        let key_path = path(&c.private_key_path, "STACKIT_PRIVATE_KEY_PATH");
+        let Some(account) = secret(c.service_account_key.as_ref(), account_path.as_deref())? else {
+            let missing = SdError::Missing { what: "file of credentials without a key of the account", remedy: FILE };
+            return if c.credentials_file_path.is_none() { Ok(None) } else { Err(missing) };
+        };
         let account: Value = serde_json::from_str(&account)
             .map_err(|_| SdError::Missing { what: "key of the account is no JSON", remedy })?;
         let text = |name: &str| text_at(&account["credentials"], name);
-        let key = match (&c.private_key, &c.private_key_path) {
+        let key = match (&c.private_key, key_path) {
             (Some(key), _) => Source::Inline(key.clone()),
-            (None, Some(path)) => Source::File(path.clone()),
+            (None, Some(path)) => Source::File(path),
             (None, None) => Source::Inline(Secret::new(text("/privateKey"))),
         };
         if text("/iss").is_empty() || text("/kid").is_empty() {
@@ -176,6 +190,25 @@ mod tests {
         std::fs::write(&file, key.to_string()).unwrap();
         lab.secs(30).await;
         assert_eq!((lab.shown().len(), lab.job.errors()), (1, Vec::new()));
+
+        // The same by a file that says where the key is.
+        let beside = dir.path().join("credentials.json");
+        let (own, other) = (file.display().to_string(), beside.display().to_string());
+        let mut other = Lab::over(
+            &config.replace("service_account_key_path", "credentials_file_path").replace(&own, &other),
+            lab.network.clone(),
+            lab.network.clone(),
+        );
+        for (text, said) in
+            [("x", "file of credentials is no JSON; "), ("{}", "file of credentials without a key of the account; ")]
+        {
+            std::fs::write(&beside, text).unwrap();
+            other.secs(30).await;
+            assert!(other.job.errors()[0].starts_with(said), "{:?}", other.job.errors());
+        }
+        std::fs::write(&beside, serde_json::json!({"STACKIT_SERVICE_ACCOUNT_KEY_PATH": own}).to_string()).unwrap();
+        other.secs(30).await;
+        assert_eq!((other.shown().len(), other.job.errors()), (1, Vec::new()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,6 +87,7 @@ fn configurations_are_judged_as_promtool_judges_them() {
         (job!("scrape_interval: 5s\n  scrape_timeout: 10s"), Says("scrape timeout greater than scrape interval")),
         (job!("scheme: ftp"), Stricter("\"ftp\" is not one of http, https")),
         (job!("honor_labels: yes"), Good),
+        (job!("honor_labels: \"yes\""), Says("expected true or false, found \"yes\"")),
         (job!("sample_limit: -1"), Says("sample_limit")),
         (job!("body_size_limit: 5XB"), Says("body_size_limit")),
         (job!("relabel_configs: [{source_labels: [a], regex: '(', target_label: b}]"), Says("regex")),

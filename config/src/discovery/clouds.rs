@@ -332,6 +332,8 @@ settings! {
         private_key: Option<Secret> = None,
         /// File with the RSA key.
         private_key_path: Option<PathBuf> = None,
+        /// File that says where the key of the account and the RSA key are, if nothing of that stands here.
+        credentials_file_path: Option<PathBuf> = None,
     } port 80 every 60 over http check |c, fields| {
         require(fields, &[("project", &c.project)]);
         if c.region.is_empty() && c.endpoint.is_empty() {
@@ -344,7 +346,9 @@ settings! {
         if c.private_key.is_some() && c.private_key_path.is_some() {
             fields.map().rule("at most one of private_key and private_key_path must be configured");
         }
-        let has_key = c.service_account_key.is_some() || c.service_account_key_path.is_some();
+        let has_key = c.service_account_key.is_some()
+            || c.service_account_key_path.is_some()
+            || c.credentials_file_path.is_some();
         if has_key && c.http.auth != Auth::None {
             fields.map().rule("at most one of service_account_key and basic_auth, authorization or oauth2 must be configured");
         }
