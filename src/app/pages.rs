@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Query;
-use axum::response::Redirect;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use promontory_model::Labels;
 
@@ -33,9 +34,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/tsdb", get(status::storage_page))
         .route("/tsdb-status", get(async || Redirect::temporary("/tsdb")))
         .route("/config", get(status::config_page))
-        .fallback(crate::ui::missing::missing)
+        .fallback(missing)
         .with_state(shared)
         .merge(crate::ui::assets::router())
+}
+
+async fn missing(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    match crate::http::tidied(&method, uri.path(), uri.query()) {
+        Some(redirect) => redirect,
+        None => crate::ui::missing::missing(uri, headers).await,
+    }
 }
 
 /// A parameter of the address.

@@ -25,17 +25,38 @@ pub(crate) async fn gate(State(http): State<Arc<Http>>, request: Request, next: 
     }
 }
 
-/// Sends who asked with a slash too many to the address without it; there is nothing else.
+/// Nothing is there, but maybe where the path leads without what it has too much.
 pub(crate) async fn not_found(method: Method, uri: Uri) -> Response {
     // The part of the path below the API's.
-    let path = uri.path();
-    let trimmed = path.trim_end_matches('/');
-    if method != Method::GET || trimmed.len() == path.len() || trimmed.is_empty() {
-        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    let path = format!("/api/v1{}", uri.path());
+    tidied(&method, &path, uri.query()).unwrap_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n"))
+}
+
+/// For a path that nothing has: sends who asks to the same one without empty parts, dots and a slash at its end, which
+/// come of joining an address that ends with a slash and a path. `None` if it has none of these.
+///
+/// # Source
+/// Go's `http.ServeMux`; differs in that requests with a body are sent on with it.
+pub(crate) fn tidied(method: &Method, path: &str, query: Option<&str>) -> Option<Response> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
     }
-    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let to = format!("/api/v1{trimmed}{query}");
-    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response()
+    let tidy = format!("/{}", parts.join("/"));
+    // A backslash at the beginning is to browsers what a second slash is, and would lead to another host.
+    if tidy == path || path.contains('\\') {
+        return None;
+    }
+    let to = query.map_or_else(|| tidy.clone(), |query| format!("{tidy}?{query}"));
+    let status = match *method {
+        Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
+        _ => StatusCode::PERMANENT_REDIRECT,
+    };
+    Some((status, [(header::LOCATION, to)]).into_response())
 }
 
 /// Lets pages of allowed origins read the answers, and answers their preflight requests.
@@ -72,4 +93,31 @@ pub(crate) async fn no_sniff(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(method: Method, uri: &str, expected: Option<(u16, &str)>) {
+        let uri: Uri = uri.parse().unwrap();
+        let response = tidied(&method, uri.path(), uri.query());
+        let got = response.map(|r| (r.status().as_u16(), r.headers()[header::LOCATION].to_str().unwrap().to_owned()));
+        assert_eq!(got, expected.map(|(status, to)| (status, to.to_owned())), "{uri}");
+    }
+
+    #[test]
+    fn paths_are_sent_to_their_tidy_form() {
+        check(Method::GET, "/nothing", None);
+        check(Method::GET, "/", None);
+        check(Method::GET, "//api/v1/query?query=//", Some((301, "/api/v1/query?query=//")));
+        check(Method::HEAD, "/metrics/", Some((301, "/metrics")));
+        check(Method::POST, "/api//v1/query", Some((308, "/api/v1/query")));
+        check(Method::GET, "/a/./b/../../../c", Some((301, "/c")));
+        check(Method::GET, "//", Some((301, "/")));
+        // Never to another host.
+        check(Method::GET, "//evil.example/x", Some((301, "/evil.example/x")));
+        check(Method::GET, "/\\evil.example/", None);
+    }
 }

@@ -16,6 +16,7 @@ mod json;
 mod language;
 mod layers;
 mod lifecycle;
+mod multipart;
 mod notifications;
 mod openapi;
 mod params;
@@ -48,6 +49,7 @@ pub use backend::{
 };
 pub use features::Features;
 pub(crate) use language::Known;
+pub(crate) use layers::tidied;
 pub use params::{FORM_BYTES_MAX, QUERY_BYTES_MAX};
 
 /// What the API is made of.
@@ -129,6 +131,7 @@ pub fn router(parts: HttpParts) -> Router {
     });
     // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let method_not_allowed = async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     let (late, early) = routes::routers();
     let api = late
         .with_state(http.clone())
@@ -136,28 +139,31 @@ pub fn router(parts: HttpParts) -> Router {
         .fallback(layers::not_found)
         .layer(from_fn_with_state(http.clone(), layers::gate))
         .merge(early.with_state(http.clone()))
-        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(compression.clone())
         .layer(from_fn_with_state(http.clone(), layers::cors));
-    let own = Router::new()
+    let asked = Router::new()
         .route("/-/healthy", get(lifecycle::healthy))
         .route("/-/ready", get(lifecycle::ready))
+        .route("/metrics", get(lifecycle::metrics).layer(compression.clone()))
+        .route("/version", get(status::version))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(http.clone());
+    let told = Router::new()
         .route("/-/reload", on(layers::POST_PUT, lifecycle::reload))
         .route("/-/quit", on(layers::POST_PUT, lifecycle::quit))
         .method_not_allowed_fallback(async || {
             answer::text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
         })
-        .route("/metrics", get(lifecycle::metrics).layer(compression.clone()))
-        .route("/version", get(status::version))
         .with_state(http.clone());
     let federation = Router::new()
         .route("/federate", get(federate::federate))
-        .method_not_allowed_fallback(async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"))
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(http.clone(), layers::gate))
         .layer(compression)
         .with_state(http.clone());
     let routes = routes.layer(from_fn_with_state(http, layers::gate));
-    own.merge(federation).merge(routes).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
+    asked.merge(told).merge(federation).merge(routes).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
 }
 
 #[cfg(test)]

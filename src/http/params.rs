@@ -1,10 +1,12 @@
-//! Parameters of a request: of the URL and, for POST and PUT, of a form in the body. Those of the body come first.
+//! Parameters of a request: of the URL and, for POST and PUT, of a form in the body. Those of the body come first, but
+//! for those of a form in parts, which come last, as Go has it.
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
 use promontory_model::Duration;
 
 use super::answer::ApiError;
+use super::multipart;
 
 /// Bytes of a form in the body.
 pub const FORM_BYTES_MAX: usize = 10 << 20;
@@ -34,12 +36,15 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let mut params = Self::default();
         let url = request.uri().query().unwrap_or("").to_owned();
-        let may_be_form = matches!(*request.method(), Method::POST | Method::PUT);
-        if may_be_form && !has_form_type(&request) {
+        let form = match *request.method() {
+            Method::POST | Method::PUT => form_of(&request),
+            _ => Form::NotRead,
+        };
+        if form == Form::None {
             // A connection that is closed with bytes unread is reset, and the client may lose the answer.
             let unread = axum::body::to_bytes(request.into_body(), UNREAD_BYTES_MAX);
             let _ = tokio::time::timeout(FORM_TIMEOUT, unread).await;
-        } else if may_be_form {
+        } else if form != Form::NotRead {
             let reading = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX);
             let body = tokio::time::timeout(FORM_TIMEOUT, reading).await.map_err(|_| {
                 let seconds = FORM_TIMEOUT.as_secs();
@@ -48,6 +53,11 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             let body = body.map_err(|e| {
                 ApiError::bad_data(format!("read form: {e}; at most {FORM_BYTES_MAX} bytes are read (form_bytes_max)"))
             })?;
+            if let Form::Parts(boundary) = &form {
+                params.add(&url);
+                params.pairs.extend(multipart::pairs(&body, boundary));
+                return Ok(params);
+            }
             params.add(&String::from_utf8_lossy(&body));
         }
         params.add(&url);
@@ -55,10 +65,27 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     }
 }
 
-fn has_form_type(request: &Request) -> bool {
+/// What a body may tell of parameters.
+#[derive(Debug, PartialEq, Eq)]
+enum Form {
+    /// The body is of no interest, by the request's method.
+    NotRead,
+    /// It is no form.
+    None,
+    /// `a=1&b=2`
+    Pairs,
+    /// Parts, separated by this.
+    Parts(String),
+}
+
+fn form_of(request: &Request) -> Form {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let kind = kind.split(';').next().unwrap_or("").trim();
-    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    let plain = kind.split(';').next().unwrap_or("").trim();
+    match multipart::boundary(kind) {
+        _ if plain.eq_ignore_ascii_case("application/x-www-form-urlencoded") => Form::Pairs,
+        Some(boundary) => Form::Parts(boundary.to_owned()),
+        None => Form::None,
+    }
 }
 
 impl Params {

@@ -91,7 +91,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> String {
 
 /// Such a body has no pieces: it is inflated as a whole.
 pub(super) fn snappy(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
-    let broken = |e: snap::Error| Refused::bad(format_args!("snappy: {e}"));
+    let broken = |e: snap::Error| Refused::bad(e);
     if snap::raw::decompress_len(bytes).map_err(broken)? > BODY_BYTES_MAX {
         return Err(inflates_too_much());
     }

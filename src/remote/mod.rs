@@ -152,7 +152,7 @@ impl From<BodyError> for Refused {
 /// Undoes snappy's block format into `out`, whose old bytes are of no matter; the size is checked before anything is
 /// allocated.
 fn decompress<'a>(body: &[u8], out: &'a mut Vec<u8>, max: usize) -> Result<&'a [u8], Refused> {
-    let len = snap::raw::decompress_len(body).map_err(|e| Refused::bad(format_args!("snappy: {e}")))?;
+    let len = snap::raw::decompress_len(body).map_err(Refused::bad)?;
     if len > max {
         let reason = format!("decoded body of {len} bytes, more than {max} (body_bytes_max)");
         return Err(Refused::bad(reason));
@@ -162,7 +162,7 @@ fn decompress<'a>(body: &[u8], out: &'a mut Vec<u8>, max: usize) -> Result<&'a [
         out.resize(len, 0);
     }
     let result = snap::raw::Decoder::new().decompress(body, out);
-    result.map(|n| &out[..n]).map_err(|e| Refused::bad(format_args!("snappy: {e}")))
+    result.map(|n| &out[..n]).map_err(Refused::bad)
 }
 
 /// Snappy's block format is understood, and assumed where nothing is said.

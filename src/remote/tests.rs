@@ -219,7 +219,7 @@ async fn requests_that_are_not_understood_say_why() {
     let unknown = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v3.Request")];
     check_refused(&w.send("/write", &unknown, vec![1]).await, 415, "io.prometheus.write.v3.Request protobuf message");
     check_refused(&w.send("/write", &[("content-type", "text/plain")], vec![1]).await, 415, "application/x-protobuf");
-    check_refused(&w.send("/write", &[], vec![0xff; 9]).await, 400, "snappy: ");
+    check_refused(&w.send("/write", &[], vec![0xff; 9]).await, 400, "snappy: corrupt input");
     check_refused(&w.send("/write", &[], pack(&[0x0a, 9])).await, 400, "proto: unexpected end at byte 2");
     // A good series before the damage.
     let good = WriteRequest { timeseries: vec![series(&[("__name__", "a")], &[(NOW_MS, 1.0)])] }.encode_to_vec();
@@ -311,7 +311,7 @@ async fn samples_are_read_back_with_external_labels() {
 #[tokio::test]
 async fn reads_that_are_not_understood_say_why() {
     let w = World::new(false);
-    check_refused(&w.send("/read", &[], vec![0xff; 9]).await, 400, "snappy: ");
+    check_refused(&w.send("/read", &[], vec![0xff; 9]).await, 400, "snappy: corrupt input");
     check_refused(&w.send("/read", &[], pack(&[0x0a, 9])).await, 400, "");
     let unknown = ReadRequest { queries: vec![], accepted_response_types: vec![7] };
     check_refused(&w.send("/read", &[], pack(&unknown.encode_to_vec())).await, 400, "STREAMED_XOR_CHUNKS");

@@ -324,12 +324,32 @@ async fn queries_are_formatted_and_parsed() {
 }
 
 #[tokio::test]
+async fn forms_may_come_in_parts() {
+    let w = world();
+    let send = async |url: &str, parts: &[(&str, &str)]| {
+        let part = |(name, value): &(&str, &str)| {
+            format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let body = parts.iter().map(part).collect::<String>() + "--X--\r\n";
+        let request = Request::post(url).header("content-type", "multipart/form-data; boundary=X");
+        w.send(request.body(Body::from(body)).unwrap()).await
+    };
+    let scalar = json!({"resultType": "scalar", "result": [1, "2"]});
+    check_data(&send("/api/v1/query", &[("query", "1 + 1"), ("time", "1")]).await, scalar.clone());
+    check_data(&send("/api/v1/query?query=2", &[("query", "3"), ("time", "1")]).await, scalar);
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_plain_text() {
     let w = world();
     let answer = w.get("/api/v1/x").await;
     assert_eq!((answer.status, answer.text()), (404, "404 page not found\n".to_owned()));
     let answer = w.post("/api/v1/targets", "").await;
     assert_eq!((answer.status, answer.text()), (405, "Method Not Allowed\n".to_owned()));
+    let answer = w.post("/-/ready", "").await;
+    assert_eq!((answer.status, answer.text()), (405, "Method Not Allowed\n".to_owned()));
+    let answer = w.get("/api/v1//labels/").await;
+    assert_eq!((answer.status, answer.header("location")), (301, "/api/v1/labels"));
     let answer = w.get("/-/reload").await;
     assert_eq!((answer.status, answer.text()), (405, "Only POST or PUT requests allowed".to_owned()));
 }

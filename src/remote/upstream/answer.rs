@@ -21,7 +21,7 @@ pub(super) struct Limits {
 pub(super) enum AnswerError {
     #[error("answer of type {0:?}, neither samples nor streamed chunks")]
     Type(String),
-    #[error("snappy: {0}")]
+    #[error("{0}")]
     Snappy(#[from] snap::Error),
     #[error("answer of {found} bytes, more than {max} ({limit})")]
     Bytes { found: usize, max: usize, limit: &'static str },
