@@ -27,9 +27,27 @@ pub(crate) const IMPORT_RUNS_MAX: usize = 8 << 20;
 /// Bytes of names, types and help texts of an import.
 pub(crate) const IMPORT_METADATA_BYTES_MAX: usize = 32 << 20;
 
+/// How much an import may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    bytes: u64,
+    series: usize,
+    labels_bytes: usize,
+    metadata_bytes: usize,
+}
+
+/// Those of the server.
+pub(super) const LIMITS: Limits = Limits {
+    bytes: IMPORT_BYTES_MAX,
+    series: IMPORT_SERIES_MAX,
+    labels_bytes: IMPORT_LABELS_BYTES_MAX,
+    metadata_bytes: IMPORT_METADATA_BYTES_MAX,
+};
+
 /// How a file is read.
 pub(super) struct Reading<'a> {
     pub(super) format: Format,
+    pub(super) limits: Limits,
     /// Labels of every series besides its own.
     pub(super) extra: &'a [(String, String)],
     /// The time of samples that have none; without it they are refused.
@@ -68,8 +86,9 @@ pub(super) fn read(mut source: impl Read, reading: &Reading<'_>, backfill: Backf
             .read_to_end(&mut buffer)
             .map_err(|e| Refused::bad(format_args!("read body: {e}")))?;
         n_bytes += n as u64;
-        if n_bytes > IMPORT_BYTES_MAX {
-            let reason = format!("import of more than {IMPORT_BYTES_MAX} bytes (import_bytes_max)");
+        let max = reading.limits.bytes;
+        if n_bytes > max {
+            let reason = format!("import of more than {max} bytes (import_bytes_max)");
             return Err(Refused::too_large(reason));
         }
         let is_last = (n as u64) < lacking;
@@ -190,14 +209,14 @@ impl Reader<'_> {
                 for (name, value) in self.reading.extra {
                     labels.set(name, value);
                 }
-                if self.known.len() >= IMPORT_SERIES_MAX {
-                    let max = IMPORT_SERIES_MAX;
+                if self.known.len() >= self.reading.limits.series {
+                    let max = self.reading.limits.series;
                     let reason = format!("more than {max} series (import_series_max); import fewer at once");
                     return Err(Refused::too_large(reason));
                 }
                 self.known_bytes += self.key.len();
-                if self.known_bytes > IMPORT_LABELS_BYTES_MAX {
-                    let max = IMPORT_LABELS_BYTES_MAX;
+                if self.known_bytes > self.reading.limits.labels_bytes {
+                    let max = self.reading.limits.labels_bytes;
                     let reason =
                         format!("more than {max} bytes of labels (import_labels_bytes_max); import less at once");
                     return Err(Refused::too_large(reason));
@@ -219,8 +238,8 @@ impl Reader<'_> {
             Metadata::Help(text) | Metadata::Unit(text) => text.len(),
         };
         self.families_bytes += family.len() + of_text;
-        if self.families_bytes > IMPORT_METADATA_BYTES_MAX {
-            let max = IMPORT_METADATA_BYTES_MAX;
+        if self.families_bytes > self.reading.limits.metadata_bytes {
+            let max = self.reading.limits.metadata_bytes;
             return Err(Refused::too_large(format!("more than {max} bytes of metadata (import_metadata_bytes_max)")));
         }
         let known = self.families.entry(family).or_default();
@@ -265,12 +284,32 @@ mod tests {
 
     /// Number of samples, or what is wrong.
     fn read_all(body: &[u8], format: Format) -> Result<u64, String> {
+        read_within(LIMITS, body, format)
+    }
+
+    fn read_within(limits: Limits, body: &[u8], format: Format) -> Result<u64, String> {
         let f = Fixture::new(1_700_000_000_000);
         let extra = [("env".to_owned(), "x".to_owned())];
-        let reading = Reading { format, extra: &extra, now_ms: None };
+        let reading = Reading { format, limits, extra: &extra, now_ms: None };
         let backfill = f.db.backfill().unwrap();
         let history = read(Slow(body), &reading, backfill).map_err(|refused| refused.reason)?;
         Ok(history.backfill.finish(&mut |_| {}, &Cancel::new()).unwrap().n_samples)
+    }
+
+    #[test]
+    fn imports_that_are_too_large_are_refused_by_the_name_of_the_limit() {
+        let text = b"# HELP a Helps a lot.\na{x=\"1\"} 1 1\na{x=\"2\"} 2 1\na{x=\"2\"} 3 3\n";
+        let len = text.len();
+        let check = |limits: Limits, reason: &str| {
+            let got = read_within(limits, text, Format::Text);
+            assert!(got.as_ref().is_err_and(|e| e.contains(reason)), "{got:?}, expected {reason}");
+        };
+        assert_eq!(read_within(Limits { bytes: len as u64, series: 2, ..LIMITS }, text, Format::Text), Ok(3));
+        let max = len as u64 - 1;
+        check(Limits { bytes: max, ..LIMITS }, &format!("import of more than {max} bytes (import_bytes_max)"));
+        check(Limits { series: 1, ..LIMITS }, "more than 1 series (import_series_max)");
+        check(Limits { labels_bytes: 9, ..LIMITS }, "(import_labels_bytes_max)");
+        check(Limits { metadata_bytes: 9, ..LIMITS }, "(import_metadata_bytes_max)");
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Ingest {
         let now_ms = (format == Format::Text).then(|| self.store.now_ms());
         let later = |e: BackfillError| Refused::later(e);
         let backfill = self.store.db().backfill().map_err(later)?;
-        let history = history::read(source, &Reading { format, extra, now_ms }, backfill)?;
+        let history = history::read(source, &Reading { format, limits: history::LIMITS, extra, now_ms }, backfill)?;
         let done = history.backfill.finish(&mut |_| {}, &Cancel::new()).map_err(later)?;
         // What the server has been told of a family stays.
         let known = self.store.db().metadata();
