@@ -27,9 +27,13 @@ pub(crate) async fn gate(State(http): State<Arc<Http>>, request: Request, next: 
 
 /// Nothing is there, but maybe where the path leads without what it has too much.
 pub(crate) async fn not_found(method: Method, uri: Uri) -> Response {
-    // The part of the path below the API's.
-    let path = format!("/api/v1{}", uri.path());
-    tidied(&method, &path, uri.query()).unwrap_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found\n"))
+    // The path is the part below the API's.
+    tidied(&method, &format!("/api/v1{}", uri.path()), uri.query()).unwrap_or_else(nothing)
+}
+
+/// The answer for a path that nothing has.
+pub(crate) fn nothing() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// For a path that nothing has: sends who asks to the same one without empty parts, dots and a slash at its end, which

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, on};
+use axum::routing::{any, get, on};
 use promontory_model::{Duration, Queryable, Regex};
 use promontory_promql::cache::ResultCache;
 use promontory_promql::engine::MemoryPool;
@@ -163,7 +163,9 @@ pub fn router(parts: HttpParts) -> Router {
         .layer(compression)
         .with_state(http.clone());
     let routes = routes.layer(from_fn_with_state(http, layers::gate));
-    asked.merge(told).merge(federation).merge(routes).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
+    // Nothing is there that an address without the slash would lead to.
+    let root = Router::new().route("/api/v1/", any(async || layers::nothing()));
+    asked.merge(told).merge(federation).merge(routes).merge(root).nest("/api/v1", api).layer(from_fn(layers::no_sniff))
 }
 
 #[cfg(test)]

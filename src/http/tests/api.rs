@@ -342,6 +342,8 @@ async fn forms_may_come_in_parts() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_plain_text() {
     let w = world();
+    let answer = w.get("/api/v1/").await;
+    assert_eq!((answer.status, answer.text()), (404, "404 page not found\n".to_owned()));
     let answer = w.get("/api/v1/x").await;
     assert_eq!((answer.status, answer.text()), (404, "404 page not found\n".to_owned()));
     let answer = w.post("/api/v1/targets", "").await;
