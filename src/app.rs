@@ -4,6 +4,7 @@
 //! anything is answered. Stop: pages drain, scraping ends, the database is closed, in this order, so that nothing that
 //! was acknowledged is lost and no half answer is sent.
 
+mod address;
 mod admin;
 mod backend;
 mod growth;
@@ -362,6 +363,10 @@ impl Server {
         listeners: Vec<Listener>,
         guard: Option<Arc<WebGuard>>,
     ) -> Result<Self, AppError> {
+        address::check(args)?;
+        for (flag, reason) in &args.without_effect.0 {
+            tracing::warn!(flag, reason, "a flag of Prometheus has no effect here");
+        }
         let cors_origin = Regex::new(&args.cors_origin)
             .map_err(|e| AppError::Flag { flag: "web.cors.origin", reason: e.to_string() })?;
         let config = source.load()?;

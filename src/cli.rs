@@ -14,6 +14,7 @@ mod push;
 mod query;
 mod render;
 mod tsdb;
+mod without_effect;
 
 pub use promql::{MatcherType, MatchersCommand, PromqlCommand};
 pub use push::{PushArgs, PushCommand, PushMessage};
@@ -23,6 +24,7 @@ pub use tsdb::{
     AnalyzeArgs, DumpArgs, ExchangeFormat, ExportArgs, ImportArgs, ListArgs, RepairArgs, SelectArgs, TextFormat,
     TsdbCommand, VerifyArgs,
 };
+pub use without_effect::WithoutEffect;
 
 /// Metrics for model serving: scraper, time series database, PromQL and dashboards in one binary.
 #[derive(Debug, Parser)]
@@ -254,6 +256,12 @@ pub struct ServeArgs {
     /// File with TLS, users and headers, in the format of Prometheus; looked at for each request
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
+    /// Address under which browsers reach this server; its path must be empty, or taken away by a proxy
+    #[arg(long = "web.external-url", value_name = "URL")]
+    pub external_url: Option<String>,
+    /// Where the server's own paths begin; only / is served
+    #[arg(long = "web.route-prefix", value_name = "PATH")]
+    pub route_prefix: Option<String>,
     /// Serve /-/reload and /-/quit
     #[arg(long = "web.enable-lifecycle")]
     pub enable_lifecycle: bool,
@@ -347,6 +355,9 @@ pub struct ServeArgs {
     /// otlp-native-delta-ingestion, search-api
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     pub enable_feature: Vec<String>,
+    /// What Prometheus' other flags say.
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
 
     /// Least severe messages that are logged
     #[arg(long = "log.level", value_enum, default_value_t = LogLevel::Info)]
@@ -401,6 +412,8 @@ pub fn flag_values(args: &ServeArgs) -> BTreeMap<String, String> {
         ("config.auto-reload-interval", args.config_auto_reload_interval.to_string()),
         ("web.listen-address", args.listen_addresses.join(",")),
         ("web.config.file", path(&args.web_config_file)),
+        ("web.external-url", args.external_url.clone().unwrap_or_default()),
+        ("web.route-prefix", args.route_prefix.clone().unwrap_or_else(|| "/".to_owned())),
         ("web.enable-lifecycle", args.enable_lifecycle.to_string()),
         ("web.enable-admin-api", args.enable_admin_api.to_string()),
         ("web.enable-remote-write-receiver", args.enable_remote_write_receiver.to_string()),
@@ -459,8 +472,8 @@ mod tests {
         let args = Cli::try_parse_from(["promontory"]).unwrap().serve;
         let shown = flag_values(&args);
         let known = command();
-        let mut names: Vec<_> =
-            known.get_arguments().filter_map(|a| a.get_long()).filter(|n| !["help", "version"].contains(n)).collect();
+        let told = known.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| a.get_long());
+        let mut names: Vec<_> = told.filter(|n| !["help", "version"].contains(n)).collect();
         names.sort_unstable();
         assert_eq!(shown.keys().map(String::as_str).collect::<Vec<_>>(), names);
         assert_eq!(shown["query.lookback-delta"], "5m");
