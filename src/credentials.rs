@@ -4,7 +4,7 @@
 //! nothing of what is asked for.
 
 pub(crate) mod aws;
-mod azure;
+pub(crate) mod azure;
 pub(crate) mod google;
 
 use std::path::PathBuf;
@@ -198,7 +198,9 @@ impl Authorizer {
             CloudAuth::Amazon(config) => {
                 Account::Amazon(Box::new(aws::Account::new(config.into(), &HttpClientConfig::default(), reach)))
             }
-            CloudAuth::Azure(config) => Account::Azure(Box::new(azure::Account::new(config, reach))),
+            CloudAuth::Azure(config) => {
+                Account::Azure(Box::new(azure::Account::new(config, &HttpClientConfig::default(), reach)))
+            }
             CloudAuth::Google(config) => {
                 let file = config.credentials_file.as_ref().map(|path| path.display().to_string());
                 Account::Google(Box::new(google::Account::new(file, google::MONITORING_WRITE, reach)))

@@ -26,7 +26,7 @@ const ASSERTION_SECS: i64 = 600;
 
 /// The access of one entry of the configuration.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(crate) struct Account {
     config: AzureAd,
     api: Api,
     reach: Reach,
@@ -43,13 +43,13 @@ fn hosts(cloud: MonitorCloud) -> (&'static str, &'static str) {
 }
 
 impl Account {
-    pub(super) fn new(config: &AzureAd, reach: &Reach) -> Self {
-        let api = Api::new(&HttpClientConfig::default(), reach);
-        Self { config: config.clone(), api, reach: reach.clone(), kept: None }
+    /// Services are asked as `http` says.
+    pub(crate) fn new(config: &AzureAd, http: &HttpClientConfig, reach: &Reach) -> Self {
+        Self { config: config.clone(), api: Api::new(http, reach), reach: reach.clone(), kept: None }
     }
 
     /// The header `Authorization`.
-    pub(super) async fn bearer(&mut self) -> Result<String, CredentialError> {
+    pub(crate) async fn bearer(&mut self) -> Result<String, CredentialError> {
         let now_ms = self.reach.now_ms();
         if let Some(bearer) = Kept::good(self.kept.as_ref(), now_ms) {
             return Ok(bearer);
@@ -116,8 +116,15 @@ impl Account {
     }
 
     fn by_workload(&self, workload: &WorkloadIdentity) -> Result<Call, CredentialError> {
-        let token = read(&workload.token_file())?;
-        self.by_assertion(&workload.tenant_id, &workload.client_id, token.trim())
+        // What puts the token into a pod of Kubernetes says in its environment where it is, and for whom.
+        let said = env("AZURE_FEDERATED_TOKEN_FILE").filter(|_| workload.token_file_path.is_none());
+        let token = read(&said.map_or_else(|| workload.token_file(), Into::into))?;
+        let or_said = |own: &String, name: &str| match own.as_str() {
+            "" => env(name).unwrap_or_default(),
+            own => own.to_owned(),
+        };
+        let tenant = or_said(&workload.tenant_id, "AZURE_TENANT_ID");
+        self.by_assertion(&tenant, &or_said(&workload.client_id, "AZURE_CLIENT_ID"), token.trim())
     }
 
     /// What a client with a certificate signs instead of showing a secret; the files may have changed since last time.

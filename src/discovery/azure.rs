@@ -1,9 +1,9 @@
 //! `azure_sd_configs`: virtual machines of Azure, those of scale sets included.
 
 use promontory_config::TargetGroup;
+use promontory_config::credentials::{AzureAd, AzureOAuth, AzureSdk, ManagedIdentity, MonitorCloud, WorkloadIdentity};
 use promontory_config::discovery::{AzureAuth, AzureCloud, AzureSdConfig};
-use promontory_config::http_client::oauth2::{Grant, OAuth2};
-use promontory_config::http_client::{Auth, Source};
+use promontory_config::http_client::Auth;
 use serde_json::Value;
 
 use super::api::{Api, Pages, take_list, url};
@@ -11,9 +11,8 @@ use super::error::SdError;
 use super::meta::{Meta, items, join, text, text_at};
 use super::provider::{Refresh, Surroundings};
 use crate::client::{Call, Url};
+use crate::credentials::azure::Account;
 
-/// Where a machine of Azure asks about itself.
-const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const COMPUTE_VERSION: &str = "2024-07-01";
 const NETWORK_VERSION: &str = "2024-05-01";
 
@@ -21,55 +20,33 @@ const NETWORK_VERSION: &str = "2024-05-01";
 #[derive(Debug)]
 pub(super) struct Azure {
     config: AzureSdConfig,
+    account: Account,
     api: Api,
     scheme: &'static str,
 }
 
 impl Azure {
     pub(super) fn new(config: &AzureSdConfig, surroundings: &Surroundings) -> Self {
-        let scheme = surroundings.cloud_scheme;
         let mut http = config.http.clone();
-        if config.authentication_method == AzureAuth::OAuth {
-            let (login, manager) = hosts(config.environment);
-            let grant = Grant::ClientCredentials { secret: config.client_secret.clone().map(Source::Inline) };
-            let token_url = format!("{scheme}://{login}/{}/oauth2/v2.0/token", config.tenant_id);
-            let scopes = vec![format!("https://{manager}/.default")];
-            let oauth2 = OAuth2 { scopes, ..OAuth2::new(config.client_id.clone(), grant, token_url) };
-            http.auth = Auth::OAuth2(Box::new(oauth2));
+        http.auth = Auth::None;
+        Self {
+            config: config.clone(),
+            account: Account::new(&who(config), &http, &surroundings.reach()),
+            api: Api::new(&http, surroundings),
+            scheme: surroundings.cloud_scheme,
         }
-        Self { config: config.clone(), api: Api::new(&http, surroundings), scheme }
     }
 
-    /// The token of the machine, where the client has none of its own.
-    async fn token(&mut self) -> Result<Option<String>, SdError> {
-        if self.config.authentication_method == AzureAuth::OAuth {
-            return Ok(None);
-        }
-        let resource = format!("https://{}/", hosts(self.config.environment).1);
-        let id = self.config.client_id.clone();
-        let mut params = vec![("api-version", "2018-02-01"), ("resource", resource.as_str())];
-        if !id.is_empty() {
-            params.push(("client_id", &id));
-        }
-        let call = Call::get(url(MACHINE)?.with("", &params)).header("metadata", "true")?;
-        let answer: Value = self.api.json(&call).await?;
-        Ok(Some(format!("Bearer {}", text_at(&answer, "/access_token"))))
-    }
-
-    async fn get(&mut self, url: Url, token: Option<&str>) -> Result<Value, SdError> {
-        let mut call = Call::get(url);
-        if let Some(token) = token {
-            call = call.header("authorization", token)?;
-        }
-        self.api.json(&call).await
+    async fn get(&mut self, url: Url, token: &str) -> Result<Value, SdError> {
+        self.api.json(&Call::get(url).header("authorization", token)?).await
     }
 
     fn at(&self, path: &str, version: &str) -> Result<Url, SdError> {
-        let base = url(&format!("{}://{}", self.scheme, hosts(self.config.environment).1))?;
+        let base = url(&format!("{}://{}", self.scheme, manager(self.config.environment)))?;
         Ok(base.with(path, &[("api-version", version)]))
     }
 
-    async fn list(&mut self, path: &str, token: Option<&str>) -> Result<Vec<Value>, SdError> {
+    async fn list(&mut self, path: &str, token: &str) -> Result<Vec<Value>, SdError> {
         let first = self.at(path, COMPUTE_VERSION)?;
         let (mut out, mut at, mut pages) = (Vec::new(), first.clone(), Pages::default());
         loop {
@@ -87,12 +64,7 @@ impl Azure {
         }
     }
 
-    async fn target(
-        &mut self,
-        machine: &Value,
-        scale_set: &str,
-        token: Option<&str>,
-    ) -> Result<Option<TargetGroup>, SdError> {
+    async fn target(&mut self, machine: &Value, scale_set: &str, token: &str) -> Result<Option<TargetGroup>, SdError> {
         let c = self.config.clone();
         let mut meta = Meta::new("__meta_azure_");
         meta.set("subscription_id", &c.subscription_id).set("tenant_id", &c.tenant_id).set_all(
@@ -138,19 +110,47 @@ impl Azure {
     }
 }
 
-/// Hosts that give tokens and that know the machines.
-fn hosts(cloud: AzureCloud) -> (&'static str, &'static str) {
+/// Who asks.
+fn who(config: &AzureSdConfig) -> AzureAd {
+    let (client_id, tenant_id) = (config.client_id.clone(), config.tenant_id.clone());
+    let mut who = AzureAd {
+        cloud: match config.environment {
+            AzureCloud::Public => MonitorCloud::Public,
+            AzureCloud::China => MonitorCloud::China,
+            AzureCloud::Government => MonitorCloud::Government,
+        },
+        managed_identity: None,
+        workload_identity: None,
+        oauth: None,
+        certificate: None,
+        sdk: None,
+        scope: format!("https://{}/.default", manager(config.environment)),
+    };
+    match config.authentication_method {
+        AzureAuth::OAuth => {
+            who.oauth = Some(AzureOAuth { client_id, client_secret: config.client_secret.clone(), tenant_id });
+        }
+        AzureAuth::ManagedIdentity => who.managed_identity = Some(ManagedIdentity { client_id }),
+        AzureAuth::WorkloadIdentity => {
+            who.workload_identity = Some(WorkloadIdentity { client_id, tenant_id, token_file_path: None });
+        }
+        AzureAuth::Sdk => who.sdk = Some(AzureSdk { tenant_id }),
+    }
+    who
+}
+
+/// The host that knows the machines.
+fn manager(cloud: AzureCloud) -> &'static str {
     match cloud {
-        AzureCloud::Public => ("login.microsoftonline.com", "management.azure.com"),
-        AzureCloud::China => ("login.chinacloudapi.cn", "management.chinacloudapi.cn"),
-        AzureCloud::Government => ("login.microsoftonline.us", "management.usgovcloudapi.net"),
+        AzureCloud::Public => "management.azure.com",
+        AzureCloud::China => "management.chinacloudapi.cn",
+        AzureCloud::Government => "management.usgovcloudapi.net",
     }
 }
 
 impl Refresh for Azure {
     async fn refresh(&mut self) -> Result<Vec<TargetGroup>, SdError> {
-        let token = self.token().await?;
-        let token = token.as_deref();
+        let token = &self.account.bearer().await?;
         let c = self.config.clone();
         let within = match c.resource_group.as_str() {
             "" => format!("/subscriptions/{}", c.subscription_id),
@@ -224,5 +224,48 @@ mod tests {
                 ),
             ]
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_client_shows_its_secret_and_its_token_is_kept() {
+        let config = "azure_sd_configs: [{subscription_id: sub, tenant_id: t, client_id: c, client_secret: x, refresh_interval: 30s}]";
+        let mut lab = Lab::new(config);
+        let n_tokens = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = n_tokens.clone();
+        lab.network.serve("login.microsoftonline.com:80", move |head| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(
+                head.starts_with("POST /t/oauth2/v2.0/token ") && head.contains("client_id=c&client_secret=x&"),
+                "{head}"
+            );
+            assert!(head.ends_with("scope=https%3A%2F%2Fmanagement.azure.com%2F.default"), "{head}");
+            routes(&[("POST ", r#"{"access_token": "T", "expires_in": 3600}"#)])(head)
+        });
+        lab.network.serve("management.azure.com:80", |head| {
+            assert!(head.contains("authorization: Bearer T\r\n"), "{head}");
+            routes(&[("GET /subscriptions/sub/providers/Microsoft.Compute/", r#"{"value": []}"#)])(head)
+        });
+        lab.check(100, &[]).await;
+        assert_eq!((lab.job.errors(), n_tokens.load(std::sync::atomic::Ordering::Relaxed)), (Vec::new(), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_answers_keep_the_targets() {
+        let lab = Lab::new(
+            "azure_sd_configs: [{authentication_method: ManagedIdentity, subscription_id: sub, refresh_interval: 30s}]",
+        );
+        lab.network.serve("169.254.169.254:80", routes(&[("GET /metadata/", r#"{"access_token": "T"}"#)]));
+        let good = |head: &str| {
+            let machine = r#"{"value": [{"id": "/vm", "properties": {"networkProfile": {"networkInterfaces": [{"id": "/nic/1"}]}}}]}"#;
+            let card = r#"{"properties": {"ipConfigurations": [{"properties": {"privateIPAddress": "10.0.0.4"}}]}}"#;
+            let compute = "GET /subscriptions/sub/providers/Microsoft.Compute/virtualMachine";
+            routes(&[
+                (&format!("{compute}s?"), machine),
+                (&format!("{compute}ScaleSets?"), r#"{"value": []}"#),
+                ("GET /nic/1?", card),
+            ])(head)
+        };
+        let mut bad = Lab::bad_answers();
+        bad.push((crate::discovery::testing::json("{}"), "the answer has no value"));
+        lab.check_keeps("management.azure.com:80", good, bad, "10.0.0.4:80 ", 30).await;
     }
 }

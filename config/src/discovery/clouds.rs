@@ -390,6 +390,10 @@ choice! {
         OAuth = "OAuth",
         /// By the machine.
         ManagedIdentity = "ManagedIdentity",
+        /// By a workload of Kubernetes.
+        WorkloadIdentity = "WorkloadIdentity",
+        /// By whatever the environment says.
+        Sdk = "SDK",
     }
 }
 
