@@ -221,16 +221,18 @@ async fn hetzner_cloud(c: &HetznerSdConfig, cloud: &mut Cloud) -> Result<Vec<Tar
         meta.set_all(
             server,
             &[
-                ("datacenter", "/datacenter/name"),
                 ("hcloud_cpu_cores", "/server_type/cores"),
                 ("hcloud_cpu_type", "/server_type/cpu_type"),
-                ("hcloud_datacenter_location", "/datacenter/location/name"),
-                ("hcloud_datacenter_location_network_zone", "/datacenter/location/network_zone"),
+                // The names that these had when datacenters were told, and those that they have now.
+                ("hcloud_datacenter_location", "/location/name"),
+                ("hcloud_datacenter_location_network_zone", "/location/network_zone"),
                 ("hcloud_disk_size_gb", "/server_type/disk"),
                 ("hcloud_image_description", "/image/description"),
                 ("hcloud_image_name", "/image/name"),
                 ("hcloud_image_os_flavor", "/image/os_flavor"),
                 ("hcloud_image_os_version", "/image/os_version"),
+                ("hcloud_location", "/location/name"),
+                ("hcloud_location_network_zone", "/location/network_zone"),
                 ("hcloud_server_type", "/server_type/name"),
                 ("public_ipv4", "/public_net/ipv4/ip"),
                 ("public_ipv6_network", "/public_net/ipv6/ip"),
@@ -272,7 +274,8 @@ async fn hetzner_robot(c: &HetznerSdConfig, cloud: &mut Cloud) -> Result<Vec<Tar
                 ("server_status", "/server/status"),
             ],
         );
-        meta.set("datacenter", text_at(item, "/server/dc").to_lowercase());
+        let datacenter = text_at(item, "/server/dc").to_lowercase();
+        meta.set("datacenter", &datacenter).set("robot_datacenter", &datacenter);
         for subnet in items(item, "/server/subnet") {
             let ip = text_at(subnet, "/ip");
             if ip.contains(':') {
@@ -399,7 +402,6 @@ async fn scaleway_instances(c: &ScalewaySdConfig, cloud: &mut Cloud) -> Result<V
                 ("organization_id", "/organization"),
                 ("private_ipv4", "/private_ip"),
                 ("project_id", "/project"),
-                ("public_ipv4", "/public_ip/address"),
                 ("public_ipv6", "/ipv6/address"),
                 ("security_group_id", "/security_group/id"),
                 ("security_group_name", "/security_group/name"),
@@ -411,8 +413,17 @@ async fn scaleway_instances(c: &ScalewaySdConfig, cloud: &mut Cloud) -> Result<V
         let zone = text_at(server, "/zone");
         meta.set("region", zone.rsplit_once('-').map_or("", |(region, _)| region));
         meta.set("tags", wrapped(&texts(server, "/tags"), ","));
+        let public = text_at(server, "/public_ip/address");
+        meta.set("public_ipv4", if public.contains(':') { "" } else { &public });
+        let of_family = |family: &str| -> Vec<String> {
+            let own = items(server, "/public_ips").iter().filter(|ip| text_at(ip, "/family") == family);
+            own.map(|ip| text_at(ip, "/address")).collect()
+        };
+        let (v4, v6) = (of_family("inet"), of_family("inet6"));
+        meta.set("public_ipv4_addresses", wrapped(&v4, ",")).set("public_ipv6_addresses", wrapped(&v6, ","));
         let addresses = ["/private_ip", "/public_ip/address", "/ipv6/address"].map(|pointer| text_at(server, pointer));
-        let address = addresses.iter().find(|address| !address.is_empty())?;
+        let mut addresses = addresses.iter().chain(v4.first()).chain(v6.first());
+        let address = addresses.find(|address| !address.is_empty())?;
         Some(meta.target(join(address, c.port)))
     };
     Ok(servers.iter().filter_map(target).collect())

@@ -108,14 +108,16 @@ async fn servers_of_hetzner_are_targets() {
                 "GET /v1/servers?per_page=50 ",
                 r#"{"servers": [{"id": 1, "name": "n", "status": "running", "labels": {"k": ""},
                     "public_net": {"ipv4": {"ip": "5.5.5.5"}, "ipv6": {"ip": "2001::/64"}},
-                    "private_net": [{"network": 9, "ip": "10.0.0.9"}],
+                    "private_net": [{"network": 9, "ip": "10.0.0.9"}], "location": {"name": "fsn1", "network_zone": "eu-central"},
                     "server_type": {"cores": 2, "memory": 4.0}}], "meta": {"pagination": {"next_page": null}}}"#,
             ),
             ("GET /v1/networks?per_page=50 ", r#"{"networks": [{"id": 9, "name": "lan"}], "meta": {}}"#),
         ],
         "__meta_hetzner_",
         &[concat!(
-            r#"5.5.5.5:80 {hcloud_cpu_cores="2", hcloud_labelpresent_k="true", hcloud_memory_size_gb="4", "#,
+            r#"5.5.5.5:80 {hcloud_cpu_cores="2", hcloud_datacenter_location="fsn1", "#,
+            r#"hcloud_datacenter_location_network_zone="eu-central", hcloud_labelpresent_k="true", "#,
+            r#"hcloud_location="fsn1", hcloud_location_network_zone="eu-central", hcloud_memory_size_gb="4", "#,
             r#"hcloud_private_ipv4_lan="10.0.0.9", public_ipv4="5.5.5.5", public_ipv6_network="2001::/64", role="hcloud", "#,
             r#"server_id="1", server_name="n", server_status="running"}"#
         )],
@@ -132,7 +134,7 @@ async fn servers_of_hetzner_are_targets() {
         "__meta_hetzner_",
         &[concat!(
             r#"6.6.6.6:80 {datacenter="fsn1-dc1", public_ipv4="6.6.6.6", public_ipv6_network="2a01::/64", "#,
-            r#"robot_cancelled="false", robot_product="GPU", role="robot", server_id="321", server_name="s", "#,
+            r#"robot_cancelled="false", robot_datacenter="fsn1-dc1", robot_product="GPU", role="robot", server_id="321", server_name="s", "#,
             r#"server_status="ready"}"#
         )],
     )
@@ -179,10 +181,14 @@ async fn servers_of_scaleway_are_targets() {
         "sw:1",
         &[(
             "GET /instance/v1/zones/fr-par-1/servers?page=1&per_page=100&page_size=100&project=p ",
-            r#"{"servers": [{"id": "i", "name": "n", "zone": "fr-par-1", "private_ip": null, "public_ip": {"address": "7.7.7.7"}}, {"id": "none"}]}"#,
+            r#"{"servers": [{"id": "i", "name": "n", "zone": "fr-par-1", "private_ip": null, "public_ip": {"address": "7.7.7.7"}},
+                {"id": "j", "public_ips": [{"address": "::7", "family": "inet6"}, {"address": "7.7.7.8", "family": "inet"}]}, {"id": "none"}]}"#,
         )],
         "__meta_scaleway_instance_",
-        &[r#"7.7.7.7:80 {id="i", name="n", public_ipv4="7.7.7.7", region="fr-par", zone="fr-par-1"}"#],
+        &[
+            r#"7.7.7.7:80 {id="i", name="n", public_ipv4="7.7.7.7", region="fr-par", zone="fr-par-1"}"#,
+            r#"7.7.7.8:80 {id="j", public_ipv4_addresses=",7.7.7.8,", public_ipv6_addresses=",::7,"}"#,
+        ],
     )
     .await;
     check(
