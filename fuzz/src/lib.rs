@@ -89,6 +89,11 @@ pub fn otlp(bytes: &[u8]) {
     promontory::ingest::fuzz::otlp(bytes);
 }
 
+/// Whatever a server of ZooKeeper sends is understood or ends the session.
+pub fn zookeeper(bytes: &[u8]) {
+    promontory::discovery::fuzz::zookeeper(bytes);
+}
+
 /// Any body of a scrape is read to its end or refused, in both formats.
 pub fn exposition(bytes: &[u8]) {
     for format in [Format::Text, Format::OpenMetrics] {

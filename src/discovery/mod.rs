@@ -15,6 +15,7 @@ mod error;
 mod eureka;
 mod figures;
 mod file;
+pub mod fuzz;
 mod gce;
 mod http;
 mod kubernetes;

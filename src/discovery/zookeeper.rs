@@ -234,5 +234,13 @@ fn member(kind: Kind, path: &str, data: &[u8]) -> Result<Option<TargetGroup>, St
     Ok(Some(meta.target(join(&host, port))))
 }
 
+/// What holds for whatever a server sends, and for whatever nodes hold.
+pub(super) fn take_any(bytes: &[u8]) {
+    for kind in [Kind::Nerve, Kind::Serverset] {
+        let _ = member(kind, "/m", bytes);
+    }
+    session::take_any(bytes);
+}
+
 #[cfg(test)]
 mod tests;

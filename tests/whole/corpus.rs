@@ -30,6 +30,7 @@ const TARGETS: &[(&str, Property)] = &[
     ("series_file", properties::series_file),
     ("tombstones", properties::tombstones),
     ("wal", properties::wal),
+    ("zookeeper", properties::zookeeper),
 ];
 
 fn fuzz() -> PathBuf {
@@ -66,7 +67,7 @@ fn properties_hold_for_every_file_of_the_corpora() {
 }
 
 /// Targets whose property is quick enough for very many inputs, and whose parsers read bytes of strangers.
-const MUTATED: [&str; 4] = ["config_yaml", "exposition", "exposition_protobuf", "promql_parse"];
+const MUTATED: [&str; 5] = ["config_yaml", "exposition", "exposition_protobuf", "promql_parse", "zookeeper"];
 
 /// Numbers that look random, the same in every run.
 struct Dice(u64);

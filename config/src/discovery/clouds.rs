@@ -244,6 +244,17 @@ settings! {
         if !c.external_id.is_empty() && c.role_arn.is_empty() {
             fields.map().rule("external_id can only be used with role_arn");
         }
+        // Prometheus has it for the services that are asked most; it changes nothing but how long a look takes.
+        if let Some(field) = fields.get("request_concurrency") {
+            match field.u64() {
+                Some(0) => field.rule("request_concurrency must be above 0"),
+                Some(_) => {
+                    let path = field.path();
+                    field.decoder().warn(format!("{path}: has no effect, requests of one look go one after the other"));
+                }
+                None => {}
+            }
+        }
     }
 }
 
