@@ -87,8 +87,11 @@ impl FileDiscovery {
             Some(Ok(found)) => self.take(found, polled),
             Some(Err(TryRecvError::Empty)) => {
                 let file = self.config.files.first().map(|file| file.display().to_string()).unwrap_or_default();
-                self.problem =
-                    Some(format!("files of targets like {file} take long to read; targets stay as they were"));
+                let problem = format!("files of targets like {file} take long to read; targets stay as they were");
+                if self.problem.is_none() {
+                    tracing::warn!("{problem}");
+                }
+                self.problem = Some(problem);
                 return;
             }
             Some(Err(TryRecvError::Disconnected)) | None => {}
