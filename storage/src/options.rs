@@ -35,6 +35,9 @@ pub struct DbOptions {
     pub commit_interval_ms: Option<u64>,
     /// Rows after which a group is sealed, or up to 256 while few of its series have two samples in them.
     pub rows_max: usize,
+    /// Values that are written anew at most for one late sample, so that it fills its open row; where there are more, it
+    /// is kept apart.
+    pub patch_values_max: usize,
     /// Age in ms of a group's oldest open row after which [`crate::Db::tick`] seals it.
     pub seal_age_ms: i64,
     /// Least time in ms between two manifests.
@@ -121,6 +124,7 @@ impl DbOptions {
             fsync: FsyncPolicy::Interval(1000),
             commit_interval_ms: Some(100),
             rows_max: 16,
+            patch_values_max: 4096,
             seal_age_ms: 5 * 60_000,
             checkpoint_ms: 60_000,
             columns_max: 4096,

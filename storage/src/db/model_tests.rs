@@ -71,6 +71,8 @@ pub(crate) fn small() -> DbOptions {
         fsync: FsyncPolicy::Always,
         commit_interval_ms: None,
         rows_max: 4,
+        // Groups are small, and both ways are wanted.
+        patch_values_max: 16,
         seal_age_ms: 2000,
         checkpoint_ms: 1500,
         columns_max: 8,

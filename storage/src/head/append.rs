@@ -211,7 +211,7 @@ fn append_cells(
         return;
     }
     records.clear();
-    if let Some(i) = group.rows.at(row.t).filter(|&i| group.rows.is_cheap_to_patch(i)) {
+    if let Some(i) = group.rows.at(row.t).filter(|&i| group.rows.is_cheap_to_patch(i, head.options.patch_values_max)) {
         group.rows.patch(i, &taken, |patch| page::put_record(records, |out| record::put_patch(out, id, patch)));
         head.log(records);
         return;

@@ -193,7 +193,8 @@ impl Group {
 
     fn last_float(&self, column: u32) -> Option<(i64, f64)> {
         let closed = self.asked.get(&column).copied().unwrap_or_else(|| self.last_closed(column));
-        self.rows.newest(column).into_iter().chain(closed).max_by_key(|(t, _)| *t)
+        let open = self.rows.newest_after(column, closed.map_or(i64::MIN, |(t, _)| t));
+        open.or(closed)
     }
 
     /// Time and value of the column's newest sample but for open rows.
@@ -284,4 +285,65 @@ fn find_in(chunk: &Chunk, column: u32, t: i64) -> Option<f64> {
     let mut found = None;
     samples.for_each(|row, v| found = found.or((row == wanted).then_some(v)));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::tests::row;
+    use super::*;
+
+    fn late(value: f64) -> LateCell {
+        LateCell { value, seq: 0 }
+    }
+
+    #[track_caller]
+    fn check_last(group: &Group, column: u32, expected: Option<(i64, f64)>) {
+        let got = group.last(column).map(|(t, value)| match value {
+            Value::Float(v) => (t, v),
+            Value::Histogram(_) => panic!("no histogram was put there"),
+        });
+        assert_eq!(got, expected);
+        if let Some(asked) = group.asked.get(&column) {
+            assert_eq!(*asked, group.last_closed(column));
+        }
+    }
+
+    #[test]
+    fn a_column_that_was_asked_for_knows_what_comes_late() {
+        let mut group = Group::new();
+        group.ask(3);
+        check_last(&group, 3, None);
+        group.add_late((50, 3), late(1.0));
+        check_last(&group, 3, Some((50, 1.0)));
+        // Older, of another column, and of a column that nobody asked for.
+        group.add_late((40, 3), late(2.0));
+        group.add_late((60, 4), late(3.0));
+        check_last(&group, 3, Some((50, 1.0)));
+        check_last(&group, 4, Some((60, 3.0)));
+        group.ask(4);
+        group.add_late((61, 4), late(4.0));
+        check_last(&group, 4, Some((61, 4.0)));
+        assert_eq!(group.asked.len(), 2);
+    }
+
+    #[test]
+    fn the_newest_sample_is_open_or_late() {
+        let mut group = Group::new();
+        for (no, (t, values)) in
+            [(10, [Some(1.0), None]), (20, [Some(2.0), Some(3.0)]), (30, [Some(4.0), None])].into_iter().enumerate()
+        {
+            group.rows.push(&row(no as u64, t, &values), |_| {});
+        }
+        group.ask(0);
+        group.ask(1);
+        check_last(&group, 0, Some((30, 4.0)));
+        check_last(&group, 1, Some((20, 3.0)));
+        group.add_late((15, 1), late(5.0));
+        check_last(&group, 1, Some((20, 3.0)));
+        group.add_late((25, 1), late(6.0));
+        check_last(&group, 1, Some((25, 6.0)));
+        group.add_late((35, 0), late(7.0));
+        check_last(&group, 0, Some((35, 7.0)));
+        check_last(&group, 9, None);
+    }
 }

@@ -27,9 +27,6 @@ pub(crate) struct OpenRow {
 
 /// Longest body of a row that lies in the row itself: that of a group of one or two series.
 const INLINE_MAX: usize = 14;
-/// Values of all rows up to which one that is not the newest gains a sample: all of them are written anew for it. Tests
-/// have small groups and want both ways.
-const PATCH_VALUES_MAX: usize = if cfg!(test) { 16 } else { 4096 };
 /// Rows that room is made for at once.
 const ROWS_AT_ONCE: usize = 4;
 
@@ -291,8 +288,14 @@ impl OpenRows {
 
     /// Time and value of the newest sample of a column.
     pub(crate) fn newest(&self, column: u32) -> Option<(i64, f64)> {
+        self.newest_after(column, i64::MIN)
+    }
+
+    /// The same among the rows after `t`: a history of one series may find many rows, none of which has it.
+    pub(crate) fn newest_after(&self, column: u32, t: i64) -> Option<(i64, f64)> {
         let column = column as usize;
-        let (index, row) = self.rows.iter().enumerate().rev().find(|(_, row)| row.body().is_present(column))?;
+        let mut rows = self.rows.iter().enumerate().rev().take_while(|(_, row)| row.t > t);
+        let (index, row) = rows.find(|(_, row)| row.body().is_present(column))?;
         // No later row of the same keyframe has a sample of the column, so the state is that of this one.
         if !self.rows[index + 1..].iter().any(|row| row.is_keyframe) {
             return Some((row.t, self.state[column]));
@@ -300,9 +303,9 @@ impl OpenRows {
         self.get(index, column as u32).map(|value| (row.t, value))
     }
 
-    /// Whether adding a sample to the row at `index` takes little time.
-    pub(crate) fn is_cheap_to_patch(&self, index: usize) -> bool {
-        index + 1 == self.rows.len() || self.rows.len() * self.state.len() <= PATCH_VALUES_MAX
+    /// Whether a sample can be added to the row at `index` without writing more than `values_max` values anew.
+    pub(crate) fn is_cheap_to_patch(&self, index: usize, values_max: usize) -> bool {
+        index + 1 == self.rows.len() || self.rows.len() * self.state.len() <= values_max
     }
 
     /// Adds samples to the row at `index`, which lacks them, once `log` has taken what is written of them.
@@ -499,8 +502,12 @@ mod tests {
         }
         for c in 0..n {
             let newest = model.iter().enumerate().rev().find_map(|(i, r)| Some((i as i64, r.get(c).copied()??)));
-            let got = open.newest(c as u32);
-            assert_eq!(got.map(|(t, v)| (t, v.to_bits())), newest.map(|(t, v)| (t, v.to_bits())));
+            let bits = |newest: Option<(i64, f64)>| newest.map(|(t, v)| (t, v.to_bits()));
+            assert_eq!(bits(open.newest(c as u32)), bits(newest));
+            for t in -1..model.len() as i64 {
+                let after = newest.filter(|(newest, _)| *newest > t);
+                assert_eq!(bits(open.newest_after(c as u32, t)), bits(after));
+            }
         }
     }
 
