@@ -43,6 +43,7 @@ use crate::remote::{Beside, RemoteMeter, SendParts, Senders, Upstreams};
 use crate::scrape::{Manager, ManagerOptions, ScrapeMetrics, ScrapeThreads, offset_seed};
 use crate::telemetry::{self, Telemetry};
 use crate::web_config::{self, WebConfigError, WebGuard};
+use address::Below;
 use backend::ServerBackend;
 use maintenance::Maintenance;
 pub use render::{RenderError, render};
@@ -112,7 +113,8 @@ pub fn serve(args: &ServeArgs) -> Result<(), AppError> {
         let config = match &args.config_file {
             Some(file) => ConfigSource::File(file.clone()),
             None => {
-                let text = default_config(&own_target(&listeners), guard.as_deref());
+                let text =
+                    default_config(&own_target(&listeners), &Below::of(args)?.inner("/metrics"), guard.as_deref());
                 ConfigSource::Text { text, name: "built-in defaults" }
             }
         };
@@ -194,15 +196,16 @@ fn own_target(listeners: &[Listener]) -> String {
     }
 }
 
-/// The configuration of a server that was given none: it scrapes itself, unless it would have to know a password, and
-/// what it finds on its machine.
-fn default_config(own: &str, guard: Option<&WebGuard>) -> String {
+/// The configuration of a server that was given none: it scrapes itself, at `path` of its own address, unless it would
+/// have to know a password, and what it finds on its machine.
+fn default_config(own: &str, path: &str, guard: Option<&WebGuard>) -> String {
     let itself = match guard {
         Some(guard) if guard.has_users() => String::new(),
         guard => {
             let tls = "  scheme: https\n  tls_config: {insecure_skip_verify: true}\n";
             let tls = if guard.is_some_and(WebGuard::is_tls) { tls } else { "" };
-            format!("- job_name: promontory\n{tls}  static_configs:\n  - targets: ['{own}']\n")
+            let path = if path == "/metrics" { String::new() } else { format!("  metrics_path: \"{path}\"\n") };
+            format!("- job_name: promontory\n{tls}{path}  static_configs:\n  - targets: ['{own}']\n")
         }
     };
     format!(
@@ -363,12 +366,12 @@ impl Server {
         listeners: Vec<Listener>,
         guard: Option<Arc<WebGuard>>,
     ) -> Result<Self, AppError> {
-        address::check(args)?;
         for (flag, reason) in &args.without_effect.0 {
             tracing::warn!(flag, reason, "a flag of Prometheus has no effect here");
         }
         let cors_origin = Regex::new(&args.cors_origin)
             .map_err(|e| AppError::Flag { flag: "web.cors.origin", reason: e.to_string() })?;
+        let below = Below::of(args)?;
         let config = source.load()?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -455,7 +458,7 @@ impl Server {
         });
         shared.config.store(Arc::new(Config { storage: config.storage, ..Config::default() }));
         shared.reload()?;
-        let mut router = router(&shared, cors_origin);
+        let mut router = below.serve(router(&shared, cors_origin, &below));
         let listeners = listeners.into_iter().map(|listener| listener.guarded(guard.clone())).collect();
         if let Some(guard) = guard {
             router = router.layer(axum::middleware::from_fn_with_state(guard, web_config::guard));
@@ -524,7 +527,7 @@ impl Server {
     }
 }
 
-fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
+fn router(shared: &Arc<Shared>, cors_origin: Regex, below: &Below) -> Router {
     let backend = Arc::new(ServerBackend(shared.clone()));
     let data: Arc<dyn promontory_model::Queryable> = Arc::new(shared.data.clone());
     let args = &shared.args;
@@ -565,6 +568,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex) -> Router {
     let pages = pages::router(shared.clone())
         .merge(profiles::router(shared.clone()))
         .merge(crate::dashboard::router(dashboards));
+    let pages = below.lead(pages).layer(crate::http::compression());
     shared.telemetry.http.layer(api.merge(pages))
 }
 

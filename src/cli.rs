@@ -256,10 +256,10 @@ pub struct ServeArgs {
     /// File with TLS, users and headers, in the format of Prometheus; looked at for each request
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
-    /// Address under which browsers reach this server; its path must be empty, or taken away by a proxy
+    /// Address under which browsers reach this server; pages lead to what is below its path
     #[arg(long = "web.external-url", value_name = "URL")]
     pub external_url: Option<String>,
-    /// Where the server's own paths begin; only / is served
+    /// Path below which requests arrive, that of --web.external-url by default; / where a proxy takes it away
     #[arg(long = "web.route-prefix", value_name = "PATH")]
     pub route_prefix: Option<String>,
     /// Serve /-/reload and /-/quit

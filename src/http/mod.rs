@@ -111,6 +111,13 @@ pub(crate) struct Http {
     options: HttpOptions,
 }
 
+/// Compresses answers for who takes them so, pictures and streams of events left out.
+///
+/// Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
+pub(crate) fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
+}
+
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
 pub fn router(parts: HttpParts) -> Router {
     let HttpParts { backend, admin, data, local, results, memory, clock, api_routes, routes, options } = parts;
@@ -129,8 +136,7 @@ pub fn router(parts: HttpParts) -> Router {
         search_metadata: search::KnownMetadata::default(),
         options,
     });
-    // Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
-    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let compression = compression();
     let method_not_allowed = async || answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     let (late, early) = routes::routers();
     let api = late

@@ -4,6 +4,7 @@ mod abuse;
 mod admin;
 mod api;
 mod bad_input;
+mod below;
 mod both;
 mod browser;
 mod checked;

@@ -21,6 +21,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `promontory ARGS` on a free port and waits until it is ready.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_below("", args)
+    }
+
+    /// Does so where everything is below `path`.
+    pub(crate) fn start_below(path: &str, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_promontory"))
             .args(args)
             .arg("--web.listen-address=127.0.0.1:0")
@@ -42,7 +47,7 @@ impl Server {
         });
         let addr = told.recv_timeout(START_MAX).expect("the server says where it listens").expect("an address");
         let server = Self { child, addr };
-        server.wait_until("ready", || client::get(addr, "/-/ready").is_ok_and(|r| r.status == 200));
+        server.wait_until("ready", || client::get(addr, &format!("{path}/-/ready")).is_ok_and(|r| r.status == 200));
         server
     }
 

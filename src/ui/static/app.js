@@ -12,6 +12,8 @@
     return e;
   };
   root.classList.add("js");
+  // What stands before all addresses: the server says it as one that ends with a slash.
+  const base = root.dataset.base.slice(0, -1);
 
   // The server draws for the zone and the scheme of this browser from the next request on.
   const remember = (name, value) => {
@@ -272,7 +274,7 @@
   // Panels: fetch their inside anew.
   const busy = new Map();
   const load = async (panel) => {
-    if (!state?.path || state.path === "/explore" || !panel.dataset.key) return;
+    if (!state?.path || state.path === base + "/explore" || !panel.dataset.key) return;
     busy.get(panel)?.abort();
     const abort = new AbortController();
     busy.set(panel, abort);
@@ -319,7 +321,7 @@
     if (!hint) return;
     const params = { "match[]": hint.dataset.needs, start: state.from / 1000, end: state.to / 1000, limit: 1 };
     try {
-      const response = await fetch("/api/v1/label/__name__/values?" + new URLSearchParams(params));
+      const response = await fetch(base + "/api/v1/label/__name__/values?" + new URLSearchParams(params));
       if (response.ok && (await response.json()).data.length) location.reload();
     } catch { /* the next round asks again */ }
   };
@@ -482,7 +484,7 @@
         location.href = url;
         return;
       }
-    } else if (pair === "ds") location.href = "/dashboards";
+    } else if (pair === "ds") location.href = base + "/dashboards";
     else if (!state) return;
     else if (pair === "tz") zoomOut();
     else if (pair === "dr") refresh();
@@ -617,7 +619,7 @@
       if (!menu.open || all) return;
       $(".none", menu).textContent = "Loading …";
       const get = async (path, params) => {
-        const response = await fetch(path + "?" + new URLSearchParams(params));
+        const response = await fetch(base + path + "?" + new URLSearchParams(params));
         if (!response.ok) throw new Error(response.statusText);
         return (await response.json()).data;
       };
@@ -663,7 +665,7 @@
       if (area.dataset.from) Object.assign(params, { start: area.dataset.from / 1000, end: area.dataset.to / 1000 });
       let found;
       try {
-        const response = await fetch("/api/v1/complete?" + new URLSearchParams(params), { signal: asked.signal });
+        const response = await fetch(base + "/api/v1/complete?" + new URLSearchParams(params), { signal: asked.signal });
         found = response.ok && (await response.json()).data;
       } catch { return; }
       if (!found || text !== area.value) return close();
@@ -773,7 +775,7 @@
   if (state.zoneIsBrowsers && state.zone !== zone) {
     state.zone = zone;
     refresh();
-  } else if (state.path && state.path !== "/explore") {
+  } else if (state.path && state.path !== base + "/explore") {
     // The first drawing was for a page of usual width; where a plot's true width is far from that, ask again.
     for (const panel of $$(".panel", dash)) {
       const marks = $(".graph", panel);
