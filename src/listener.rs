@@ -4,6 +4,7 @@
 mod connections;
 mod lingering;
 mod serve;
+mod spelling;
 mod wire;
 
 use std::net::SocketAddr;

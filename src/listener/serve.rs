@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use super::Listener;
 use super::connections::{Connections, Doing, Place};
 use super::lingering::Lingering;
+use super::spelling::Spelled;
 use super::wire::Wire;
 
 /// Refused connections that are told why; others are closed at once.
@@ -90,18 +91,19 @@ async fn answer(wire: Wire, place: Place, read_timeout: Duration, router: Router
     let place = Arc::new(place);
     let connection = place.connection().clone();
     let is_unread = Arc::new(AtomicBool::new(false));
-    let wire = Lingering::new(wire, is_unread.clone());
+    let is_free = Arc::new(AtomicBool::new(true));
+    let wire = Lingering::new(Spelled::new(wire, is_free.clone()), is_unread.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (place, router, is_unread) = (place.clone(), router.clone(), is_unread.clone());
+        let (place, router, is_unread, is_free) = (place.clone(), router.clone(), is_unread.clone(), is_free.clone());
         async move {
             let has_ended = request.body().is_end_stream();
             place.does(if has_ended { Doing::Answering } else { Doing::Receiving });
             is_unread.store(!has_ended, Ordering::Relaxed);
-            let arriving = place.clone();
-            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving, is_unread }));
+            let (arriving, unread) = (place.clone(), is_unread.clone());
+            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving, is_unread: unread }));
             let response = TowerToHyperService::new(router).call(request).await?;
             place.does(Doing::Sending);
-            Ok::<_, Infallible>(response.map(|body| Leaving { body, place }))
+            Ok::<_, Infallible>(response.map(|body| Leaving { body, place, is_unread, is_free }))
         }
     });
     let served = http1::Builder::new()
@@ -184,6 +186,9 @@ impl Drop for Arriving {
 struct Leaving {
     body: Body,
     place: Arc<Place>,
+    is_unread: Arc<AtomicBool>,
+    /// Set when the next request may come.
+    is_free: Arc<AtomicBool>,
 }
 
 impl hyper::body::Body for Leaving {
@@ -207,6 +212,8 @@ impl hyper::body::Body for Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
+        // What still comes of a body that nobody read is none of the next request.
+        self.is_free.store(!self.is_unread.load(Ordering::Relaxed), Ordering::Relaxed);
         self.place.does(Doing::Waiting);
     }
 }
@@ -271,5 +278,34 @@ mod tests {
         let ended = tokio::time::timeout(2 * super::super::lingering::LINGER_TIME_MAX, server.serving).await;
         ended.expect("the server still waits").unwrap();
         drop(stream);
+    }
+
+    #[tokio::test]
+    async fn addresses_may_hold_quotes_in_each_request_of_a_connection() {
+        let listener = Listener::bind_all(&["127.0.0.1:0".to_owned()]).await.unwrap().remove(0);
+        let addr = listener.addr().unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let connections = Connections::new(10, promontory_model::Duration::from_secs(60), clock);
+        let router = Router::new()
+            .fallback(async |uri: axum::http::Uri, body: String| format!("{}|{body}", uri.query().unwrap_or_default()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(listener.serve(connections, router, async { drop(stopped.await) }));
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        for n in 0..3 {
+            let text = "\"<\"";
+            let request = format!("POST /?a=up{{b=\"{n}\"}} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{text}");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let expected = format!("a=up{{b=%22{n}%22}}|{text}");
+            let mut answer = String::new();
+            while !answer.ends_with(&expected) {
+                let mut piece = [0; 1000];
+                let len = stream.read(&mut piece).await.unwrap();
+                assert!(len > 0, "{answer}");
+                answer.push_str(std::str::from_utf8(&piece[..len]).unwrap());
+            }
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        drop((stream, stop));
+        serving.await.unwrap();
     }
 }
