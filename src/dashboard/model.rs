@@ -2,6 +2,7 @@
 //!
 //! Options of single panel types stay JSON and are read where the panel is drawn.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -174,6 +175,19 @@ pub(crate) enum Expression {
     Below { of: String, bound: f64 },
     /// What is not evaluated, by its name.
     Unknown(String),
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Math(text) => f.write_str(text),
+            Self::Reduce { of, calc } => write!(f, "{calc} of {of}"),
+            Self::Same(of) => f.write_str(of),
+            Self::Above { of, bound } => write!(f, "{of} > {bound}"),
+            Self::Below { of, bound } => write!(f, "{of} < {bound}"),
+            Self::Unknown(kind) => f.write_str(kind),
+        }
+    }
 }
 
 /// What a query's result becomes.

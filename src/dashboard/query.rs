@@ -12,7 +12,7 @@ use promontory_model::{Cancel, Duration};
 use promontory_promql::annotations::Severity;
 use promontory_promql::value::{QueryOutput, RangeSpec, Value};
 
-use super::expression::asked;
+use super::expression::{Answer, evaluate};
 use super::frame::{self, Frame, name_series};
 use super::interpolate::{Binding, Context, interpolate};
 use super::model::{Format, Panel, Target};
@@ -91,15 +91,15 @@ pub(crate) fn run(panel: &Panel, context: &QueryContext<'_>) -> PanelData {
     data
 }
 
-fn run_target(
-    panel: &Panel,
-    target: &Target,
-    context: &QueryContext<'_>,
-    window: &Window,
-    interval: i64,
-    many_tables: bool,
-    data: &mut PanelData,
-) -> Result<(), String> {
+/// The steps and intervals of one query in a window.
+struct Steps {
+    spec: RangeSpec,
+    /// What `$__interval` and `$__rate_interval` stand for.
+    interval_ms: i64,
+    rate_interval: String,
+}
+
+fn steps_of(target: &Target, context: &QueryContext<'_>, window: &Window, interval: i64) -> Steps {
     let own = interpolate(&target.interval, Context::Text, &|name| match name {
         "__interval" => Some(Binding::plain(interval_text(interval))),
         "__rate_interval" => Some(Binding::plain(rate_interval(interval, context.scrape_interval_ms))),
@@ -109,48 +109,99 @@ fn run_target(
     let safe = round_interval(window.length_ms() / POINTS_MAX);
     let step = interval.max(own_ms.unwrap_or(0)).max(safe).saturating_mul(target.interval_factor).max(1);
     let scrape = own_ms.filter(|_| !target.interval.contains("$__")).unwrap_or(context.scrape_interval_ms);
-    let lookup = |name: &str| match name {
-        "__interval" => Some(Binding::plain(interval_text(step))),
-        "__interval_ms" => Some(Binding::plain(step.to_string())),
-        "__rate_interval" => Some(Binding::plain(rate_interval(interval, scrape))),
-        "__range" | "__range_s" | "__range_ms" | "__from" | "__to" => window_binding(name, window),
-        name => context.lookup(name),
-    };
-    let found = asked(target, panel, &|text| interpolate(text, Context::PromQl, &lookup))?;
-    let expr = super::adhoc::apply(&found.expr, &context.variables.filters());
-    let (range, instant) = match target.computed {
-        Some(_) => (!found.is_once, found.is_once),
-        None => (target.range, target.instant),
-    };
-    let shape = match (range, instant) {
-        (true, true) => format!("every {} and once", interval_text(step)),
-        (true, false) => format!("every {}", interval_text(step)),
+    let offset = i64::from(offset_seconds(context.tz, window.from_ms)) * 1000;
+    let floor = |t: i64| (t + offset).div_euclid(step) * step - offset;
+    Steps {
+        spec: RangeSpec { start_ms: floor(window.from_ms), end_ms: floor(window.to_ms), step_ms: step },
+        interval_ms: step,
+        rate_interval: rate_interval(interval, scrape),
+    }
+}
+
+fn run_target(
+    panel: &Panel,
+    target: &Target,
+    context: &QueryContext<'_>,
+    window: &Window,
+    interval: i64,
+    many_tables: bool,
+    data: &mut PanelData,
+) -> Result<(), String> {
+    if let Some(computed) = &target.computed {
+        let fill = |name: &str| bound(name, &steps_of(target, context, window, interval), context, window);
+        let mut notices = Vec::new();
+        let mut ask = |referred: &Target| {
+            let steps = steps_of(referred, context, window, interval);
+            let expr = filled(referred, &steps, context, window);
+            let (output, times) = match referred.range {
+                true => ranged(&expr, steps.spec, context)?,
+                false => once(&expr, window, context)?,
+            };
+            notices.extend(output.annotations.texts(Severity::Warning, &expr));
+            Ok(Answer { value: output.value, times: times.to_vec() })
+        };
+        let answer = evaluate(target, panel, window.to_ms, &fill, &mut ask);
+        data.queries.push((target.ref_id.clone(), computed.to_string(), "computed".to_owned()));
+        notices.into_iter().for_each(|text| notice(text, data));
+        let Answer { value, times } = answer?;
+        push(target, value, &times.into(), many_tables, data);
+        return Ok(());
+    }
+    let steps = steps_of(target, context, window, interval);
+    let expr = filled(target, &steps, context, window);
+    let shape = match (target.range, target.instant) {
+        (true, true) => format!("every {} and once", interval_text(steps.interval_ms)),
+        (true, false) => format!("every {}", interval_text(steps.interval_ms)),
         _ => "once".to_owned(),
     };
     data.queries.push((target.ref_id.clone(), expr.clone(), shape));
-    if range {
-        let offset = i64::from(offset_seconds(context.tz, window.from_ms)) * 1000;
-        let floor = |t: i64| (t + offset).div_euclid(step) * step - offset;
-        let steps = RangeSpec { start_ms: floor(window.from_ms), end_ms: floor(window.to_ms), step_ms: step };
-        let output = context.source.range(&expr, steps, context.cancel).map_err(|e| e.to_string())?;
-        let times = frame::grid(steps.start_ms, steps.end_ms, step);
-        push(target, output, &expr, &times, many_tables, data);
+    let mut show = |(output, times): (QueryOutput, Arc<[i64]>)| {
+        output.annotations.texts(Severity::Warning, &expr).into_iter().for_each(|text| notice(text, data));
+        push(target, output.value, &times, many_tables, data);
+    };
+    if target.range {
+        show(ranged(&expr, steps.spec, context)?);
     }
-    if instant {
-        let output = context.source.instant(&expr, window.to_ms, context.cancel).map_err(|e| e.to_string())?;
-        let times: Arc<[i64]> = Arc::from([window.to_ms]);
-        push(target, output, &expr, &times, many_tables, data);
+    if target.instant {
+        show(once(&expr, window, context)?);
     }
     Ok(())
 }
 
-fn push(target: &Target, output: QueryOutput, expr: &str, times: &Arc<[i64]>, many_tables: bool, data: &mut PanelData) {
-    for text in output.annotations.texts(Severity::Warning, expr) {
-        if !data.notices.contains(&text) {
-            data.notices.push(text);
-        }
+/// What a name stands for in a query.
+fn bound(name: &str, steps: &Steps, context: &QueryContext<'_>, window: &Window) -> Option<Binding> {
+    match name {
+        "__interval" => Some(Binding::plain(interval_text(steps.interval_ms))),
+        "__interval_ms" => Some(Binding::plain(steps.interval_ms.to_string())),
+        "__rate_interval" => Some(Binding::plain(&steps.rate_interval)),
+        "__range" | "__range_s" | "__range_ms" | "__from" | "__to" => window_binding(name, window),
+        name => context.lookup(name),
     }
-    let mut value = output.value;
+}
+
+/// The PromQL of a target, as it is asked.
+fn filled(target: &Target, steps: &Steps, context: &QueryContext<'_>, window: &Window) -> String {
+    let expr = interpolate(&target.expr, Context::PromQl, &|name| bound(name, steps, context, window));
+    super::adhoc::apply(&expr, &context.variables.filters())
+}
+
+fn ranged(expr: &str, steps: RangeSpec, context: &QueryContext<'_>) -> Result<(QueryOutput, Arc<[i64]>), String> {
+    let output = context.source.range(expr, steps, context.cancel).map_err(|e| e.to_string())?;
+    Ok((output, frame::grid(steps.start_ms, steps.end_ms, steps.step_ms)))
+}
+
+fn once(expr: &str, window: &Window, context: &QueryContext<'_>) -> Result<(QueryOutput, Arc<[i64]>), String> {
+    let output = context.source.instant(expr, window.to_ms, context.cancel).map_err(|e| e.to_string())?;
+    Ok((output, Arc::from([window.to_ms])))
+}
+
+fn notice(text: String, data: &mut PanelData) {
+    if !data.notices.contains(&text) {
+        data.notices.push(text);
+    }
+}
+
+fn push(target: &Target, mut value: Value, times: &Arc<[i64]>, many_tables: bool, data: &mut PanelData) {
     let n = match &mut value {
         Value::Matrix(all) => {
             let n = all.len();
@@ -297,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn computed_queries_are_asked_for_as_promql() {
+    fn queries_of_expressions_are_asked_for_once_in_their_own_form() {
         let expression = |more: &str, instant: bool| {
             format!(
                 r#"{{"targets": [{{"refId": "A", "expr": "up", "hide": true, "instant": {instant}}},
@@ -305,12 +356,11 @@ mod tests {
                     {{"refId": "C", "datasource": {{"type": "__expr__"}}, {more}}}]}}"#
             )
         };
-        let math = r#""type": "math", "expression": "$A / ${B} * 100""#;
-        // A series without labels is one for all of the other side.
-        check(&expression(math, false), &["(up) / scalar(sum(up)) * 100 1699996395000..1699999995000/15000"]);
-        check(&expression(math, true), &["(up) / scalar(sum(up)) * 100 @ 1700000000000"]);
+        let (range, once) = ("1699996395000..1699999995000/15000", "@ 1700000000000");
+        let math = r#""type": "math", "expression": "$A / ${B} * $A""#;
+        check(&expression(math, false), &[&format!("up {range}"), &format!("sum(up) {range}")]);
+        check(&expression(math, true), &[&format!("up {once}"), &format!("sum(up) {once}")]);
         let reduce = r#""type": "reduce", "expression": "A", "reducer": "max""#;
-        check(&expression(reduce, false), &["max_over_time((up)[3600s:15s]) @ 1700000000000"]);
-        check(&expression(reduce, true), &["up @ 1700000000000"]);
+        check(&expression(reduce, false), &[&format!("up {range}")]);
     }
 }
