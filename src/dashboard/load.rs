@@ -213,6 +213,9 @@ fn time_text(root: &Value, path: &str) -> Option<String> {
 /// Panels in reading order, cut at the rows.
 fn sections(root: &Value) -> Vec<Section> {
     let mut all: Vec<&Value> = list(root, "panels").iter().filter(|p| p.is_object()).take(PANELS_MAX).collect();
+    // Among panels with a place one without has Grafana's own; where none has one, they are given more room.
+    let is_placed = all.iter().any(|p| at(p, "gridPos").is_some());
+    let size = if is_placed { (6, 3) } else { (12, 8) };
     all.sort_by_key(|p| (integer(p, "gridPos.y").unwrap_or(0), integer(p, "gridPos.x").unwrap_or(0)));
     let mut ids = Ids::new(root);
     let mut sections: Vec<(Option<Row>, Vec<Panel>)> = vec![(None, Vec::new())];
@@ -227,13 +230,13 @@ fn sections(root: &Value) -> Vec<Section> {
             let mut nested: Vec<&Value> = list(value, "panels").iter().filter(|p| p.is_object()).collect();
             nested.sort_by_key(|p| (integer(p, "gridPos.y").unwrap_or(0), integer(p, "gridPos.x").unwrap_or(0)));
             let is_collapsed = row.collapsed;
-            sections.push((Some(row), nested.iter().take(PANELS_MAX).map(|p| panel(p, &mut ids)).collect()));
+            sections.push((Some(row), nested.iter().take(PANELS_MAX).map(|p| panel(p, size, &mut ids)).collect()));
             if is_collapsed {
                 // What follows a closed row does not belong to it.
                 sections.push((None, Vec::new()));
             }
         } else if let Some((_, panels)) = sections.last_mut() {
-            panels.push(panel(value, &mut ids));
+            panels.push(panel(value, size, &mut ids));
         }
     }
     sections.retain(|(row, panels)| row.is_some() || !panels.is_empty());
@@ -286,12 +289,12 @@ pub(crate) fn place<'a>(grids: impl Iterator<Item = &'a mut Grid>) {
     }
 }
 
-fn panel(value: &Value, ids: &mut Ids) -> Panel {
+fn panel(value: &Value, (w, h): (i64, i64), ids: &mut Ids) -> Panel {
     let grid = Grid {
         x: integer(value, "gridPos.x").unwrap_or(0),
         y: integer(value, "gridPos.y").unwrap_or(0),
-        w: integer(value, "gridPos.w").unwrap_or(12),
-        h: integer(value, "gridPos.h").unwrap_or(8),
+        w: integer(value, "gridPos.w").unwrap_or(w),
+        h: integer(value, "gridPos.h").unwrap_or(h),
     };
     let source = source_kind(value);
     let mut targets: Vec<Target> = Vec::new();
@@ -538,13 +541,14 @@ mod tests {
     fn panels_get_defaults_ids_and_places() {
         check(
             r#"{"title": "T", "panels": [{}, {"id": 1, "gridPos": {"x": 20, "y": 9, "w": 12, "h": 4}}]}"#,
-            "file T: timeseries#2@0,0,12x8 timeseries#1@12,0,12x4",
+            "file T: timeseries#2@0,0,6x3 timeseries#1@12,0,12x4",
         );
+        check(r#"{"title": "T", "panels": [{}, {}]}"#, "file T: timeseries#1@0,0,12x8 timeseries#2@0,8,12x8");
         check(
             r#"{"dashboard": {"uid": "u", "title": "T", "panels": [
                 {"type": "row", "id": 1, "title": "R", "gridPos": {"y": 5}, "collapsed": true, "panels": [{"type": "stat", "id": 3}]},
                 {"type": "text", "id": 3, "gridPos": {"x": 0, "y": 0, "w": 24, "h": 2}}]}}"#,
-            "u T: text#3@0,0,24x2 [R] stat#4@0,0,12x8",
+            "u T: text#3@0,0,24x2 [R] stat#4@0,0,6x3",
         );
     }
 
