@@ -10,16 +10,19 @@ use serde_json::Value;
 use crate::dashboard::json::{list, text};
 use crate::dashboard::model::Panel;
 use crate::dashboard::query::PanelData;
-use crate::dashboard::scene::{Axis, BOX, Mark, Plot, SeriesMarks};
+use crate::dashboard::scene::{Axis, BOX, Mark, Plot, SeriesMarks, data_number};
 use crate::dashboard::ticks::{RangeConfig, Scale, scale, value_ticks};
 
 use super::legend::{Entry, Legend};
 use super::paths::{self, Interpolation, Point};
+use super::timeseries::{json_text, unit_json};
 use super::{DrawContext, Styled, no_data, styled};
 
 /// Pairs of columns, and points of all of them.
 const PAIRS_MAX: usize = 100;
 const POINTS_MAX: usize = 50_000;
+/// Points that can be read under the mouse; those of a cloud that is denser are not told apart.
+const HOVERED_MAX: usize = 5_000;
 
 /// A column of x beside a column of y.
 struct Pair<'a> {
@@ -68,6 +71,7 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
     let place = if legend.is_right { "side" } else { "below" };
     let _ = write!(out, "<div class=\"graph {place}\">");
     plot.write(out);
+    write_data(panel, &pairs, (x, y), context, out);
     let mut entries: Vec<Entry<'_>> = pairs
         .iter()
         .map(|p| Entry {
@@ -79,6 +83,46 @@ pub(super) fn draw(panel: &Panel, data: &PanelData, context: &DrawContext<'_>, o
         .collect();
     legend.write(&mut entries, context, out);
     out.push_str("</div>");
+}
+
+/// The points behind the plot, for the script's tooltip.
+fn write_data(panel: &Panel, pairs: &[Pair<'_>], (x, y): (Scale, Scale), context: &DrawContext<'_>, out: &mut String) {
+    if text(&panel.options, "tooltip.mode") == Some("none") {
+        return;
+    }
+    let axis = |s: Scale| format!("[{},{},0]", data_number(Some(s.min)), data_number(Some(s.max)));
+    let unit = |s: &Styled<'_>| unit_json(s.settings.unit_id.as_str(), s.settings.decimals);
+    let mut units: Vec<String> = pairs.first().map(|p| unit(p.x)).into_iter().collect();
+    let mut room = HOVERED_MAX;
+    let mut series = String::new();
+    for pair in pairs.iter().filter(|p| !context.hidden.contains(&p.y.name)) {
+        let points: Vec<String> = pair
+            .points
+            .iter()
+            .take(room)
+            .map(|(a, b)| format!("[{},{}]", data_number(Some(*a)), data_number(Some(*b))))
+            .collect();
+        room -= points.len();
+        units.push(unit(pair.y));
+        let _ = write!(
+            series,
+            "{}{{\"n\":{},\"x\":{},\"c\":{},\"u\":{},\"p\":[{}]}}",
+            if series.is_empty() { "" } else { "," },
+            json_text(&pair.y.name),
+            json_text(&pair.x.name),
+            json_text(&color_of(pair.y, context)),
+            units.len() - 1,
+            points.join(",")
+        );
+    }
+    let _ = write!(
+        out,
+        "<script type=\"application/json\" class=\"data\">{{\"mode\":\"points\",\"axes\":[{},{}],\"units\":[{}],\
+         \"series\":[{series}]}}</script>",
+        axis(x),
+        axis(y),
+        units.join(",")
+    );
 }
 
 fn axis_label(settings: &crate::dashboard::field::Settings, context: &DrawContext<'_>) -> String {

@@ -150,6 +150,7 @@
     for (const other of targets) cross(other, plots.get(other), ms);
     if (data.mode === "heatmap") return tipHeat(data, ms, depth, event);
     if (data.mode === "states") return tipState(data, ms, depth, event);
+    if (data.mode === "points") return tipPoint(canvas, data, event);
     if (data.mode === "none") return;
     let rows = near(data, ms);
     let best = null;
@@ -199,12 +200,36 @@
     const [text, color] = stay ? data.words[stay[2]] : ["No data", ""];
     show(event, ms, [{ color, name: s.n, text: stay ? `${text} for ${lasting(stay[1] - stay[0])}` : text }], 0);
   };
+  // The point that is nearest to the eye, of a plot over a number.
+  const tipPoint = (canvas, data, event) => {
+    clear(canvas);
+    const box = canvas.getBoundingClientRect();
+    let best = null;
+    for (const s of data.series) {
+      for (const [x, y] of s.p) {
+        const left = height(data.axes[0], x);
+        const top = 1 - height(data.axes[1], y);
+        const far = Math.hypot(left * box.width - event.clientX + box.left, top * box.height - event.clientY + box.top);
+        if (!best || far < best.far) best = { s, x, y, left, top, far };
+      }
+    }
+    if (!best) return;
+    const dot = element("div", "dot");
+    dot.style.left = best.left * 100 + "%";
+    dot.style.top = best.top * 100 + "%";
+    dot.style.background = best.s.c;
+    canvas.append(dot);
+    show(event, "", [
+      { color: "", name: best.s.x, text: format(best.x, data.units[0]) },
+      { color: best.s.c, name: best.s.n, text: format(best.y, data.units[best.s.u]) },
+    ], 0);
+  };
   const show = (event, ms, rows, more) => {
     if (!tip) {
       tip = element("div", "tip");
       document.body.append(tip);
     }
-    tip.replaceChildren(element("time", "", clock(ms)));
+    tip.replaceChildren(...(ms === "" ? [] : [element("time", "", clock(ms))]));
     const table = element("table");
     for (const r of rows) {
       const tr = element("tr", r.isNear ? "near" : "");
@@ -229,6 +254,7 @@
   document.addEventListener("pointerdown", (event) => {
     const canvas = event.target.closest?.(".canvas");
     if (!canvas || !plots.has(canvas) || event.button !== 0 || event.pointerType === "touch") return;
+    if (plots.get(canvas).mode === "points") return;
     drag = { canvas, x: event.clientX, mark: null };
     event.preventDefault();
   });
