@@ -19,7 +19,7 @@ use crate::ui::{Shell, assets};
 
 use super::compute::compute_all;
 use super::request::{Request, understand};
-use super::view::{DashAttributes, PanelInner, SectionView};
+use super::view::{DashAttributes, PanelInner, SectionView, notices};
 use super::{Pairs, Uid, only, sections};
 
 /// Sides of a picture when the address does not say: as Grafana has them, and a page's usual width.
@@ -217,7 +217,7 @@ pub(super) async fn snapshot(
         style: assets::style(),
         script,
         dash: DashAttributes::of(&request).detached(),
-        notices: request.found.failed_events(),
+        notices: notices(&request, true),
         sections: views,
     };
     let mut response = crate::ui::page(StatusCode::OK, &view);

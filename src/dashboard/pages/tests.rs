@@ -244,6 +244,24 @@ fn events_that_fail_are_told_once() {
 }
 
 #[test]
+fn pages_say_what_there_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"{"uid": "e", "title": "E", "panels": [{"id": 1, "title": "A", "targets": [{"expr": "up"}]}],
+        "templating": {"list": [{"name": "bad", "type": "query", "query": "label_values(up, job)", "regex": "/(/"}]}}"#;
+    std::fs::write(dir.path().join("e.json"), text).unwrap();
+    let router = router(state(vec![dir.path().to_owned()]));
+    for (uri, has, lacks) in [
+        ("/d/e/e", "<p>variable &#34;bad&#34;: ", "no panel"),
+        ("/d/e/e?viewPanel=9", "This dashboard has no panel 9.", "no panels"),
+        ("/d/e/e?kiosk", "<h1>E</h1>", "id=\"controls\""),
+        ("/d/e/e?kiosk=tv", "id=\"controls\"", "<nav"),
+    ] {
+        let (_, page) = get(&router, uri);
+        assert!(page.contains(has) && !page.contains(lacks), "{uri}");
+    }
+}
+
+#[test]
 fn bars_by_category_and_calculated_cells_are_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let json = r#"{"uid": "k", "title": "K", "panels": [

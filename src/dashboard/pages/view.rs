@@ -129,6 +129,10 @@ pub(crate) struct DashboardPage {
     annotations: Vec<Choice>,
     /// What of the page failed, where no panel says so.
     notices: Vec<String>,
+    /// Whether there are no controls.
+    is_bare: bool,
+    /// Said where there are no panels.
+    empty: String,
     sections: Vec<SectionView>,
     /// What the dashboard shows nothing without, where there is none.
     missing: Option<Needs>,
@@ -295,7 +299,12 @@ impl DashboardPage {
             zone: request.tz_name.clone(),
             from: input(&request.window.from, request.window.from_ms),
             to: input(&request.window.to, request.window.to_ms),
-            notices: if alone.is_none() { request.found.failed_events() } else { Vec::new() },
+            notices: notices(request, alone.is_none()),
+            is_bare: params.get("kiosk").is_some_and(|k| k != "tv"),
+            empty: match &alone {
+                Some(key) => format!("This dashboard has no panel {key}."),
+                None => "This dashboard has no panels.".to_owned(),
+            },
             back_url: alone.map(|_| format!("{path}{}", params.without(&["viewPanel"]).query())).unwrap_or_default(),
             shell,
             dash,
@@ -312,6 +321,16 @@ impl DashboardPage {
             path,
         }
     }
+}
+
+/// What of the variables failed, and of the events unless the one panel says so.
+pub(super) fn notices(request: &Request, with_events: bool) -> Vec<String> {
+    let failed = |v: &Variable| v.error.as_ref().map(|e| format!("variable {:?}: {e}", v.def.name));
+    let mut out: Vec<String> = request.variables.all.iter().filter_map(failed).collect();
+    if with_events {
+        out.extend(request.found.failed_events());
+    }
+    out
 }
 
 /// A link per annotation that turns its events on or off.
