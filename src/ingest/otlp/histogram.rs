@@ -51,7 +51,8 @@ fn side(buckets: Option<&Buckets>) -> Result<(Vec<Span>, Vec<f64>), Unfit> {
     let n = i64::try_from(buckets.bucket_counts.len()).map_err(|_| Unfit::Bucket)?;
     let first = i64::from(buckets.offset) + 1;
     let index = i32::try_from(first).ok().filter(|_| i32::try_from(first + n).is_ok()).ok_or(Unfit::Bucket)?;
-    Ok(packed((index..).zip(&buckets.bucket_counts).map(|(i, n)| (i, *n as f64))))
+    // The counts come first, so that no number is asked for beyond theirs.
+    Ok(packed(buckets.bucket_counts.iter().zip(index..).map(|(n, i)| (i, *n as f64))))
 }
 
 /// The native histogram of one with explicit bounds.
@@ -101,6 +102,8 @@ mod tests {
         check(point(1, -2, &[4]), &format!("{{count:5, sum:1.5, {zero}, (0.5,0.7071067811865476]:4}}"));
         check(point(-5, 0, &[1]), "cannot convert exponential to native histogram: scale must be >= -4, was -5");
         check(point(0, i32::MAX, &[1]), "number of a bucket is out of range");
+        let last = exponential(&point(0, i32::MAX - 2, &[1])).unwrap();
+        assert_eq!(last.value().positive_spans, [Span { offset: i32::MAX - 1, length: 1 }]);
         let stale = ExponentialPoint { flags: NO_RECORDED_VALUE, ..point(0, 0, &[2]) };
         assert!(exponential(&stale).unwrap().is_stale());
         // Finer than any schema: pairs of buckets become one.
