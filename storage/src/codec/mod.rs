@@ -77,7 +77,10 @@ pub fn encode(values: &[f64], out: &mut Vec<u8>) {
 /// # Errors
 /// [`CodecError`] when the bytes are not what [`encode`] writes. `out` may then hold some values.
 pub fn decode(bytes: &[u8], n: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
-    read(bytes, n, out)
+    let start = out.len();
+    read(bytes, n, out)?;
+    // Bytes of others may end a form early that is read in blocks.
+    if out.len() - start == n { Ok(()) } else { Err(Reader::new(bytes).error("number of values").into()) }
 }
 
 /// A column on its way to bytes.
