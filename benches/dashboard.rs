@@ -16,7 +16,7 @@ mod client;
 #[expect(dead_code, reason = "shared with the tests of the whole")]
 mod server;
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -178,22 +178,22 @@ fn cpu_seconds(server: &Server) -> f64 {
     line.and_then(|v| v.trim().parse().ok()).unwrap_or(f64::NAN)
 }
 
-fn compressed(text: &[u8]) -> usize {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-    encoder.write_all(text).expect("memory");
-    encoder.finish().expect("memory").len()
+/// Asks as browsers do, which take answers compressed.
+fn ask(server: &Server, path: &str) -> Vec<u8> {
+    client::request(server.addr, "GET", path, &[("Accept-Encoding", "gzip")], &[]).expect("an answer").body
 }
 
 fn page(server: &Server, uid: &str, open: &str) {
     let path = format!("/d/{uid}?{}{open}", window(END_S));
     for round in ["cold", "warm"] {
-        let mut body = Vec::new();
-        let (cpu, real) = cost(server, || body = client::get(server.addr, &path).expect("an answer").body);
-        let panels = String::from_utf8_lossy(&body).matches("<section class=\"panel").count();
+        let mut sent = 0;
+        let (cpu, real) = cost(server, || sent = ask(server, &path).len());
+        let body = client::get(server.addr, &path).expect("an answer").text();
+        let panels = body.matches("<section class=\"panel").count();
         println!(
             "page {uid} {round}: {panels} panels, cpu {cpu:.2} s, real {real:.3} s, {} kB, {} kB compressed",
             body.len() / 1000,
-            compressed(&body) / 1000
+            sent / 1000
         );
     }
 }
@@ -207,7 +207,7 @@ fn refreshes(server: &Server, uid: &str, open: &str) {
             let end = END_S - 900 + round * 30;
             let (cpu, real) = cost(server, || {
                 for key in keys.iter().take(n) {
-                    client::get(server.addr, &format!("/d/{uid}/panel/{key}?{}", window(end))).expect("an answer");
+                    ask(server, &format!("/d/{uid}/panel/{key}?{}", window(end)));
                 }
             });
             println!("refresh {what}, {round}: cpu {cpu:.2} s, real {real:.3} s");

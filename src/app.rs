@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use promontory_config::Config;
 use promontory_model::{Labels, Regex};
@@ -38,6 +38,7 @@ use crate::cli::{ServeArgs, WalFsync};
 use crate::dashboard::{DashboardOptions, DashboardSettings, Dashboards};
 use crate::http::{HttpOptions, HttpParts};
 use crate::ingest::{Ingest, IngestParts};
+use crate::json_log::JsonLog;
 use crate::listener::{Connections, ListenError, Listener};
 use crate::remote::{Beside, RemoteMeter, SendParts, Senders, Upstreams};
 use crate::scrape::{Manager, ManagerOptions, ScrapeMetrics, ScrapeThreads, offset_seed};
@@ -252,6 +253,7 @@ struct Shared {
     dashboards: Arc<DashboardSettings>,
     source: ConfigSource,
     config: ArcSwap<Config>,
+    query_log: ArcSwapOption<JsonLog>,
     config_loaded_ms: std::sync::atomic::AtomicI64,
     config_failed: AtomicBool,
     /// Since when each notification is true.
@@ -303,6 +305,7 @@ impl Shared {
         self.senders.apply(&config.remote_write, &config.global.external_labels);
         self.upstreams.apply(&config.remote_read, &config.global.external_labels);
         self.dashboards.set(dashboard_options(&self.args, &config));
+        self.log_queries(config.global.query_log_file.as_ref());
         // Nobody waits for it: a hundred files take longer to read than all else of a start.
         let (dashboards, now_ms) = (self.dashboards.clone(), self.clock.now().ms());
         tokio::task::spawn_blocking(move || {
@@ -316,6 +319,17 @@ impl Shared {
         self.config_failed.store(false, Ordering::Relaxed);
         self.telemetry.state.config_loaded(now);
         Ok(())
+    }
+
+    /// Logs queries to `file`, which is opened anew where it was already.
+    fn log_queries(&self, file: Option<&PathBuf>) {
+        self.telemetry.queries.log_enabled.set(i64::from(file.is_some()));
+        match (&*self.query_log.load(), file) {
+            (Some(log), Some(file)) if log.path() == file => log.reopen(),
+            (_, file) => {
+                self.query_log.store(file.map(|file| Arc::new(JsonLog::open(file.clone(), "query_log_file"))));
+            }
+        }
     }
 
     /// `15d or 10GB`, as the status page shows it.
@@ -449,6 +463,7 @@ impl Server {
             dashboards: Arc::new(DashboardSettings::new(dashboard_options(args, &config))),
             source,
             config: ArcSwap::from_pointee(Config::default()),
+            query_log: ArcSwapOption::empty(),
             config_loaded_ms: std::sync::atomic::AtomicI64::new(0),
             config_failed: AtomicBool::new(false),
             notified: Mutex::default(),

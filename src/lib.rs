@@ -14,6 +14,7 @@ pub mod demo;
 pub mod discovery;
 pub mod http;
 pub mod ingest;
+mod json_log;
 mod lines;
 pub mod listener;
 pub mod remote;

@@ -7,7 +7,7 @@ mod serve;
 mod spelling;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -31,6 +31,10 @@ pub enum ListenError {
         source: std::io::Error,
     },
 }
+
+/// Who opened the connection of a request, as an extension of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A bound socket.
 #[derive(Debug)]

@@ -264,6 +264,10 @@ pub struct QueryMeter {
     pub concurrent_max: Gauge,
     /// Samples that queries loaded.
     pub samples: Counter,
+    /// 1 where queries are logged to a file.
+    pub log_enabled: Gauge,
+    /// Lines that could not be added to it.
+    pub log_failures: Counter,
     seconds: Summary,
     seconds_histogram: Family<SliceLabels, Histogram>,
 }
@@ -281,6 +285,8 @@ impl QueryMeter {
             active: Gauge::default(),
             concurrent_max: Gauge::default(),
             samples: Counter::default(),
+            log_enabled: Gauge::default(),
+            log_failures: Counter::default(),
             seconds,
             seconds_histogram,
         };
@@ -288,6 +294,10 @@ impl QueryMeter {
         let help = "Queries that may run at once";
         registry.register("prometheus_engine_queries_concurrent_max", help, meter.concurrent_max.clone());
         registry.register("prometheus_engine_query_samples", "Samples that queries loaded", meter.samples.clone());
+        let help = "Whether queries are logged to a file";
+        registry.register("prometheus_engine_query_log_enabled", help, meter.log_enabled.clone());
+        let help = "Queries that could not be logged";
+        registry.register("prometheus_engine_query_log_failures", help, meter.log_failures.clone());
         registry.register(
             "prometheus_engine_query_duration_histogram_seconds",
             "Time of queries by stage",

@@ -34,6 +34,8 @@ pub struct Global {
     pub extra_scrape_metrics: bool,
     /// File to which jobs that name none add a line for each scrape that fails.
     pub scrape_failure_log_file: Option<PathBuf>,
+    /// File to which a line is added for each query of the HTTP API.
+    pub query_log_file: Option<PathBuf>,
 }
 
 impl Default for Global {
@@ -50,14 +52,13 @@ impl Default for Global {
             histograms: HistogramModes::default(),
             extra_scrape_metrics: false,
             scrape_failure_log_file: None,
+            query_log_file: None,
         }
     }
 }
 
-const NOT_BUILT: &[NotBuilt] = &[
-    NotBuilt::because("rule_query_offset", Harmless::Zero, "this server evaluates no rules"),
-    NotBuilt::because("query_log_file", Harmless::Empty, "queries are not logged to a file"),
-];
+const NOT_BUILT: &[NotBuilt] =
+    &[NotBuilt::because("rule_query_offset", Harmless::Zero, "this server evaluates no rules")];
 
 pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
     let Some(fields) = field.fields() else { return };
@@ -86,6 +87,7 @@ pub(crate) fn read(field: &Field<'_>, config: &mut Config) {
         histograms: scrape::read_histogram_modes(&fields, HistogramModes::default()),
         extra_scrape_metrics: fields.bool_or("extra_scrape_metrics", false),
         scrape_failure_log_file: fields.path_buf("scrape_failure_log_file"),
+        query_log_file: fields.path_buf("query_log_file"),
     };
     fields.finish(&[NOT_BUILT]);
 }

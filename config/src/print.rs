@@ -156,6 +156,7 @@ fn global(global: &Global) -> Map {
         map.put("extra_scrape_metrics", true);
     }
     map.some("scrape_failure_log_file", global.scrape_failure_log_file.as_deref().map(path));
+    map.some("query_log_file", global.query_log_file.as_deref().map(path));
     map
 }
 

@@ -265,6 +265,18 @@ impl Backend for ServerBackend {
         queries.observe(QuerySlice::InnerEval, cost.run_seconds);
     }
 
+    fn logs_queries(&self) -> bool {
+        self.0.query_log.load().is_some()
+    }
+
+    fn log_query(&self, line: &serde_json::Value) {
+        if let Some(log) = &*self.0.query_log.load()
+            && !log.write(line)
+        {
+            self.0.telemetry.queries.log_failures.inc();
+        }
+    }
+
     fn metrics(&self, accept: &str) -> (&'static str, String) {
         self.0.telemetry.render(accept)
     }

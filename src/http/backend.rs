@@ -84,6 +84,12 @@ pub trait Backend: Send + Sync {
     /// A query ended, in whichever way.
     fn query_ended(&self, cost: QueryCost);
 
+    /// Whether queries are logged, by [`Backend::log_query`].
+    fn logs_queries(&self) -> bool;
+
+    /// Adds a line to the log of queries.
+    fn log_query(&self, line: &serde_json::Value);
+
     /// A federation ended: whether it failed, and with how many warnings.
     fn federated(&self, has_failed: bool, n_warnings: usize);
 

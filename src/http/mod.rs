@@ -22,6 +22,7 @@ mod openapi;
 mod params;
 mod pieces;
 mod query;
+mod query_log;
 mod routes;
 mod schema;
 mod search;

@@ -14,20 +14,25 @@ use serde_json::json;
 use super::answer::{ApiError, ErrorType, Remarks, success, success_value};
 use super::backend::{Backend, QueryCost};
 use super::params::{Params, parse_duration};
-use super::{Http, body, json, language, tree};
+use super::query_log::Origin;
+use super::{Http, body, json, language, query_log, tree};
 
 /// Steps of a range query, less one.
 const STEPS_MAX: i64 = 11_000;
 
 /// `/api/v1/query`.
-pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+pub(crate) async fn instant(
+    State(http): State<Arc<Http>>,
+    origin: Origin,
+    params: Params,
+) -> Result<Response, ApiError> {
     let limit = params.limit("limit")?;
     let t_ms = params.time("time")?.unwrap_or_else(|| http.clock.now().0);
     let settings = Settings::read(&http, &params)?;
     let (expr, text) = parse(&params)?;
     let measured = params.get("stats") == "all";
-    let run = http.clone();
-    let output = http
+    let (run, query) = (http.clone(), text.clone());
+    let ran = http
         .run_query(settings.timeout_ms, move |cancel| {
             let engine = settings.engine(&run);
             let (output, operators) = match measured {
@@ -36,12 +41,13 @@ pub(crate) async fn instant(State(http): State<Arc<Http>>, params: Params) -> Re
             };
             Ok(Answered { output, operators, text })
         })
-        .await?;
-    answer(&params, output, limit)
+        .await;
+    query_log::note(&http, &origin, &query, Times::At(t_ms), &ran);
+    answer(&params, ran?, limit)
 }
 
 /// `/api/v1/query_range`.
-pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Result<Response, ApiError> {
+pub(crate) async fn range(State(http): State<Arc<Http>>, origin: Origin, params: Params) -> Result<Response, ApiError> {
     let limit = params.limit("limit")?;
     let steps = read_steps(&params)?;
     let settings = Settings::read(&http, &params)?;
@@ -55,8 +61,8 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
     // As VictoriaMetrics names it: an answer made from stored samples alone.
     let fresh = matches!(params.get("nocache"), "1" | "true");
     let measured = params.get("stats") == "all";
-    let run = http.clone();
-    let output = http
+    let (run, query) = (http.clone(), text.clone());
+    let ran = http
         .run_query(settings.timeout_ms, move |cancel| {
             let engine = settings.engine(&run);
             let (output, operators) = match (measured, fresh) {
@@ -69,13 +75,14 @@ pub(crate) async fn range(State(http): State<Arc<Http>>, params: Params) -> Resu
             };
             Ok(Answered { output, operators, text })
         })
-        .await?;
-    answer(&params, output, limit)
+        .await;
+    query_log::note(&http, &origin, &query, Times::Range(steps), &ran);
+    answer(&params, ran?, limit)
 }
 
 /// The value of a query, and its operators where they were measured.
-struct Answered {
-    output: QueryOutput,
+pub(super) struct Answered {
+    pub(super) output: QueryOutput,
     operators: Vec<Operator>,
     text: String,
 }
@@ -157,7 +164,7 @@ fn answer(params: &Params, ran: Ran<Answered>, limit: Option<usize>) -> Result<R
                      release, use \"true\" or \"all\""
                 ));
             }
-            Some(show_stats(stats, &operators, queue_ns, run_ns))
+            Some(show_stats(stats, &operators, queue_ns, run_ns).to_string())
         }
     };
     Ok(body::answer(value, stats, &remarks))
@@ -179,7 +186,7 @@ fn truncate(value: &mut Value, limit: Option<usize>) -> bool {
     n > limit
 }
 
-fn show_stats(stats: QueryStats, operators: &[Operator], queue_ns: u64, run_ns: u64) -> String {
+pub(super) fn show_stats(stats: QueryStats, operators: &[Operator], queue_ns: u64, run_ns: u64) -> serde_json::Value {
     let seconds = |ns: u64| ns as f64 / 1e9;
     let mut shown = json!({
         "timings": {
@@ -200,7 +207,7 @@ fn show_stats(stats: QueryStats, operators: &[Operator], queue_ns: u64, run_ns: 
     if !operators.is_empty() {
         shown["operators"] = language::operators(operators);
     }
-    shown.to_string()
+    shown
 }
 
 /// What a piece of blocking work answered, and how long it waited and ran.

@@ -208,6 +208,7 @@ pub(super) struct FakeBackend {
     /// Queries that began and did not end.
     pub(super) active: AtomicUsize,
     pub(super) samples_read: AtomicU64,
+    pub(super) logged: Mutex<Vec<serde_json::Value>>,
 }
 
 impl Admin for FakeBackend {
@@ -382,6 +383,14 @@ impl Backend for FakeBackend {
     fn query_ended(&self, cost: QueryCost) {
         self.active.fetch_sub(1, Ordering::SeqCst);
         self.samples_read.fetch_add(cost.samples_read, Ordering::SeqCst);
+    }
+
+    fn logs_queries(&self) -> bool {
+        true
+    }
+
+    fn log_query(&self, line: &serde_json::Value) {
+        self.logged.lock().unwrap().push(line.clone());
     }
 
     fn metrics(&self, accept: &str) -> (&'static str, String) {

@@ -21,11 +21,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::Listener;
 use super::connections::{Connections, Doing, Place};
 use super::lingering::Lingering;
 use super::spelling::Spelled;
 use super::wire::Wire;
+use super::{Listener, Peer};
 
 /// Refused connections that are told why; others are closed at once.
 const TOLD_AT_ONCE_MAX: usize = 256;
@@ -49,8 +49,8 @@ impl Listener {
                 () = &mut stopped => break,
             };
             while tasks.try_join_next().is_some() {}
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok((stream, peer)) => (stream, Peer(peer.ip())),
                 // The client is gone already, or there are no more files to open.
                 Err(error) => {
                     tracing::debug!(%error, "connection not accepted");
@@ -63,7 +63,7 @@ impl Listener {
                     // Answers are written whole; waiting for more only delays them.
                     let _ = stream.set_nodelay(true);
                     let wire = Wire::new(stream, self.guard.as_deref());
-                    tasks.spawn(answer(wire, place, connections.read_timeout, router.clone(), told.clone()));
+                    tasks.spawn(answer(wire, place, connections.read_timeout, (router.clone(), peer), told.clone()));
                 }
                 // Over TLS it would take a handshake to say so.
                 None if self.guard.is_some() => {}
@@ -87,7 +87,13 @@ impl Listener {
 }
 
 /// Answers all requests of a connection.
-async fn answer(wire: Wire, place: Place, read_timeout: Duration, router: Router, mut stop: watch::Receiver<()>) {
+async fn answer(
+    wire: Wire,
+    place: Place,
+    read_timeout: Duration,
+    (router, peer): (Router, Peer),
+    mut stop: watch::Receiver<()>,
+) {
     let place = Arc::new(place);
     let connection = place.connection().clone();
     let is_unread = Arc::new(AtomicBool::new(false));
@@ -100,7 +106,9 @@ async fn answer(wire: Wire, place: Place, read_timeout: Duration, router: Router
             place.does(if has_ended { Doing::Answering } else { Doing::Receiving });
             is_unread.store(!has_ended, Ordering::Relaxed);
             let (arriving, unread) = (place.clone(), is_unread.clone());
-            let request: Request = request.map(|body| Body::new(Arriving { body, place: arriving, is_unread: unread }));
+            let arriving = |body| Body::new(Arriving { body, place: arriving, is_unread: unread });
+            let mut request: Request = request.map(arriving);
+            request.extensions_mut().insert(peer);
             let response = TowerToHyperService::new(router).call(request).await?;
             place.does(Doing::Sending);
             Ok::<_, Infallible>(response.map(|body| Leaving { body, place, is_unread, is_free }))

@@ -142,7 +142,7 @@ const OF_GLOBAL: Table = Table {
         ("evaluation_interval: 7s", "evaluation_interval: 1m", "evaluation_interval: 7s"),
         ("external_labels: {a: $REGION}", "", "external_labels: / a: eu-north-1"),
         ("rule_query_offset: 7s", "", "refused: rule_query_offset is not supported: this server evaluates no rules"),
-        ("query_log_file: f", "", "refused: query_log_file is not supported: queries are not logged to a file"),
+        ("query_log_file: f", "", "query_log_file: /etc/f"),
     ],
     all: "evaluation_interval external_labels rule_query_offset query_log_file",
 };

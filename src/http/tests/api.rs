@@ -146,6 +146,37 @@ async fn statistics_come_on_request() {
 }
 
 #[tokio::test]
+async fn queries_are_logged() {
+    let w = world();
+    w.get("/api/v1/query?query=m&time=50").await;
+    w.post("/api/v1/query_range", "query=sum(m)&start=10&end=90&step=15").await;
+    w.get("/api/v1/query?query=m%20%2B%20on()%20m").await;
+    w.get("/api/v1/query?query=m%2B").await;
+    let mut lines = w.backend.logged.lock().unwrap().clone();
+    for line in &mut lines {
+        if let Some(timings) = line["stats"]["timings"].as_object_mut() {
+            timings.values_mut().for_each(|seconds| *seconds = json!(seconds.as_f64().unwrap() >= 0.0));
+        }
+    }
+    let shown = |query: &str, start: &str, end: &str, step: i64| {
+        json!({"query": query, "start": format!("1970-01-01T00:0{start}Z"), "end": format!("1970-01-01T00:0{end}Z"),
+            "step": step})
+    };
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines[0]["params"], shown("m", "0:50.000", "0:50.000", 0));
+    assert_eq!(lines[0]["httpRequest"], json!({"clientIP": "", "method": "GET", "path": "/api/v1/query"}));
+    assert_eq!(lines[0]["stats"]["timings"]["execTotalTime"], json!(true));
+    assert!(lines[0]["stats"]["samples"]["totalQueryableSamples"].as_u64().unwrap() > 0);
+    assert_eq!(lines[1]["params"], shown("sum(m)", "0:10.000", "1:30.000", 15));
+    assert_eq!(lines[1]["httpRequest"]["method"], json!("POST"));
+    assert_eq!(
+        (&lines[1]["msg"], &lines[1]["time"]),
+        (&json!("promql query logged"), &json!("1970-01-01T00:01:40.000Z"))
+    );
+    assert!(lines[2]["error"].as_str().unwrap().contains("many-to-many"), "{}", lines[2]);
+}
+
+#[tokio::test]
 async fn queries_end_at_their_deadline_and_give_their_place_back() {
     let w = world();
     let message = "query timed out in expression evaluation";
