@@ -32,7 +32,7 @@ use super::repeat::{Expanded, expand};
 use super::state::Dashboards;
 use compute::{body_size, compute_all};
 pub(crate) use request::zone;
-use request::{Request, understand, understand_part};
+use request::{Asked, Request, understand};
 use view::{DashboardPage, PanelInner, PanelView, SectionView, SoloPage};
 
 type Pairs = Query<Vec<(String, String)>>;
@@ -111,7 +111,7 @@ async fn dashboard(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = Arc::new(understand(&state, &uid, pairs, &headers, &deadline.cancel).await?);
+    let request = Arc::new(understand(&state, &uid, Asked::whole(pairs, &headers, &deadline.cancel)).await?);
     let (views, alone) = sections(&request, &deadline.cancel).await;
     let missing = missing(&request, &deadline.cancel).await;
     let can_change = state.0.settings.store().root().is_ok();
@@ -185,7 +185,7 @@ async fn find_panel(
     headers: &HeaderMap,
     cancel: &Cancel,
 ) -> Result<(Arc<Request>, PanelInner), Response> {
-    let request = Arc::new(understand_part(state, uid, pairs, headers, cancel).await?);
+    let request = Arc::new(understand(state, uid, Asked::part(pairs, headers, cancel)).await?);
     let found = only(expand(request.dashboard(), &request.variables), key);
     let Some(copy) = found.into_iter().next().and_then(|mut s| s.panels.pop()) else {
         return Err((StatusCode::NOT_FOUND, format!("no panel {key}\n")).into_response());

@@ -14,7 +14,7 @@ use crate::dashboard::store::{FolderInfo, NoteFilter};
 
 use super::Pairs;
 use super::list::{catalog, json_response};
-use super::request::understand;
+use super::request::{Asked, understand};
 
 /// The name and uid of the one data source.
 pub(super) const SOURCE: &str = "promontory";
@@ -128,7 +128,7 @@ pub(super) async fn events(State(state): State<Dashboards>, Query(pairs): Pairs,
     let deadline = state.0.deadline();
     let request = match uid {
         None => None,
-        Some(uid) => match understand(&state, &uid, pairs, &headers, &deadline.cancel).await {
+        Some(uid) => match understand(&state, &uid, Asked::whole(pairs, &headers, &deadline.cancel)).await {
             Ok(request) => Some(request),
             Err(_) => return missing("Dashboard"),
         },

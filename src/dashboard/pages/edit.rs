@@ -24,7 +24,7 @@ use crate::ui::{Shell, page};
 
 use super::diff::{Line, diff};
 use super::list::catalog;
-use super::request::{not_found, understand_of, zone};
+use super::request::{Asked, not_found, understand_of, zone};
 use super::saving::restore_version;
 use super::view::{Choice, DashAttributes, SectionView};
 use super::{Pairs, sections};
@@ -185,7 +185,7 @@ async fn preview(
             source,
         })
     };
-    match understand_of(state, find, pairs, headers, &deadline.cancel).await {
+    match understand_of(state, find, Asked::whole(pairs, headers, &deadline.cancel)).await {
         Ok(Some(request)) => {
             let request = Arc::new(request);
             let (mut views, _) = sections(&request, &deadline.cancel).await;

@@ -21,7 +21,7 @@ use crate::dashboard::timerange::local;
 use crate::dashboard::transform;
 use crate::ui::{Shell, page};
 
-use super::request::{Request, understand};
+use super::request::{Asked, Request, understand};
 use super::view::InspectPage;
 use super::{Pairs, body_size, only};
 
@@ -39,7 +39,7 @@ async fn data_of(
     headers: &HeaderMap,
     cancel: &Cancel,
 ) -> Result<(Arc<Request>, Copy, PanelData, u64), Response> {
-    let request = Arc::new(understand(state, uid, pairs, headers, cancel).await?);
+    let request = Arc::new(understand(state, uid, Asked::whole(pairs, headers, cancel)).await?);
     let found = only(expand(request.dashboard(), &request.variables), key);
     let Some(copy) = found.into_iter().next().and_then(|mut s| s.panels.pop()) else {
         return Err((StatusCode::NOT_FOUND, format!("no panel {key}\n")).into_response());

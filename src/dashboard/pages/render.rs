@@ -18,7 +18,7 @@ use crate::dashboard::state::Dashboards;
 use crate::ui::{Shell, assets};
 
 use super::compute::compute_all;
-use super::request::{Request, understand};
+use super::request::{Asked, Request, understand};
 use super::view::{DashAttributes, PanelInner, SectionView, notices};
 use super::{Pairs, Uid, only, sections};
 
@@ -76,7 +76,7 @@ pub(super) async fn panel(
     let (width, height) = (picture.width.unwrap_or(PANEL_PX.0), picture.height.unwrap_or(PANEL_PX.1));
     picture.scale.of(width, height).map_err(|e| refused(&e))?;
     let deadline = state.0.deadline();
-    let mut request = understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await?;
+    let mut request = understand(&state, &uid, Asked::whole(plain(pairs), &headers, &deadline.cancel)).await?;
     let found = only(expand(request.dashboard(), &request.variables), &key);
     let Some(copy) = found.into_iter().next().and_then(|mut s| s.panels.pop()) else {
         return Err((StatusCode::NOT_FOUND, format!("no panel {key}\n")).into_response());
@@ -102,7 +102,7 @@ pub(super) async fn page(
     let picture = Picture::of(&Params::new(pairs.clone()));
     let width = picture.width.unwrap_or(PAGE_PX);
     let deadline = state.0.deadline();
-    let mut request = understand(&state, &uid, plain(pairs), &headers, &deadline.cancel).await?;
+    let mut request = understand(&state, &uid, Asked::whole(plain(pairs), &headers, &deadline.cancel)).await?;
     request.page_px = width - 32.0;
     let request = Arc::new(request);
     let toggled = request.params.all("toggle");
@@ -192,7 +192,7 @@ pub(super) async fn snapshot(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = Arc::new(understand(&state, &uid, pairs, &headers, &deadline.cancel).await?);
+    let request = Arc::new(understand(&state, &uid, Asked::whole(pairs, &headers, &deadline.cancel)).await?);
     let (mut views, _) = sections(&request, &deadline.cancel).await;
     for section in &mut views {
         if let Some(row) = &mut section.row {
@@ -254,7 +254,7 @@ pub(super) async fn share(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let deadline = state.0.deadline();
-    let request = understand(&state, &uid, pairs, &headers, &deadline.cancel).await?;
+    let request = understand(&state, &uid, Asked::whole(pairs, &headers, &deadline.cancel)).await?;
     Ok(crate::ui::page(StatusCode::OK, &share_page(&request, &headers)))
 }
 

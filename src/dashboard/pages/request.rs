@@ -134,40 +134,31 @@ impl Request {
     }
 }
 
-/// Finds the dashboard and resolves its variables. Returns the not-found page otherwise.
-pub(super) async fn understand(
-    state: &Dashboards,
-    uid: &str,
+/// What a request for a dashboard says, before it is understood.
+pub(super) struct Asked<'a> {
     pairs: Vec<(String, String)>,
-    headers: &HeaderMap,
-    cancel: &Cancel,
-) -> Result<Request, Response> {
-    understand_extent(state, uid, pairs, headers, cancel, Extent::Whole).await
-}
-
-/// The same for one panel of a page; its variables may be a moment old.
-pub(super) async fn understand_part(
-    state: &Dashboards,
-    uid: &str,
-    pairs: Vec<(String, String)>,
-    headers: &HeaderMap,
-    cancel: &Cancel,
-) -> Result<Request, Response> {
-    understand_extent(state, uid, pairs, headers, cancel, Extent::Part).await
-}
-
-async fn understand_extent(
-    state: &Dashboards,
-    uid: &str,
-    pairs: Vec<(String, String)>,
-    headers: &HeaderMap,
-    cancel: &Cancel,
+    headers: &'a HeaderMap,
+    cancel: &'a Cancel,
     extent: Extent,
-) -> Result<Request, Response> {
-    let wanted = uid.to_owned();
-    let theme = pairs.iter().rev().find(|(n, _)| n == "theme").map(|(_, v)| v.clone());
-    let find = move |catalog: &Catalog| catalog.get(&wanted).cloned();
-    let found = understood(state, find, pairs, headers, cancel, extent).await?;
+}
+
+impl<'a> Asked<'a> {
+    /// For a whole page.
+    pub(super) fn whole(pairs: Vec<(String, String)>, headers: &'a HeaderMap, cancel: &'a Cancel) -> Self {
+        Self { pairs, headers, cancel, extent: Extent::Whole }
+    }
+
+    /// For one panel of a page; its variables may be a moment old.
+    pub(super) fn part(pairs: Vec<(String, String)>, headers: &'a HeaderMap, cancel: &'a Cancel) -> Self {
+        Self { extent: Extent::Part, ..Self::whole(pairs, headers, cancel) }
+    }
+}
+
+/// Finds the dashboard and resolves its variables. Returns the not-found page otherwise.
+pub(super) async fn understand(state: &Dashboards, uid: &str, asked: Asked<'_>) -> Result<Request, Response> {
+    let (wanted, headers) = (uid.to_owned(), asked.headers);
+    let theme = asked.pairs.iter().rev().find(|(n, _)| n == "theme").map(|(_, v)| v.clone());
+    let found = understand_of(state, move |catalog| catalog.get(&wanted).cloned(), asked).await?;
     found.ok_or_else(|| not_found(uid, ThemeChoice::choose(theme.as_deref(), headers)))
 }
 
@@ -175,21 +166,9 @@ async fn understand_extent(
 pub(super) async fn understand_of(
     state: &Dashboards,
     find: impl FnOnce(&Catalog) -> Option<Entry> + Send + 'static,
-    pairs: Vec<(String, String)>,
-    headers: &HeaderMap,
-    cancel: &Cancel,
+    asked: Asked<'_>,
 ) -> Result<Option<Request>, Response> {
-    understood(state, find, pairs, headers, cancel, Extent::Whole).await
-}
-
-async fn understood(
-    state: &Dashboards,
-    find: impl FnOnce(&Catalog) -> Option<Entry> + Send + 'static,
-    pairs: Vec<(String, String)>,
-    headers: &HeaderMap,
-    cancel: &Cancel,
-    extent: Extent,
-) -> Result<Option<Request>, Response> {
+    let Asked { pairs, headers, cancel, extent } = asked;
     let inner = state.0.clone();
     let now_ms = inner.now_ms();
     let params = Arc::new(Params::new(pairs));
