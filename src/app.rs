@@ -583,7 +583,7 @@ fn router(shared: &Arc<Shared>, cors_origin: Regex, below: &Below) -> Router {
     let pages = pages::router(shared.clone())
         .merge(profiles::router(shared.clone()))
         .merge(crate::dashboard::router(dashboards));
-    let pages = below.lead(pages).layer(crate::http::compression());
+    let pages = below.lead(pages).layer(crate::http::page_compression()).layer(crate::http::compression());
     shared.telemetry.http.layer(api.merge(pages))
 }
 

